@@ -1,0 +1,3 @@
+//! Load generator for live media servers.
+
+fn main() {}

@@ -1,0 +1,2 @@
+//! Wire formats as pure functions and state machines: no I/O, no clock, no runtime.
+//! Network input never panics here; every parser has a cap on what it keeps.
