@@ -524,10 +524,7 @@ mod tests {
         let mut bytes = encoded(&Value::ecma_array([("width", Value::from(640.0))]));
         bytes[1..5].copy_from_slice(&u32::MAX.to_be_bytes());
         let (value, used) = decode_one(&bytes).unwrap();
-        assert_eq!(
-            value.property("width").and_then(Value::as_f64),
-            Some(640.0)
-        );
+        assert_eq!(value.property("width").and_then(Value::as_f64), Some(640.0));
         assert_eq!(used, bytes.len());
     }
 
@@ -594,10 +591,7 @@ mod tests {
     fn cyclic_and_unknown_references_are_refused() {
         let cycle = [0x0A, 0, 0, 0, 1, 0x07, 0, 0];
         assert_eq!(decode_all(&cycle), Err(Amf0Error::BadReference(0)));
-        assert_eq!(
-            decode_all(&[0x07, 0, 9]),
-            Err(Amf0Error::BadReference(9))
-        );
+        assert_eq!(decode_all(&[0x07, 0, 9]), Err(Amf0Error::BadReference(9)));
     }
 
     #[test]

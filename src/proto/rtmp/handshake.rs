@@ -213,7 +213,7 @@ impl ClientHandshake {
 
     /// Appends C0 and C1; to be called once, first.
     pub fn start(&self, out: &mut Vec<u8>) {
-        let (packet, _) = self.c1();
+        let (packet, _) = c1_of(self.mode, self.seed, self.epoch_ms);
         out.push(VERSION);
         out.extend_from_slice(&packet);
     }
@@ -265,7 +265,10 @@ impl ClientHandshake {
                     if !collector.is_full() {
                         break;
                     }
-                    let signed = Self::is_signed_for(&collector.packet, self.c1().1);
+                    let signed = Self::is_signed_for(
+                        &collector.packet,
+                        c1_of(self.mode, self.seed, self.epoch_ms).1,
+                    );
                     self.proof.s2_signature = signed;
                     self.state = ClientState::Done;
                 }
@@ -276,22 +279,6 @@ impl ClientHandshake {
             consumed: bytes.len() - rest.len(),
             done: matches!(self.state, ClientState::Done),
         })
-    }
-
-    /// C1 and its digest: made again from the seed when needed instead of kept.
-    fn c1(&self) -> (Packet, Option<Digest>) {
-        let mut packet = random_packet(self.seed);
-        match self.mode {
-            HandshakeMode::Simple => {
-                set_head(&mut packet, self.epoch_ms, [0; 4]);
-                (packet, None)
-            }
-            HandshakeMode::Digest(layout) => {
-                set_head(&mut packet, self.epoch_ms, CLIENT_VERSION);
-                let digest = insert_digest(&mut packet, client_digest_key(), layout);
-                (packet, Some(digest))
-            }
-        }
     }
 
     fn is_signed_for(s2: &Packet, c1_digest: Option<Digest>) -> bool {
@@ -365,6 +352,22 @@ fn answer(c1: &Packet, seed: u64, epoch_ms: u32, out: &mut Vec<u8>) -> Option<Di
     }
 }
 
+/// C1 and its digest: made again from the seed when needed instead of kept.
+fn c1_of(mode: HandshakeMode, seed: u64, epoch_ms: u32) -> (Packet, Option<Digest>) {
+    let mut packet = random_packet(seed);
+    match mode {
+        HandshakeMode::Simple => {
+            set_head(&mut packet, epoch_ms, [0; 4]);
+            (packet, None)
+        }
+        HandshakeMode::Digest(layout) => {
+            set_head(&mut packet, epoch_ms, CLIENT_VERSION);
+            let digest = insert_digest(&mut packet, client_digest_key(), layout);
+            (packet, Some(digest))
+        }
+    }
+}
+
 fn server_digest_key() -> &'static [u8] {
     SERVER_KEY.split_at(SERVER_DIGEST_KEY_BYTES).0
 }
@@ -394,8 +397,8 @@ fn find_digest(packet: &Packet, key: &[u8]) -> Option<(DigestLayout, Digest)> {
 fn insert_digest(packet: &mut Packet, key: &[u8], layout: DigestLayout) -> Digest {
     let (before, _, after) = around_digest(packet, layout);
     let digest = hmac_sha256(key, &[before, after]);
-    let place = packet.iter_mut().skip(before_digest(packet, layout));
-    for (to, from) in place.zip(digest) {
+    let start = before_digest(packet, layout);
+    for (to, from) in packet.iter_mut().skip(start).zip(digest) {
         *to = from;
     }
     digest
@@ -520,10 +523,7 @@ mod tests {
         let first_byte = |byte: u8| ServerHandshake::new(1, 0).input(&[byte], &mut Vec::new());
         assert_eq!(first_byte(6), Err(HandshakeError::Encrypted));
         assert_eq!(first_byte(2), Err(HandshakeError::UnknownVersion(2)));
-        assert_eq!(
-            first_byte(b'G'),
-            Err(HandshakeError::UnknownVersion(b'G'))
-        );
+        assert_eq!(first_byte(b'G'), Err(HandshakeError::UnknownVersion(b'G')));
         assert!(first_byte(3).is_ok());
         assert!(first_byte(31).is_ok());
         assert!(first_byte(32).is_err());
