@@ -127,11 +127,7 @@ fn load(file: Option<&Path>, set: &[String]) -> Result<Settings, Vec<String>> {
     let sources = Sources::read(file, set).map_err(|error| lines(vec![error]))?;
     let settings = Settings::load(&sources).map_err(lines)?;
     let unsupported = settings.unsupported();
-    if unsupported.is_empty() {
-        Ok(settings)
-    } else {
-        Err(unsupported)
-    }
+    if unsupported.is_empty() { Ok(settings) } else { Err(unsupported) }
 }
 
 fn complain(lines: &[String]) -> ExitCode {
@@ -174,10 +170,7 @@ mod tests {
             parse("check f.toml --set a=1").unwrap().command,
             Some(Command::Check { overrides, .. }) if overrides.set == ["a=1"]
         ));
-        assert!(matches!(
-            parse("default-config").unwrap().command,
-            Some(Command::DefaultConfig)
-        ));
+        assert!(matches!(parse("default-config").unwrap().command, Some(Command::DefaultConfig)));
         for line in ["check", "serve", "f.toml", "--set"] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -189,10 +182,7 @@ mod tests {
         let Action::Run(settings) = parse(line).unwrap().action() else {
             panic!("these settings are valid")
         };
-        assert_eq!(
-            (settings.limits.streams, settings.rtmp.chunk_size),
-            (2, 200)
-        );
+        assert_eq!((settings.limits.streams, settings.rtmp.chunk_size), (2, 200));
     }
 
     #[test]

@@ -19,6 +19,9 @@
 //! | [`shard`]   | one core: accept hand-over, connection table, streams, flush loop        |
 //! | [`session`] | one connection each: RTMP, HTTP; drives `proto`                          |
 //! | [`control`] | the control shard: registry, API                                         |
+//! | [`server`]  | puts the parts together: probe, listeners, threads, signals              |
+//! | [`logging`] | log lines, written by a thread of their own                              |
+//! | [`limits`]  | every cap that is not an operator's key                                  |
 //!
 //! Dependencies point one way: `proto`, `media` ← `rt` ← `session` ← `shard`, `control` ← `main`.
 
@@ -26,8 +29,10 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod limits;
+pub mod logging;
 pub mod media;
 pub mod proto;
 pub mod rt;
+pub mod server;
 pub mod session;
 pub mod shard;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use shardcast::cli::{Action, Cli};
-use shardcast::config::Settings;
+use shardcast::server;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -11,12 +11,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match Cli::from_arguments().action() {
         Action::Exit(code) => code,
-        Action::Run(settings) => run(*settings),
+        Action::Run(settings) => server::run(*settings),
     }
-}
-
-/// Runs the server until it is told to stop.
-fn run(_settings: Settings) -> ExitCode {
-    eprintln!("this build has no server yet");
-    ExitCode::FAILURE
 }

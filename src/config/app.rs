@@ -223,11 +223,7 @@ impl Latency {
             Self::Realtime => (0, 20, 2),
             Self::Throughput => (340, 340, 50),
         };
-        (
-            Duration::from_millis(video),
-            Duration::from_millis(audio),
-            Duration::from_millis(turn),
-        )
+        (Duration::from_millis(video), Duration::from_millis(audio), Duration::from_millis(turn))
     }
 }
 
@@ -248,11 +244,7 @@ impl TryFrom<AccessRuleTable> for AccessRule {
             (None, Some(action)) => (false, action),
             _ => return Err("an access rule has either `allow` or `deny`"),
         };
-        Ok(Self {
-            allow,
-            action,
-            from: table.from,
-        })
+        Ok(Self { allow, action, from: table.from })
     }
 }
 
@@ -291,10 +283,7 @@ impl Default for Publish {
 
 impl Default for Play {
     fn default() -> Self {
-        Self {
-            missing: Missing::Wait,
-            wait_timeout: Time::default(),
-        }
+        Self { missing: Missing::Wait, wait_timeout: Time::default() }
     }
 }
 

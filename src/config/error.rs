@@ -17,11 +17,7 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(super) fn new(origin: Origin, key: &str, reason: impl Into<String>) -> Self {
-        Self {
-            origin,
-            key: key.to_owned(),
-            reason: reason.into(),
-        }
+        Self { origin, key: key.to_owned(), reason: reason.into() }
     }
 }
 
@@ -106,14 +102,8 @@ mod tests {
         assert_eq!(distance("kitten", "sitting"), 3);
         let known = ["chunk_size", "listen", "ping"];
         assert_eq!(suggestion("lisen", &known), "; did you mean `listen`?");
-        assert_eq!(
-            suggestion("chunksize", &known),
-            "; did you mean `chunk_size`?"
-        );
-        assert_eq!(
-            suggestion("zzz", &known),
-            "; known are chunk_size, listen, ping"
-        );
+        assert_eq!(suggestion("chunksize", &known), "; did you mean `chunk_size`?");
+        assert_eq!(suggestion("zzz", &known), "; known are chunk_size, listen, ping");
     }
 
     #[test]

@@ -201,9 +201,7 @@ impl TryFrom<String> for HookUrl {
     type Error = &'static str;
 
     fn try_from(url: String) -> Result<Self, Self::Error> {
-        let rest = url
-            .strip_prefix("http://")
-            .or_else(|| url.strip_prefix("https://"));
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         match rest {
             Some(rest) if !rest.is_empty() && !rest.starts_with(['/', '?', ':']) => Ok(Self(url)),
             _ => Err("the URL of a hook begins with http:// or https:// and names a host"),
@@ -228,12 +226,7 @@ impl<'de> Visitor<'de> for HookEntryVisitor {
 
     fn visit_str<E: Error>(self, url: &str) -> Result<HookEntry, E> {
         let HookUrl(url) = HookUrl::try_from(url.to_owned()).map_err(E::custom)?;
-        Ok(HookEntry {
-            url,
-            dialect: None,
-            timeout: None,
-            http: None,
-        })
+        Ok(HookEntry { url, dialect: None, timeout: None, http: None })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HookEntry, A::Error> {

@@ -55,9 +55,6 @@ impl Default for Http {
 
 impl Default for Api {
     fn default() -> Self {
-        Self {
-            listen: vec![Address(([127, 0, 0, 1], 1985).into())],
-            token: String::new(),
-        }
+        Self { listen: vec![Address(([127, 0, 0, 1], 1985).into())], token: String::new() }
     }
 }

@@ -46,11 +46,7 @@ impl Sources {
             environment.push((name.to_owned(), value));
         }
         environment.sort();
-        Ok(Self {
-            file,
-            environment,
-            set: set.to_vec(),
-        })
+        Ok(Self { file, environment, set: set.to_vec() })
     }
 
     /// The merged tree.
@@ -60,9 +56,7 @@ impl Sources {
             None => Node::default(),
         };
         for (variable, value) in &self.environment {
-            let origin = Origin::Environment {
-                variable: variable.as_str().into(),
-            };
+            let origin = Origin::Environment { variable: variable.as_str().into() };
             let path = environment_path(variable)
                 .map_err(|reason| ConfigError::new(origin.clone(), "", reason))?;
             if let Some(path) = path {
@@ -132,9 +126,7 @@ fn set_parts(option: &str) -> Result<(Vec<String>, Arc<str>, &str), String> {
             }
         }
     }
-    Err(format!(
-        "--set {option}: it has to be KEY=VALUE, as in rtmp.chunk_size=4096"
-    ))
+    Err(format!("--set {option}: it has to be KEY=VALUE, as in rtmp.chunk_size=4096"))
 }
 
 #[cfg(test)]
@@ -147,14 +139,8 @@ mod tests {
             ("SHARDCAST_RTMP_LISTEN", &["rtmp", "listen"]),
             ("SHARDCAST_SERVER_UNKNOWN_APPS", &["server", "unknown_apps"]),
             ("SHARDCAST__RTMP__LISTEN", &["rtmp", "listen"]),
-            (
-                "SHARDCAST__APPS__live__LATENCY",
-                &["apps", "live", "latency"],
-            ),
-            (
-                "SHARDCAST__APPS__Live__viewer__MAX_LAG",
-                &["apps", "Live", "viewer", "max_lag"],
-            ),
+            ("SHARDCAST__APPS__live__LATENCY", &["apps", "live", "latency"]),
+            ("SHARDCAST__APPS__Live__viewer__MAX_LAG", &["apps", "Live", "viewer", "max_lag"]),
             ("SHARDCAST_RTMP", &["rtmp"]),
         ];
         for (variable, path) in table {
@@ -164,11 +150,7 @@ mod tests {
         for variable in ["PATH", "SHARDCAST_PORT_1935_TCP", "SHARDCAST_SERVICE_HOST"] {
             assert_eq!(environment_path(variable), Ok(None), "{variable}");
         }
-        for variable in [
-            "SHARDCAST_APPS_LIVE_LATENCY",
-            "SHARDCAST__RTMP__",
-            "SHARDCAST__",
-        ] {
+        for variable in ["SHARDCAST_APPS_LIVE_LATENCY", "SHARDCAST__RTMP__", "SHARDCAST__"] {
             assert!(environment_path(variable).is_err(), "{variable}");
         }
     }

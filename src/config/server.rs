@@ -156,11 +156,7 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: LogLevel("info".to_owned()),
-            file: String::new(),
-        }
+        Self { format: LogFormat::Text, level: LogLevel("info".to_owned()), file: String::new() }
     }
 }
 
@@ -201,11 +197,9 @@ impl FromStr for LogLevel {
         if level || directives {
             return Ok(Self(text.to_owned()));
         }
-        Err(
-            "a level is error, warn, info, debug, trace or off, or directives such as \
+        Err("a level is error, warn, info, debug, trace or off, or directives such as \
              info,shardcast::control=debug"
-                .to_owned(),
-        )
+            .to_owned())
     }
 }
 

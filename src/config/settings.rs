@@ -190,14 +190,9 @@ impl Settings {
     /// What holds for an app: the vhost's or the top level's table of `app/instance`, of `app`, or
     /// `apps.default`. A vhost that is not configured is the default one.
     pub fn app(&self, vhost: &str, app: &str, instance: &str) -> Arc<AppSettings> {
-        let apps = self
-            .vhosts
-            .get(vhost)
-            .or_else(|| self.vhosts.get(name::DEFAULT_VHOST));
+        let apps = self.vhosts.get(vhost).or_else(|| self.vhosts.get(name::DEFAULT_VHOST));
         // The default vhost is there by construction.
-        let Some(apps) = apps else {
-            unreachable!("resolve builds the default vhost")
-        };
+        let Some(apps) = apps else { unreachable!("resolve builds the default vhost") };
         let found = apps
             .named
             .get(&format!("{app}/{instance}"))
@@ -223,8 +218,7 @@ impl Settings {
     /// The vhost that has this host (port and brackets are ignored) as name or alias, else
     /// [`name::DEFAULT_VHOST`].
     pub fn vhost_of(&self, host: &str) -> &str {
-        self.vhost_named(&name::host_key(host))
-            .unwrap_or(name::DEFAULT_VHOST)
+        self.vhost_named(&name::host_key(host)).unwrap_or(name::DEFAULT_VHOST)
     }
 
     /// The look-up for [`name::resolve_vhost`]: `host` is in lower case and bare.
@@ -248,10 +242,7 @@ impl AppSettings {
     /// Whether the access rules let `address` publish or play: the first rule that fits decides,
     /// without one all may.
     pub fn permits(&self, action: RuleAction, address: IpAddr) -> bool {
-        self.access
-            .iter()
-            .find(|rule| rule.fits(action, address))
-            .is_none_or(|rule| rule.allow)
+        self.access.iter().find(|rule| rule.fits(action, address)).is_none_or(|rule| rule.allow)
     }
 
     /// Whether a page with this URL may play: any when no host is listed, else one of the listed
@@ -260,15 +251,12 @@ impl AppSettings {
         if self.referer.is_empty() {
             return true;
         }
-        let page = page_url
-            .split_once("://")
-            .map_or(page_url, |(_, rest)| rest);
+        let page = page_url.split_once("://").map_or(page_url, |(_, rest)| rest);
         let authority = page.split(['/', '?', '#']).next().unwrap_or_default();
         let host = name::host_key(authority.rsplit('@').next().unwrap_or_default());
         self.referer.iter().any(|listed| {
             let listed = name::host_key(listed);
-            host.strip_suffix(&listed)
-                .is_some_and(|front| front.is_empty() || front.ends_with('.'))
+            host.strip_suffix(&listed).is_some_and(|front| front.is_empty() || front.ends_with('.'))
         })
     }
 }

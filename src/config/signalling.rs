@@ -50,9 +50,6 @@ impl Default for Signalling {
 
 impl Default for Turn {
     fn default() -> Self {
-        Self {
-            secret: String::new(),
-            ttl: Time::from_secs(3 * 3600),
-        }
+        Self { secret: String::new(), ttl: Time::from_secs(3 * 3600) }
     }
 }

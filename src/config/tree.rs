@@ -80,11 +80,9 @@ impl Node {
     pub(super) fn parse_file(file: &str, text: &str) -> Result<Self, ConfigError> {
         let places = Places::new(file, text);
         match DeTable::parse(text) {
-            Ok(table) => Ok(Self::from_table(
-                table.get_ref(),
-                Origin::Default,
-                &|span| places.origin(span),
-            )),
+            Ok(table) => {
+                Ok(Self::from_table(table.get_ref(), Origin::Default, &|span| places.origin(span)))
+            }
             Err(error) => Err(ConfigError::new(
                 error.span().map_or(Origin::Default, |s| places.origin(&s)),
                 "",
@@ -102,10 +100,7 @@ impl Node {
             }
             Err(_) => Value::String(text.to_owned()),
         };
-        Self {
-            origin: origin.clone(),
-            value,
-        }
+        Self { origin: origin.clone(), value }
     }
 
     /// Puts `text` at a path, over what is there.
@@ -116,10 +111,7 @@ impl Node {
         origin: &Origin,
     ) -> Result<(), ConfigError> {
         let Some((key, rest)) = path.split_first() else {
-            *self = Self {
-                origin: origin.clone(),
-                value: Value::Text(text.to_owned()),
-            };
+            *self = Self { origin: origin.clone(), value: Value::Text(text.to_owned()) };
             return Ok(());
         };
         if let Value::Text(raw) = &self.value {
@@ -137,10 +129,7 @@ impl Node {
             btree_map::Entry::Vacant(entry) => entry
                 .insert(Entry {
                     key_origin: origin.clone(),
-                    node: Self {
-                        origin: origin.clone(),
-                        value: Value::default(),
-                    },
+                    node: Self { origin: origin.clone(), value: Value::default() },
                 })
                 .node
                 .set(rest, text, origin),
@@ -172,10 +161,7 @@ impl Node {
                 }
             }
             (_, value) => {
-                *self = Self {
-                    origin: over.origin,
-                    value,
-                };
+                *self = Self { origin: over.origin, value };
             }
         }
     }
@@ -200,10 +186,7 @@ impl Node {
 
     /// A table with one key.
     pub(super) fn wrap(key: &str, node: Self) -> Self {
-        let entry = Entry {
-            key_origin: node.origin.clone(),
-            node,
-        };
+        let entry = Entry { key_origin: node.origin.clone(), node };
         Self {
             origin: Origin::Default,
             value: Value::Table(Table::from([(key.to_owned(), entry)])),
@@ -244,10 +227,7 @@ impl Node {
             let node = Self::from_value(value.get_ref(), place(&value.span()), place);
             (key.clone().into_owned(), Entry { key_origin, node })
         };
-        Self {
-            origin,
-            value: Value::Table(table.iter().map(entry).collect()),
-        }
+        Self { origin, value: Value::Table(table.iter().map(entry).collect()) }
     }
 
     fn from_value(
@@ -297,10 +277,7 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(file: &str, text: &'a str) -> Self {
-        Self {
-            file: file.into(),
-            text,
-        }
+        Self { file: file.into(), text }
     }
 
     fn origin(&self, span: &Range<usize>) -> Origin {

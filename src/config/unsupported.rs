@@ -43,12 +43,7 @@ fn apps(
 ) {
     for (name, app) in apps {
         let at = |key| [path, &["apps", name, key]].concat();
-        hooks(
-            &app.hooks,
-            &at("hooks"),
-            enabled && app.hooks.enabled,
-            found,
-        );
+        hooks(&app.hooks, &at("hooks"), enabled && app.hooks.enabled, found);
         for (key, relays) in [("push", &app.push), ("pull", &app.pull)] {
             if !relays.is_empty() {
                 say(&at(key), "streams are not relayed", found);

@@ -26,10 +26,7 @@ pub(super) fn sections(config: &Config, tree: &Node) -> Vec<ConfigError> {
             if app.split('/').any(str::is_empty) || parts > 2 {
                 check.at(&path, "an app's table is named NAME or \"NAME/INSTANCE\"");
             } else if parts == 2 && app.starts_with("default/") {
-                check.at(
-                    &path,
-                    "apps.default speaks for all apps and has no instances",
-                );
+                check.at(&path, "apps.default speaks for all apps and has no instances");
             }
         }
     }
@@ -41,19 +38,13 @@ pub(super) fn sections(config: &Config, tree: &Node) -> Vec<ConfigError> {
     for (path, push) in pushes {
         let at = |key| path.iter().copied().chain([key]).collect::<Vec<_>>();
         if push.required && push.secret.is_empty() && config.push.secret.is_empty() {
-            check.at(
-                &at("required"),
-                "a session is required, but push.secret is empty",
-            );
+            check.at(&at("required"), "a session is required, but push.secret is empty");
         }
         if push.secret.iter().any(String::is_empty) {
             check.at(&at("secret"), "an empty secret protects nothing");
         }
         if push.max_message.0 > 1 << 20 || push.max_message.0 == 0 {
-            check.at(
-                &at("max_message"),
-                "the limit lies between 1 byte and 1 MiB",
-            );
+            check.at(&at("max_message"), "the limit lies between 1 byte and 1 MiB");
         }
     }
     signalling_and_cluster(config, &mut check);
@@ -102,21 +93,12 @@ pub(super) fn app(app: &App, layers: &Node, name: &str, in_apps: &[&str]) -> Vec
         check.at(&["gop_bytes"], "the cap lies between 64KiB and 1GiB");
     }
     if !(16 << 10..=64 << 20).contains(&app.viewer.socket_buffer.0) {
-        check.at(
-            &["viewer", "socket_buffer"],
-            "the cap lies between 16KiB and 64MiB",
-        );
+        check.at(&["viewer", "socket_buffer"], "the cap lies between 16KiB and 64MiB");
     }
     for (kind, relays) in [("push", &app.push), ("pull", &app.pull)] {
-        let rtmp = |url: &str| {
-            url.strip_prefix("rtmp://")
-                .is_some_and(|rest| !rest.is_empty())
-        };
+        let rtmp = |url: &str| url.strip_prefix("rtmp://").is_some_and(|rest| !rest.is_empty());
         if !relays.iter().all(|relay| rtmp(&relay.url)) {
-            check.at(
-                &[kind],
-                "the url of a relay begins with rtmp:// and names a host",
-            );
+            check.at(&[kind], "the url of a relay begins with rtmp:// and names a host");
         }
     }
     hooks(&app.hooks, &["hooks"], &mut check);
@@ -144,10 +126,7 @@ fn app_hooks(app: &App, in_apps: &[&str], check: &mut Check<'_>) {
 
 fn server_and_limits(config: &Config, check: &mut Check<'_>) {
     let limits = &config.limits;
-    for (key, value) in [
-        ("connections", limits.connections),
-        ("streams", limits.streams),
-    ] {
+    for (key, value) in [("connections", limits.connections), ("streams", limits.streams)] {
         if value == 0 {
             check.at(&["limits", key], "0 would admit nobody");
         }
@@ -156,10 +135,7 @@ fn server_and_limits(config: &Config, check: &mut Check<'_>) {
         check.at(&["limits", "logs_per_stream"], "a stream has 1 to 64 logs");
     }
     if limits.handshake_timeout.0.is_zero() {
-        check.at(
-            &["limits", "handshake_timeout"],
-            "0 would let silent connections stay for ever",
-        );
+        check.at(&["limits", "handshake_timeout"], "0 would let silent connections stay for ever");
     }
 }
 
@@ -179,18 +155,12 @@ fn listeners(config: &Config, check: &mut Check<'_>) {
             }
         }
     }
-    let open = config
-        .api
-        .listen
-        .iter()
-        .find(|address| !address.0.ip().to_canonical().is_loopback());
+    let open =
+        config.api.listen.iter().find(|address| !address.0.ip().to_canonical().is_loopback());
     if let Some(address) = open.filter(|_| config.api.token.is_empty()) {
         check.at(
             &["api", "listen"],
-            format!(
-                "{} is not loopback: the API needs api.token there",
-                address.0
-            ),
+            format!("{} is not loopback: the API needs api.token there", address.0),
         );
     }
 }
@@ -201,22 +171,13 @@ fn rtmp(config: &Config, check: &mut Check<'_>) {
         check.at(&["rtmp", "chunk_size"], "a chunk has 128 bytes to 16MiB");
     }
     if !(1024..=limits::RTMP_MESSAGE_BYTES_MAX as u64).contains(&rtmp.max_message.0) {
-        check.at(
-            &["rtmp", "max_message"],
-            "the limit lies between 1KiB and 16MiB",
-        );
+        check.at(&["rtmp", "max_message"], "the limit lies between 1KiB and 16MiB");
     }
     if !(4096..=u64::from(u32::MAX >> 1)).contains(&rtmp.ack_window.0) {
-        check.at(
-            &["rtmp", "ack_window"],
-            "the window lies between 4KiB and 2 GiB",
-        );
+        check.at(&["rtmp", "ack_window"], "the window lies between 4KiB and 2 GiB");
     }
     if rtmp.ping_timeout.0.is_zero() && !rtmp.ping.0.is_zero() {
-        check.at(
-            &["rtmp", "ping_timeout"],
-            "0 would close each pinged client",
-        );
+        check.at(&["rtmp", "ping_timeout"], "0 would close each pinged client");
     }
 }
 
@@ -248,10 +209,7 @@ fn hooks(hooks: &Hooks, path: &[&str], check: &mut Check<'_>) {
         check.at(&at("srs_version"), "the version is 7 or 1");
     }
     if hooks.timeout.0.is_some_and(|timeout| timeout.is_zero()) {
-        check.at(
-            &at("timeout"),
-            "0 would fail each call; leave it empty for the default",
-        );
+        check.at(&at("timeout"), "0 would fail each call; leave it empty for the default");
     }
     for (name, entries) in hooks.entries() {
         let zero = |entry: &super::hooks::HookEntry| entry.timeout.is_some_and(|t| t.0.is_zero());
@@ -262,25 +220,16 @@ fn hooks(hooks: &Hooks, path: &[&str], check: &mut Check<'_>) {
 }
 
 fn signalling_and_cluster(config: &Config, check: &mut Check<'_>) {
-    let redis = |url: &str| {
-        url.strip_prefix("redis://")
-            .is_some_and(|rest| !rest.is_empty())
-    };
+    let redis = |url: &str| url.strip_prefix("redis://").is_some_and(|rest| !rest.is_empty());
     let signalling = &config.signalling;
     if !signalling.path.starts_with('/') {
         check.at(&["signalling", "path"], "a path begins with /");
     }
     if signalling.store != "memory" && !redis(&signalling.store) {
-        check.at(
-            &["signalling", "store"],
-            "the store is \"memory\" or redis://HOST:PORT",
-        );
+        check.at(&["signalling", "store"], "the store is \"memory\" or redis://HOST:PORT");
     }
     if signalling.shutdown > config.server.drain {
-        check.at(
-            &["signalling", "shutdown"],
-            "the notice has to fit into server.drain",
-        );
+        check.at(&["signalling", "shutdown"], "the notice has to fit into server.drain");
     }
     let cluster = &config.cluster;
     if !cluster.redis.is_empty() {
@@ -294,10 +243,7 @@ fn signalling_and_cluster(config: &Config, check: &mut Check<'_>) {
             );
         }
         if cluster.lease.0 < Duration::from_secs(3) {
-            check.at(
-                &["cluster", "lease"],
-                "a lease is renewed every 2s and lasts at least 3s",
-            );
+            check.at(&["cluster", "lease"], "a lease is renewed every 2s and lasts at least 3s");
         }
     }
 }
@@ -306,13 +252,9 @@ type Apps = std::collections::BTreeMap<String, App>;
 
 /// All `apps` tables with the path of what holds them.
 fn app_tables(config: &Config) -> Vec<(Vec<&str>, &Apps)> {
-    let own = config
-        .vhosts
-        .iter()
-        .map(|(vhost, table)| (vec!["vhosts", vhost.as_str()], &table.apps));
-    std::iter::once((Vec::new(), &config.apps))
-        .chain(own)
-        .collect()
+    let own =
+        config.vhosts.iter().map(|(vhost, table)| (vec!["vhosts", vhost.as_str()], &table.apps));
+    std::iter::once((Vec::new(), &config.apps)).chain(own).collect()
 }
 
 /// Collects complaints, each with the place of the value it is about.
@@ -325,11 +267,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn new(tree: &'a Node, prefix: &'a str) -> Self {
-        Self {
-            tree,
-            prefix,
-            errors: Vec::new(),
-        }
+        Self { tree, prefix, errors: Vec::new() }
     }
 
     fn at(&mut self, path: &[&str], reason: impl Into<String>) {
@@ -338,7 +276,6 @@ impl<'a> Check<'a> {
             key.push('.');
         }
         key.push_str(&super::error::dotted(path.iter().copied()));
-        self.errors
-            .push(ConfigError::new(self.tree.origin_of(path), &key, reason));
+        self.errors.push(ConfigError::new(self.tree.origin_of(path), &key, reason));
     }
 }

@@ -85,9 +85,7 @@ impl FromStr for Time {
         while !rest.is_empty() {
             let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
             let (number, tail) = rest.split_at(digits);
-            let unit_len = tail
-                .find(|c: char| c.is_ascii_digit())
-                .unwrap_or(tail.len());
+            let unit_len = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(unit_len);
             rest = tail;
             let number: u32 = number.parse().map_err(|_| wrong())?;
@@ -126,13 +124,7 @@ impl FromStr for ByteSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let units = [
-            ("KiB", 1 << 10),
-            ("MiB", 1 << 20),
-            ("GiB", 1 << 30),
-            ("B", 1),
-            ("", 1),
-        ];
+        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("B", 1), ("", 1)];
         scaled(text, &units)
             .map(Self)
             .ok_or_else(|| "a size is a number of bytes, or one with KiB, MiB or GiB".to_owned())
@@ -184,16 +176,12 @@ impl FromStr for Net {
         if prefix > longest {
             return Err(wrong());
         }
-        Ok(Self {
-            range: Some((address, prefix)),
-        })
+        Ok(Self { range: Some((address, prefix)) })
     }
 }
 
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
@@ -289,11 +277,7 @@ mod tests {
             ("99999999999GiB", None),
         ];
         for (text, expected) in sizes {
-            assert_eq!(
-                text.parse::<ByteSize>().ok().map(|s| s.0),
-                expected,
-                "{text}"
-            );
+            assert_eq!(text.parse::<ByteSize>().ok().map(|s| s.0), expected, "{text}");
         }
         assert_eq!("2500k".parse(), Ok(Bitrate(2_500_000)));
         assert_eq!("8M".parse(), Ok(Bitrate(8_000_000)));
@@ -315,20 +299,9 @@ mod tests {
         ];
         for (net, address, expected) in table {
             let net: Net = net.parse().unwrap();
-            assert_eq!(
-                net.contains(address.parse().unwrap()),
-                expected,
-                "{address}"
-            );
+            assert_eq!(net.contains(address.parse().unwrap()), expected, "{address}");
         }
-        for text in [
-            "10.0.0.0/33",
-            "::/129",
-            "10.0.0.0/",
-            "host",
-            "10.0.0.0/-1",
-            "",
-        ] {
+        for text in ["10.0.0.0/33", "::/129", "10.0.0.0/", "host", "10.0.0.0/-1", ""] {
             assert!(text.parse::<Net>().is_err(), "{text}");
         }
     }

@@ -179,11 +179,7 @@ impl Value {
     /// The property called `name`. Of several, the last: it is the one an assignment leaves.
     pub fn property(&self, name: &str) -> Option<&Self> {
         let properties = self.properties()?;
-        properties
-            .iter()
-            .rev()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
+        properties.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// Appends the value in wire form. Names of properties and classes have 16-bit lengths:
@@ -328,10 +324,9 @@ impl<'a> Decoder<'a> {
             marker::NULL => Value::Null,
             marker::UNDEFINED => Value::Undefined,
             marker::UNSUPPORTED => Value::Unsupported,
-            marker::DATE => Value::Date {
-                unix_ms: self.double()?,
-                timezone: i16::from_be_bytes(self.array()?),
-            },
+            marker::DATE => {
+                Value::Date { unix_ms: self.double()?, timezone: i16::from_be_bytes(self.array()?) }
+            }
             marker::OBJECT | marker::ECMA_ARRAY | marker::STRICT_ARRAY | marker::TYPED_OBJECT => {
                 self.referable(start, kind, depth)?
             }
@@ -442,10 +437,7 @@ impl<'a> Decoder<'a> {
 }
 
 fn owned<'a>(properties: impl IntoIterator<Item = (&'a str, Value)>) -> Vec<(String, Value)> {
-    properties
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
+    properties.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 fn wire_count(length: usize) -> [u8; 4] {
@@ -538,11 +530,7 @@ mod tests {
     fn an_object_without_its_end_is_an_error() {
         let bytes = encoded(&Value::object([("a", Value::Null)]));
         for length in 1..bytes.len() {
-            assert_eq!(
-                decode_all(&bytes[..length]),
-                Err(Amf0Error::Truncated),
-                "{length} bytes"
-            );
+            assert_eq!(decode_all(&bytes[..length]), Err(Amf0Error::Truncated), "{length} bytes");
         }
     }
 
@@ -621,15 +609,9 @@ mod tests {
             encoded(&value)
         };
         assert!(decode_all(&nested(AMF_DEPTH_MAX)).is_ok());
-        assert_eq!(
-            decode_all(&nested(AMF_DEPTH_MAX + 1)),
-            Err(Amf0Error::TooDeep)
-        );
+        assert_eq!(decode_all(&nested(AMF_DEPTH_MAX + 1)), Err(Amf0Error::TooDeep));
         assert!(decode_all(&[0x05; AMF_VALUES_MAX]).is_ok());
-        assert_eq!(
-            decode_all(&[0x05; AMF_VALUES_MAX + 1]),
-            Err(Amf0Error::TooManyValues)
-        );
+        assert_eq!(decode_all(&[0x05; AMF_VALUES_MAX + 1]), Err(Amf0Error::TooManyValues));
     }
 
     #[test]

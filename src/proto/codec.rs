@@ -146,11 +146,7 @@ pub fn video(body: &[u8]) -> Result<VideoTag, CodecError> {
             track_id: 0,
         });
     };
-    if first & 0x80 != 0 {
-        extended_video(first, reader)
-    } else {
-        legacy_video(first, reader)
-    }
+    if first & 0x80 != 0 { extended_video(first, reader) } else { legacy_video(first, reader) }
 }
 
 /// Classifies the body of an audio tag or message (type 8).
@@ -178,12 +174,7 @@ pub fn audio(body: &[u8]) -> Result<AudioTag, CodecError> {
         },
         _ => reader.data(PacketKind::Keyframe),
     };
-    Ok(AudioTag {
-        codec,
-        kind,
-        multitrack: false,
-        track_id: 0,
-    })
+    Ok(AudioTag { codec, kind, multitrack: false, track_id: 0 })
 }
 
 impl VideoCodec {
@@ -356,13 +347,7 @@ fn legacy_video(first: u8, mut reader: Reader<'_>) -> Result<VideoTag, CodecErro
         },
         _ => reader.data(frame),
     };
-    Ok(VideoTag {
-        codec,
-        kind,
-        cts_ms,
-        multitrack: false,
-        track_id: 0,
-    })
+    Ok(VideoTag { codec, kind, cts_ms, multitrack: false, track_id: 0 })
 }
 
 fn extended_video(first: u8, mut reader: Reader<'_>) -> Result<VideoTag, CodecError> {
@@ -397,13 +382,7 @@ fn extended_video(first: u8, mut reader: Reader<'_>) -> Result<VideoTag, CodecEr
         packet_type::METADATA => PacketKind::Metadata,
         other => return Err(CodecError::PacketType(other)),
     };
-    Ok(VideoTag {
-        codec,
-        kind,
-        cts_ms,
-        multitrack: header.multitrack,
-        track_id: header.track_id,
-    })
+    Ok(VideoTag { codec, kind, cts_ms, multitrack: header.multitrack, track_id: header.track_id })
 }
 
 fn extended_audio(packet_type: u8, mut reader: Reader<'_>) -> Result<AudioTag, CodecError> {
@@ -447,10 +426,7 @@ impl Reader<'_> {
     }
 
     fn need<const N: usize>(&mut self) -> Result<[u8; N], CodecError> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(CodecError::Truncated)?;
+        let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(CodecError::Truncated)?;
         self.0 = rest;
         Ok(*taken)
     }
@@ -467,11 +443,7 @@ impl Reader<'_> {
 
     /// `kind` when there is data left, else `Empty`.
     fn data(&self, kind: PacketKind) -> PacketKind {
-        if self.0.is_empty() {
-            PacketKind::Empty
-        } else {
-            kind
-        }
+        if self.0.is_empty() { PacketKind::Empty } else { kind }
     }
 
     /// Skips the ModEx blocks (Enhanced RTMP v2) and returns the packet type behind them. Each
@@ -509,12 +481,7 @@ impl Reader<'_> {
         if track_type != multitrack_type::ONE_TRACK {
             self.need::<3>()?;
         }
-        Ok(TrackHeader {
-            packet_type,
-            fourcc,
-            multitrack: true,
-            track_id,
-        })
+        Ok(TrackHeader { packet_type, fourcc, multitrack: true, track_id })
     }
 }
 
@@ -538,12 +505,7 @@ mod tests {
             (&[0x17, 0, 0, 0, 9, 1], VideoCodec::Avc, Config, 0),
             (&[0x17, 1, 0, 0, 80, 0], VideoCodec::Avc, Keyframe, 80),
             (&[0x27, 1, 0xff, 0xff, 0xd8, 0], VideoCodec::Avc, Inter, -40),
-            (
-                &[0x27, 1, 0x80, 0, 0, 0],
-                VideoCodec::Avc,
-                Inter,
-                -8_388_608,
-            ),
+            (&[0x27, 1, 0x80, 0, 0, 0], VideoCodec::Avc, Inter, -8_388_608),
             (&[0x37, 1, 0, 0, 0, 0], VideoCodec::Avc, Inter, 0),
             (&[0x17, 2, 0, 0, 0], VideoCodec::Avc, EndOfSequence, 0),
             (&[0x17, 2], VideoCodec::Avc, EndOfSequence, 0),
@@ -586,19 +548,9 @@ mod tests {
             (b"\xd0\x01", VideoCodec::Other(0), Metadata, 0),
             (b"\x91vvc1\x01", VideoCodec::Other(0x7676_6331), Keyframe, 0),
             // ModEx with three bytes of nanosecond offset, then coded frames.
-            (
-                b"\x97\x02\x00\x00\x05\x01hvc1\x00\x00\x07\x01",
-                VideoCodec::Hevc,
-                Keyframe,
-                7,
-            ),
+            (b"\x97\x02\x00\x00\x05\x01hvc1\x00\x00\x07\x01", VideoCodec::Hevc, Keyframe, 7),
             // Two ModEx blocks, the second with the long size.
-            (
-                b"\xa7\x00\x09\x07\xff\x00\x01\x05\x05\x03hvc1\x01",
-                VideoCodec::Hevc,
-                Inter,
-                0,
-            ),
+            (b"\xa7\x00\x09\x07\xff\x00\x01\x05\x05\x03hvc1\x01", VideoCodec::Hevc, Inter, 0),
         ];
         for (body, codec, kind, cts_ms) in table {
             assert_eq!(video_of(body), (*codec, *kind, *cts_ms), "{body:02x?}");

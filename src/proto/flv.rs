@@ -81,10 +81,7 @@ pub fn write_tag(
     let len = match u32::try_from(payload.len()) {
         Ok(len) if payload.len() <= PAYLOAD_LEN_MAX => len,
         _ => {
-            return Err(FlvError::TooLong {
-                len: payload.len(),
-                max: PAYLOAD_LEN_MAX,
-            });
+            return Err(FlvError::TooLong { len: payload.len(), max: PAYLOAD_LEN_MAX });
         }
     };
     let [_, l2, l1, l0] = len.to_be_bytes();
@@ -124,11 +121,7 @@ enum State {
 impl TagReader {
     /// A reader that refuses payloads of more than `payload_len_max` bytes.
     pub fn new(payload_len_max: usize) -> Self {
-        Self {
-            buffer: BytesMut::new(),
-            payload_len_max,
-            state: State::FileHeader,
-        }
+        Self { buffer: BytesMut::new(), payload_len_max, state: State::FileHeader }
     }
 
     /// Takes the next bytes of the stream.
@@ -182,9 +175,8 @@ impl TagReader {
                     self.state = State::TagHeader;
                 }
                 State::TagHeader => {
-                    let Some(&[_, _, _, _, kind, l2, l1, l0, t2, t1, t0, extended, _, _, _]) = self
-                        .buffer
-                        .first_chunk::<{ TRAILER_LEN + TAG_HEADER_LEN }>()
+                    let Some(&[_, _, _, _, kind, l2, l1, l0, t2, t1, t0, extended, _, _, _]) =
+                        self.buffer.first_chunk::<{ TRAILER_LEN + TAG_HEADER_LEN }>()
                     else {
                         return Ok(None);
                     };
@@ -193,10 +185,7 @@ impl TagReader {
                     }
                     let len = u32::from_be_bytes([0, l2, l1, l0]) as usize;
                     if len > self.payload_len_max {
-                        return Err(FlvError::TooLong {
-                            len,
-                            max: self.payload_len_max,
-                        });
+                        return Err(FlvError::TooLong { len, max: self.payload_len_max });
                     }
                     self.buffer.advance(TRAILER_LEN + TAG_HEADER_LEN);
                     self.state = State::Payload {
@@ -205,11 +194,7 @@ impl TagReader {
                         len,
                     };
                 }
-                State::Payload {
-                    type_id,
-                    timestamp_ms,
-                    len,
-                } => {
+                State::Payload { type_id, timestamp_ms, len } => {
                     if self.buffer.len() < len {
                         return Ok(None);
                     }
@@ -293,10 +278,7 @@ mod tests {
     #[test]
     fn bad_input_is_refused_and_stays_refused() {
         assert_eq!(read(&[b"GIF89a   "], 100), Err(FlvError::Header));
-        assert_eq!(
-            read(&[b"FLV\x01\x05\xff\0\0\x09"], 100),
-            Err(FlvError::Header)
-        );
+        assert_eq!(read(&[b"FLV\x01\x05\xff\0\0\x09"], 100), Err(FlvError::Header));
         let mut reader = TagReader::new(10);
         reader.push(&header(true, true));
         reader.push(&[9, 0, 0, 11, 0, 0, 0, 0, 0, 0, 0]);
@@ -304,11 +286,7 @@ mod tests {
         assert_eq!(reader.next_tag(), Err(error));
         reader.push(&[0; 100]);
         assert_eq!((reader.next_tag(), reader.buffered()), (Err(error), 0));
-        let encrypted = [
-            &header(true, true)[..],
-            &[0x29, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-        ]
-        .concat();
+        let encrypted = [&header(true, true)[..], &[0x29, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
         assert_eq!(read(&[&encrypted], 10), Err(FlvError::TagType(0x29)));
     }
 

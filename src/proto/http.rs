@@ -20,10 +20,7 @@ pub enum HttpError {
     #[error("the length of the request's body is not clear")]
     BodyLength,
     /// The request head is longer than [`limits::HTTP_HEAD_BYTES_MAX`].
-    #[error(
-        "the request head is longer than {} bytes",
-        limits::HTTP_HEAD_BYTES_MAX
-    )]
+    #[error("the request head is longer than {} bytes", limits::HTTP_HEAD_BYTES_MAX)]
     HeadTooLong,
     /// More header lines than [`limits::HTTP_HEADERS_MAX`].
     #[error("the request has more than {} header lines", limits::HTTP_HEADERS_MAX)]
@@ -133,21 +130,9 @@ pub fn parse_request(bytes: &[u8]) -> Result<Option<Request>, HttpError> {
     let headers = parsed
         .headers
         .iter()
-        .map(|h| {
-            (
-                h.name.to_owned(),
-                String::from_utf8_lossy(h.value).into_owned(),
-            )
-        })
+        .map(|h| (h.name.to_owned(), String::from_utf8_lossy(h.value).into_owned()))
         .collect();
-    let request = Request {
-        method,
-        path,
-        query,
-        version,
-        head_len,
-        headers,
-    };
+    let request = Request { method, path, query, version, head_len, headers };
     let hosts = request.headers("host").count();
     if hosts > 1 || (hosts == 0 && version == Version::Http11) {
         return Err(HttpError::Host);
@@ -234,9 +219,7 @@ impl<'a> Query<'a> {
 
     /// The first value of this key.
     pub fn value(self, key: &str) -> Option<Cow<'a, str>> {
-        self.into_iter()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value)
+        self.into_iter().find(|(name, _)| name == key).map(|(_, value)| value)
     }
 }
 
@@ -371,9 +354,9 @@ fn decode_form(text: &str) -> Cow<'_, str> {
     while let Some((&byte, tail)) = rest.split_first() {
         rest = tail;
         let escaped = match (byte, tail) {
-            (b'%', [high, low, after @ ..]) => hex(*high)
-                .zip(hex(*low))
-                .map(|(high, low)| (high << 4 | low, after)),
+            (b'%', [high, low, after @ ..]) => {
+                hex(*high).zip(hex(*low)).map(|(high, low)| (high << 4 | low, after))
+            }
             _ => None,
         };
         match escaped {
@@ -389,9 +372,7 @@ fn decode_form(text: &str) -> Cow<'_, str> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit)
-        .to_digit(16)
-        .and_then(|value| u8::try_from(value).ok())
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 fn printable(byte: u8) -> u8 {
@@ -432,14 +413,8 @@ mod tests {
             ("1.0", "connection: Keep-Alive", true),
         ];
         for (version, header, expected) in table {
-            let request = parse(&format!(
-                "GET / HTTP/{version}\r\nHost: h\r\n{header}\r\n\r\n"
-            ));
-            assert_eq!(
-                request.unwrap().keep_alive(),
-                expected,
-                "{version} {header}"
-            );
+            let request = parse(&format!("GET / HTTP/{version}\r\nHost: h\r\n{header}\r\n\r\n"));
+            assert_eq!(request.unwrap().keep_alive(), expected, "{version} {header}");
         }
     }
 
@@ -480,10 +455,7 @@ mod tests {
 
     #[test]
     fn caps_answer_431() {
-        let long = format!(
-            "GET /{} HTTP/1.1\r\n",
-            "a".repeat(limits::HTTP_HEAD_BYTES_MAX)
-        );
+        let long = format!("GET /{} HTTP/1.1\r\n", "a".repeat(limits::HTTP_HEAD_BYTES_MAX));
         assert_eq!(parse_request(long.as_bytes()), Err(HttpError::HeadTooLong));
         assert_eq!(HttpError::HeadTooLong.status(), 431);
         let many = |count: usize| {
@@ -501,16 +473,8 @@ mod tests {
             ("GET / HTTP/2.0\r\n\r\n", HttpError::Version, 505),
             ("\x03\x00\x00\x00\x00", HttpError::Malformed, 400),
             ("GET / HTTP/1.1\r\n\r\n", HttpError::Host, 400),
-            (
-                "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-                HttpError::Host,
-                400,
-            ),
-            (
-                "POST / HTTP/1.0\r\nContent-Length: +5\r\n\r\n",
-                HttpError::BodyLength,
-                400,
-            ),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", HttpError::Host, 400),
+            ("POST / HTTP/1.0\r\nContent-Length: +5\r\n\r\n", HttpError::BodyLength, 400),
             (
                 "POST / HTTP/1.0\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
                 HttpError::BodyLength,
@@ -540,14 +504,8 @@ mod tests {
     #[test]
     fn query_pairs() {
         let pairs: Vec<_> = Query::new("?a=1&&b&c=%zz%4&d=x+y%20z&=e&a=2").collect();
-        let expected = [
-            ("a", "1"),
-            ("b", ""),
-            ("c", "%zz%4"),
-            ("d", "x y z"),
-            ("", "e"),
-            ("a", "2"),
-        ];
+        let expected =
+            [("a", "1"), ("b", ""), ("c", "%zz%4"), ("d", "x y z"), ("", "e"), ("a", "2")];
         let expected: Vec<_> = expected.map(|(k, v)| (Cow::from(k), Cow::from(v))).into();
         assert_eq!(pairs, expected);
         assert_eq!(Query::new("a=1&a=2").value("a").as_deref(), Some("1"));
@@ -564,18 +522,11 @@ mod tests {
     }
 
     fn request_like() -> impl Strategy<Value = Vec<u8>> {
-        let line = prop_oneof![
-            Just("Host: a".to_owned()),
-            "[a-zA-Z-]{1,10}: [ -~]{0,20}",
-            "[ -~]{0,20}"
-        ];
-        (
-            "(GET|POST|FOO) [!-~]{1,30} HTTP/1.[01]",
-            proptest::collection::vec(line, 0..6),
+        let line =
+            prop_oneof![Just("Host: a".to_owned()), "[a-zA-Z-]{1,10}: [ -~]{0,20}", "[ -~]{0,20}"];
+        ("(GET|POST|FOO) [!-~]{1,30} HTTP/1.[01]", proptest::collection::vec(line, 0..6)).prop_map(
+            |(first, lines)| format!("{first}\r\n{}\r\n\r\n", lines.join("\r\n")).into_bytes(),
         )
-            .prop_map(|(first, lines)| {
-                format!("{first}\r\n{}\r\n\r\n", lines.join("\r\n")).into_bytes()
-            })
     }
 
     proptest! {

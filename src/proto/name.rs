@@ -114,11 +114,7 @@ impl StreamName {
     /// Empty parts, parts over the limit, control characters, dot segments, a `/` in app or
     /// instance.
     pub fn new(vhost: &str, app: &str, instance: &str, stream: &str) -> Result<Self, NameError> {
-        let instance = if instance.is_empty() {
-            DEFAULT_INSTANCE
-        } else {
-            instance
-        };
+        let instance = if instance.is_empty() { DEFAULT_INSTANCE } else { instance };
         let parts = [
             (NamePart::Vhost, vhost),
             (NamePart::App, app),
@@ -252,9 +248,7 @@ impl PlayPath {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let (name, args) = split_query(text);
         let prefix = name.split_once(':').filter(|(prefix, _)| {
-            ["flv", "mp3", "mp4", "raw"]
-                .iter()
-                .any(|known| prefix.eq_ignore_ascii_case(known))
+            ["flv", "mp3", "mp4", "raw"].iter().any(|known| prefix.eq_ignore_ascii_case(known))
         });
         let (type_prefix, name) = match prefix {
             Some((prefix, rest)) => (Some(prefix.to_owned()), rest),
@@ -265,11 +259,7 @@ impl PlayPath {
         if name.is_empty() {
             return Err(NameError::Empty(NamePart::Stream));
         }
-        Ok(Self {
-            name: name.to_owned(),
-            type_prefix,
-            args: args.to_owned(),
-        })
+        Ok(Self { name: name.to_owned(), type_prefix, args: args.to_owned() })
     }
 }
 
@@ -370,21 +360,9 @@ mod tests {
             ("livestreams", "localnews", "livestreams/localnews"),
             ("livestreams/", "localnews", "livestreams/localnews"),
             ("/livestreams", "/localnews", "livestreams/localnews"),
-            (
-                "livestreams/_definst_",
-                "localnews",
-                "livestreams/localnews",
-            ),
-            (
-                "livestreams/_definst_/",
-                "localnews",
-                "livestreams/localnews",
-            ),
-            (
-                "livestreams/anotherinstance",
-                "localnews",
-                "livestreams/anotherinstance/localnews",
-            ),
+            ("livestreams/_definst_", "localnews", "livestreams/localnews"),
+            ("livestreams/_definst_/", "localnews", "livestreams/localnews"),
+            ("livestreams/anotherinstance", "localnews", "livestreams/anotherinstance/localnews"),
             ("live?arg1=v1&arg2=v2", "cam?k=v", "live/cam"),
             ("live?arg1=v1/_definst_", "cam", "live/cam"),
             ("live/?arg1=v1", "cam", "live/cam"),
@@ -421,12 +399,7 @@ mod tests {
             ("live", "rtmp://video.test.com/live", "cam", yes),
             ("live", "rtmp://VIDEO.test.com.:1935/live", "cam", yes),
             ("live", "rtmp://www.test.com:1935/live", "cam", yes),
-            (
-                "live",
-                "rtmp://user:p@ss@www.test.com:1935/live",
-                "cam",
-                yes,
-            ),
+            ("live", "rtmp://user:p@ss@www.test.com:1935/live", "cam", yes),
             ("live", "rtmp://[::2]:1935/live", "cam", yes),
             ("live", "rtmp://[::2]/live", "cam", yes),
             ("live", "rtmp://[::1]:1935/live", "cam", no),
@@ -440,12 +413,7 @@ mod tests {
             // A named vhost that is not configured is the default one, not the host's.
             ("live?vhost=x", "rtmp://video.test.com/live", "cam", no),
             // Connect's word is stronger than the stream's.
-            (
-                "live?vhost=x",
-                "rtmp://h/live",
-                "cam?vhost=video.test.com",
-                no,
-            ),
+            ("live?vhost=x", "rtmp://h/live", "cam?vhost=video.test.com", no),
             ("live?vhost=", "rtmp://video.test.com/live", "cam", yes),
         ];
         for (app, tc_url, stream, expected) in table {
@@ -456,20 +424,15 @@ mod tests {
 
     #[test]
     fn arguments_are_kept_as_sent() {
-        let connect = ConnectName::parse(
-            "myapp?arg1=v1&arg2=%20/_definst_",
-            "rtmp://h/myapp?arg1=v1&z",
-        )
-        .unwrap();
+        let connect =
+            ConnectName::parse("myapp?arg1=v1&arg2=%20/_definst_", "rtmp://h/myapp?arg1=v1&z")
+                .unwrap();
         assert_eq!(connect.args, "arg1=v1&arg2=%20");
         assert_eq!(connect.tc_url_args, "arg1=v1&z");
         assert_eq!(connect.app_text, "myapp");
         let path = PlayPath::parse("mp4:cam?token=a?b&c=%41").unwrap();
         assert_eq!(path.args, "token=a?b&c=%41");
-        assert_eq!(
-            (&*path.name, path.type_prefix.as_deref()),
-            ("cam", Some("mp4"))
-        );
+        assert_eq!((&*path.name, path.type_prefix.as_deref()), ("cam", Some("mp4")));
     }
 
     #[test]
@@ -477,10 +440,7 @@ mod tests {
         let connect = ConnectName::parse("", "rtmp://host//").unwrap();
         assert_eq!((&*connect.app, &*connect.host), ("", "host"));
         let path = PlayPath::parse("cam").unwrap();
-        assert_eq!(
-            connect.stream(&path, lookup),
-            Err(NameError::Empty(NamePart::App))
-        );
+        assert_eq!(connect.stream(&path, lookup), Err(NameError::Empty(NamePart::App)));
     }
 
     #[test]

@@ -71,26 +71,22 @@ where
     F::Output: Send + 'static,
 {
     let (ready, is_ready) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let executor = match executor(cpu, blocking_threads) {
-                Ok(executor) => executor,
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    // The spawner gets the error and never joins.
-                    return None;
-                }
-            };
-            let _ = ready.send(Ok(()));
-            Some(executor.run(async move { make().await }))
-        })?;
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let executor = match executor(cpu, blocking_threads) {
+            Ok(executor) => executor,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                // The spawner gets the error and never joins.
+                return None;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        Some(executor.run(async move { make().await }))
+    })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(ExecutorThread { thread }),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::Error::other(
-            "the executor's thread panicked while starting",
-        )),
+        Err(_) => Err(io::Error::other("the executor's thread panicked while starting")),
     }
 }
 
@@ -110,9 +106,7 @@ impl<T> ExecutorThread<T> {
     pub fn join(self) -> Result<T, Panicked> {
         match self.thread.join() {
             Ok(Some(output)) => Ok(output),
-            Ok(None) => Err(Panicked {
-                message: "the executor never started".to_owned(),
-            }),
+            Ok(None) => Err(Panicked { message: "the executor never started".to_owned() }),
             Err(payload) => Err(Panicked::new(payload.as_ref())),
         }
     }
@@ -129,9 +123,7 @@ impl Panicked {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied());
-        Self {
-            message: text.unwrap_or("without a message").to_owned(),
-        }
+        Self { message: text.unwrap_or("without a message").to_owned() }
     }
 }
 
@@ -209,10 +201,7 @@ mod tests {
     fn a_pinned_executor_runs_on_its_cpu_under_its_name() {
         let cpu = first_usable_cpu();
         let (cpus, name) = spawn_pinned("shard-7", Some(cpu), || async {
-            (
-                crate::rt::probe::usable_cpus(),
-                thread::current().name().map(str::to_owned),
-            )
+            (crate::rt::probe::usable_cpus(), thread::current().name().map(str::to_owned))
         })
         .unwrap()
         .join()

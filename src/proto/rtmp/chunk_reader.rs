@@ -231,8 +231,7 @@ impl ChunkReader {
                     } else {
                         // Not repeated: what matched so far is payload, or even the next header.
                         self.start_payload();
-                        self.held
-                            .extend(expected.get(..matched).unwrap_or_default());
+                        self.held.extend(expected.get(..matched).unwrap_or_default());
                         if matched > 0 {
                             return Ok((rest, None));
                         }
@@ -279,10 +278,7 @@ impl ChunkReader {
             // The specification's text repeats the field in type 3 chunks, its older edition and
             // librtmp's first chunks do not: the bytes themselves have to tell.
             Some(field) if header.format == 3 => {
-                self.state = State::Repeat {
-                    expected: field.to_be_bytes(),
-                    matched: 0,
-                };
+                self.state = State::Repeat { expected: field.to_be_bytes(), matched: 0 };
             }
             _ => self.start_payload(),
         }
@@ -290,13 +286,9 @@ impl ChunkReader {
     }
 
     fn start_payload(&mut self) {
-        let missing = self
-            .streams
-            .get(self.current)
-            .map_or(0, |stream| stream.length - stream.payload.len());
-        self.state = State::Payload {
-            missing: missing.min(self.chunk_size),
-        };
+        let missing =
+            self.streams.get(self.current).map_or(0, |stream| stream.length - stream.payload.len());
+        self.state = State::Payload { missing: missing.min(self.chunk_size) };
     }
 
     fn find_or_open(&mut self, header: &Header) -> Result<usize, ChunkError> {
@@ -313,9 +305,7 @@ impl ChunkReader {
             return Err(ChunkError::NoPreviousMessage(id));
         }
         if self.streams.len() >= self.limits.chunk_streams_max {
-            return Err(ChunkError::TooManyChunkStreams(
-                self.limits.chunk_streams_max,
-            ));
+            return Err(ChunkError::TooManyChunkStreams(self.limits.chunk_streams_max));
         }
         self.streams.push(ChunkStream::new(id));
         if let Some(slot) = self.slots.get_mut(id as usize) {
@@ -494,10 +484,7 @@ struct Few<const N: usize> {
 
 impl<const N: usize> Few<N> {
     fn new() -> Self {
-        Self {
-            bytes: [0; N],
-            length: 0,
-        }
+        Self { bytes: [0; N], length: 0 }
     }
 
     fn is_empty(&self) -> bool {
@@ -505,9 +492,7 @@ impl<const N: usize> Few<N> {
     }
 
     fn as_slice(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
     }
 
     fn clear(&mut self) {
@@ -628,10 +613,7 @@ mod tests {
 
     fn timestamps(bytes: &[u8]) -> Vec<u32> {
         let messages = messages(bytes).unwrap();
-        messages
-            .iter()
-            .map(|message| message.timestamp_ms)
-            .collect()
+        messages.iter().map(|message| message.timestamp_ms).collect()
     }
 
     #[test]
@@ -685,10 +667,7 @@ mod tests {
         let found = messages(&ping).unwrap();
         assert_eq!(found[0].timestamp_ms, 7);
         assert_eq!(found[0].message_stream_id, 0);
-        assert_eq!(
-            messages(&[0x83, 0, 0, 1, 0]),
-            Err(ChunkError::NoPreviousMessage(3))
-        );
+        assert_eq!(messages(&[0x83, 0, 0, 1, 0]), Err(ChunkError::NoPreviousMessage(3)));
         assert_eq!(messages(&[0xC3]), Err(ChunkError::NoPreviousMessage(3)));
     }
 
@@ -746,10 +725,7 @@ mod tests {
         bytes.extend_from_slice(&full(4, timestamp, 0, 9));
         bytes.extend_from_slice(&[0xC4, 0xC2, 0xC3, 0xC2, 0xC3]);
         let found = messages(&bytes).unwrap();
-        let ids: Vec<u32> = found
-            .iter()
-            .map(|message| message.chunk_stream_id)
-            .collect();
+        let ids: Vec<u32> = found.iter().map(|message| message.chunk_stream_id).collect();
         assert_eq!(ids, [2, 3, 4, 4, 2, 3, 2, 3]);
     }
 
@@ -771,10 +747,7 @@ mod tests {
         };
         assert_eq!(with_size(1), Ok(1));
         assert_eq!(with_size(0x7FFF_FFFF), Ok(RTMP_CHUNK_SIZE_MAX as usize));
-        assert_eq!(
-            with_size(0),
-            Err(ChunkError::Control(MessageError::ChunkSizeZero))
-        );
+        assert_eq!(with_size(0), Err(ChunkError::Control(MessageError::ChunkSizeZero)));
     }
 
     #[test]
@@ -806,11 +779,8 @@ mod tests {
 
     #[test]
     fn memory_follows_bytes_not_claims() {
-        let limits = ReaderLimits {
-            message_bytes_max: 16 << 20,
-            partial_bytes_max: 32 << 20,
-            ..LIMITS
-        };
+        let limits =
+            ReaderLimits { message_bytes_max: 16 << 20, partial_bytes_max: 32 << 20, ..LIMITS };
         let mut reader = ChunkReader::new(limits);
         reader.set_chunk_size(16 << 20);
         let length = 10_000_000;
@@ -851,10 +821,7 @@ mod tests {
         let too_long = full(4, 0, (1 << 20) + 1, 9);
         assert_eq!(
             messages(&too_long),
-            Err(ChunkError::MessageTooLarge {
-                length: (1 << 20) + 1,
-                max: 1 << 20
-            })
+            Err(ChunkError::MessageTooLarge { length: (1 << 20) + 1, max: 1 << 20 })
         );
 
         let limits = ReaderLimits {
@@ -903,10 +870,7 @@ mod tests {
         ]
         .concat();
         let found = messages(&bytes).unwrap();
-        let ids: Vec<u32> = found
-            .iter()
-            .map(|message| message.chunk_stream_id)
-            .collect();
+        let ids: Vec<u32> = found.iter().map(|message| message.chunk_stream_id).collect();
         assert_eq!(ids, [63, 64, 319, 320, 65_599, 319]);
     }
 

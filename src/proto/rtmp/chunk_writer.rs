@@ -41,14 +41,7 @@ pub fn write_full(
     first.length_and_type(payload.len(), header.type_id);
     first.push(&header.message_stream_id.to_le_bytes());
     first.extended(header.timestamp_ms);
-    write_chunks(
-        &first,
-        header.chunk_stream_id,
-        header.timestamp_ms,
-        payload,
-        chunk_size,
-        sink,
-    );
+    write_chunks(&first, header.chunk_stream_id, header.timestamp_ms, payload, chunk_size, sink);
 }
 
 /// The number of bytes that [`write_full`] writes.
@@ -60,11 +53,7 @@ pub fn full_len(header: &MessageHeader, payload_len: usize, chunk_size: usize) -
         64..320 => 2,
         _ => 3,
     };
-    let extended = if header.timestamp_ms >= EXTENDED {
-        4
-    } else {
-        0
-    };
+    let extended = if header.timestamp_ms >= EXTENDED { 4 } else { 0 };
     chunks * (basic + extended) + 11 + payload_len
 }
 
@@ -93,10 +82,7 @@ impl Default for ChunkWriter {
 impl ChunkWriter {
     /// A writer at the start of the chunk stream, just after the handshake.
     pub fn new() -> Self {
-        Self {
-            chunk_size: CHUNK_SIZE_DEFAULT,
-            streams: Vec::new(),
-        }
+        Self { chunk_size: CHUNK_SIZE_DEFAULT, streams: Vec::new() }
     }
 
     /// The chunk size in force.
@@ -115,17 +101,10 @@ impl ChunkWriter {
         let payload_len = payload.len().min(PAYLOAD_BYTES_MAX);
         let id = header.chunk_stream_id;
         let mut sink = |piece: &[u8]| out.extend_from_slice(piece);
-        let last = self
-            .streams
-            .iter_mut()
-            .find(|last| last.header.chunk_stream_id == id);
+        let last = self.streams.iter_mut().find(|last| last.header.chunk_stream_id == id);
         let Some(last) = last else {
             write_full(header, payload, self.chunk_size, &mut sink);
-            self.streams.push(LastHeader {
-                header: *header,
-                payload_len,
-                delta_ms: None,
-            });
+            self.streams.push(LastHeader { header: *header, payload_len, delta_ms: None });
             return;
         };
         let delta_ms = header.timestamp_ms.wrapping_sub(last.header.timestamp_ms);
@@ -168,10 +147,7 @@ struct HeaderBytes {
 
 impl HeaderBytes {
     fn new() -> Self {
-        Self {
-            bytes: [0; 18],
-            length: 0,
-        }
+        Self { bytes: [0; 18], length: 0 }
     }
 
     fn as_slice(&self) -> &[u8] {
@@ -247,18 +223,11 @@ mod tests {
     use crate::proto::rtmp::Message;
     use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 
-    const AUDIO: MessageHeader = MessageHeader {
-        chunk_stream_id: 4,
-        message_stream_id: 1,
-        type_id: 8,
-        timestamp_ms: 1000,
-    };
+    const AUDIO: MessageHeader =
+        MessageHeader { chunk_stream_id: 4, message_stream_id: 1, type_id: 8, timestamp_ms: 1000 };
 
     fn at(timestamp_ms: u32) -> MessageHeader {
-        MessageHeader {
-            timestamp_ms,
-            ..AUDIO
-        }
+        MessageHeader { timestamp_ms, ..AUDIO }
     }
 
     fn read_all(reader: &mut ChunkReader, bytes: &[u8], cuts: &[usize]) -> Vec<Message> {
@@ -349,13 +318,9 @@ mod tests {
             timestamp_ms: 0x0100_0000,
         };
         let mut out = Vec::new();
-        write_full(&header, b"abc", 2, &mut |piece| {
-            out.extend_from_slice(piece)
-        });
+        write_full(&header, b"abc", 2, &mut |piece| out.extend_from_slice(piece));
         let bytes = [
-            &[
-                0x00, 6, 0xFF, 0xFF, 0xFF, 0, 0, 3, 9, 4, 3, 2, 1, 1, 0, 0, 0,
-            ][..],
+            &[0x00, 6, 0xFF, 0xFF, 0xFF, 0, 0, 3, 9, 4, 3, 2, 1, 1, 0, 0, 0][..],
             b"ab",
             &[0xC0, 6, 1, 0, 0, 0],
             b"c",
@@ -371,23 +336,13 @@ mod tests {
             prop_oneof![Just(8_u8), Just(9), Just(18)],
             any_timestamp(),
         )
-            .prop_map(
-                |(chunk_stream_id, message_stream_id, type_id, timestamp_ms)| MessageHeader {
-                    chunk_stream_id,
-                    message_stream_id,
-                    type_id,
-                    timestamp_ms,
-                },
-            )
+            .prop_map(|(chunk_stream_id, message_stream_id, type_id, timestamp_ms)| {
+                MessageHeader { chunk_stream_id, message_stream_id, type_id, timestamp_ms }
+            })
     }
 
     fn any_timestamp() -> impl Strategy<Value = u32> {
-        prop_oneof![
-            any::<u32>(),
-            0_u32..100,
-            0xFF_FFF0_u32..0x100_0010,
-            u32::MAX - 20..=u32::MAX,
-        ]
+        prop_oneof![any::<u32>(), 0_u32..100, 0xFF_FFF0_u32..0x100_0010, u32::MAX - 20..=u32::MAX,]
     }
 
     proptest! {

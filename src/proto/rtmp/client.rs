@@ -214,10 +214,7 @@ impl ClientSession {
             };
             event = self.handle(message, out)?;
         }
-        Ok(ClientProgress {
-            consumed: bytes.len() - rest.len(),
-            event,
-        })
+        Ok(ClientProgress { consumed: bytes.len() - rest.len(), event })
     }
 
     /// Appends one message of the stream: [`message::AUDIO`], [`message::VIDEO`] or
@@ -379,17 +376,10 @@ impl ClientSession {
             Role::Play => ("play", vec![name, Value::from(PLAY_START_LIVE)]),
         };
         let payload = Command::new(method, self.transaction(), args).encode();
-        self.send_command(
-            STREAM_COMMAND_CHUNK_STREAM,
-            self.message_stream_id,
-            &payload,
-            out,
-        );
+        self.send_command(STREAM_COMMAND_CHUNK_STREAM, self.message_stream_id, &payload, out);
         if self.config.role == Role::Play {
-            let length = UserControl::SetBufferLength {
-                stream_id: self.message_stream_id,
-                ms: BUFFER_MS,
-            };
+            let length =
+                UserControl::SetBufferLength { stream_id: self.message_stream_id, ms: BUFFER_MS };
             self.send_control(message::USER_CONTROL, &length.encode(), out);
         }
         None
@@ -460,11 +450,7 @@ fn status_event(command: &Command) -> ClientEvent {
     } else if code == status::PLAY_START.code {
         ClientEvent::PlayStarted
     } else {
-        ClientEvent::Status {
-            level,
-            code,
-            description,
-        }
+        ClientEvent::Status { level, code, description }
     }
 }
 
@@ -472,11 +458,8 @@ fn failure(command: &Command, what: &str) -> ClientEvent {
     let code = info_text(command, "code");
     let mut description = info_text(command, "description");
     if description.is_empty() {
-        description = if code.is_empty() {
-            format!("{what} reported an error")
-        } else {
-            code.clone()
-        };
+        description =
+            if code.is_empty() { format!("{what} reported an error") } else { code.clone() };
     }
     ClientEvent::Failed { code, description }
 }
@@ -560,12 +543,8 @@ mod tests {
     }
 
     fn from_server(type_id: u8, payload: &[u8]) -> Vec<u8> {
-        let header = MessageHeader {
-            chunk_stream_id: 3,
-            message_stream_id: 0,
-            type_id,
-            timestamp_ms: 0,
-        };
+        let header =
+            MessageHeader { chunk_stream_id: 3, message_stream_id: 0, type_id, timestamp_ms: 0 };
         let mut out = Vec::new();
         write_full(&header, payload, 128, &mut |piece| {
             out.extend_from_slice(piece);
@@ -618,9 +597,7 @@ mod tests {
 
     fn names(commands: &[Command]) -> Vec<(&str, f64)> {
         let pairs = commands.iter();
-        pairs
-            .map(|command| (command.name.as_str(), command.transaction))
-            .collect()
+        pairs.map(|command| (command.name.as_str(), command.transaction)).collect()
     }
 
     #[test]
@@ -632,11 +609,7 @@ mod tests {
         let commands = server.commands();
         assert_eq!(
             names(&commands),
-            [
-                ("releaseStream", 2.0),
-                ("FCPublish", 3.0),
-                ("createStream", 4.0)
-            ]
+            [("releaseStream", 2.0), ("FCPublish", 3.0), ("createStream", 4.0)]
         );
         assert_eq!(commands[1].str_arg(0), Some("news"));
 
@@ -671,10 +644,7 @@ mod tests {
         client.close(&mut out);
         server.input(&out, &mut Vec::new());
         let commands = server.commands();
-        assert_eq!(
-            names(&commands),
-            [("FCUnpublish", 6.0), ("deleteStream", 7.0)]
-        );
+        assert_eq!(names(&commands), [("FCUnpublish", 6.0), ("deleteStream", 7.0)]);
         assert_eq!(commands[1].f64_arg(0), Some(1.0));
     }
 
@@ -682,25 +652,15 @@ mod tests {
     fn playing() {
         let (mut client, mut server) = connected(Role::Play);
         let mut bytes = answer(&command::result(1.0, &Value::Null, Value::Null));
-        bytes.extend(answer(&command::result(
-            2.0,
-            &Value::Null,
-            Value::from(7.0),
-        )));
+        bytes.extend(answer(&command::result(2.0, &Value::Null, Value::from(7.0))));
         let events = exchange(&mut client, &mut server, &bytes);
         assert_eq!(events, [ClientEvent::Connected]);
         let control = server.seen.last().unwrap();
         assert_eq!(
             UserControl::parse(&control.payload),
-            Ok(UserControl::SetBufferLength {
-                stream_id: 7,
-                ms: BUFFER_MS
-            })
+            Ok(UserControl::SetBufferLength { stream_id: 7, ms: BUFFER_MS })
         );
-        assert_eq!(
-            names(&server.commands()),
-            [("createStream", 2.0), ("play", 3.0)]
-        );
+        assert_eq!(names(&server.commands()), [("createStream", 2.0), ("play", 3.0)]);
 
         let mut bytes = answer(&command::on_status(status::PLAY_RESET, "", vec![]));
         bytes.extend(answer(&command::on_status(status::PLAY_START, "", vec![])));
@@ -740,12 +700,7 @@ mod tests {
 
     #[test]
     fn streams_without_a_usable_id_are_failures() {
-        for id in [
-            Value::Null,
-            Value::from(0.0),
-            Value::from(-1.0),
-            Value::from(f64::NAN),
-        ] {
+        for id in [Value::Null, Value::from(0.0), Value::from(-1.0), Value::from(f64::NAN)] {
             let (mut client, mut server) = connected(Role::Play);
             let mut bytes = answer(&command::result(1.0, &Value::Null, Value::Null));
             bytes.extend(answer(&command::result(2.0, &Value::Null, id)));

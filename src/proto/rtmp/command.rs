@@ -37,12 +37,7 @@ pub struct Command {
 impl Command {
     /// A command without a command object.
     pub fn new(name: &str, transaction: f64, args: Vec<Value>) -> Self {
-        Self {
-            name: name.to_owned(),
-            transaction,
-            object: Value::Null,
-            args,
-        }
+        Self { name: name.to_owned(), transaction, object: Value::Null, args }
     }
 
     /// Reads an AMF0 command; for type 17 see [`message::amf0_body`](super::message::amf0_body).
@@ -124,10 +119,7 @@ pub fn connect_result(
         ("capabilities", Value::from(server.capabilities)),
         ("mode", Value::from(1.0)),
     ]);
-    let mut all = vec![(
-        "objectEncoding".to_owned(),
-        Value::from(server.object_encoding),
-    )];
+    let mut all = vec![("objectEncoding".to_owned(), Value::from(server.object_encoding))];
     all.extend(extra);
     let info = status_info(status::CONNECT_SUCCESS, "Connection succeeded.", all);
     result(transaction, &properties, info)
@@ -221,23 +213,15 @@ impl DataMessage {
         let (name, used) = leading_name(payload)?;
         let rest = payload.slice(used.min(payload.len())..);
         Ok(match name.as_str() {
-            "@setDataFrame" => Self {
-                action: DataAction::Keep,
-                name: leading_name(&rest)?.0,
-                payload: rest,
-            },
+            "@setDataFrame" => {
+                Self { action: DataAction::Keep, name: leading_name(&rest)?.0, payload: rest }
+            }
             "@clearDataFrame" => Self {
                 action: DataAction::Clear,
-                name: leading_name(&rest)
-                    .map(|(name, _)| name)
-                    .unwrap_or_default(),
+                name: leading_name(&rest).map(|(name, _)| name).unwrap_or_default(),
                 payload: Bytes::new(),
             },
-            _ => Self {
-                action: DataAction::Send,
-                name,
-                payload: payload.clone(),
-            },
+            _ => Self { action: DataAction::Send, name, payload: payload.clone() },
         })
     }
 
@@ -295,11 +279,8 @@ mod tests {
 
     #[test]
     fn commands_round_trip() {
-        let publish = Command::new(
-            "publish",
-            5.0,
-            vec![Value::from("localnews"), Value::from("live")],
-        );
+        let publish =
+            Command::new("publish", 5.0, vec![Value::from("localnews"), Value::from("live")]);
         let parsed = Command::parse(&publish.encode()).unwrap();
         assert_eq!(parsed, publish);
         assert_eq!(parsed.str_arg(0), Some("localnews"));
@@ -311,29 +292,20 @@ mod tests {
     fn commands_without_transaction_and_object_are_taken() {
         let mut payload = Vec::new();
         amf0::write_string(&mut payload, "ping");
-        assert_eq!(
-            Command::parse(&payload).unwrap(),
-            Command::new("ping", 0.0, vec![])
-        );
+        assert_eq!(Command::parse(&payload).unwrap(), Command::new("ping", 0.0, vec![]));
     }
 
     #[test]
     fn payloads_without_a_name_are_errors() {
         assert_eq!(Command::parse(&[]), Err(CommandError::NoName));
         assert_eq!(Command::parse(&[5]), Err(CommandError::NoName));
-        assert_eq!(
-            Command::parse(&[2, 0]),
-            Err(CommandError::Amf(Amf0Error::Truncated))
-        );
+        assert_eq!(Command::parse(&[2, 0]), Err(CommandError::Amf(Amf0Error::Truncated)));
     }
 
     #[test]
     fn the_answer_to_connect() {
-        let server = ServerTraits {
-            fms_version: "FMS/3,0,1,123",
-            capabilities: 31.0,
-            object_encoding: 3.0,
-        };
+        let server =
+            ServerTraits { fms_version: "FMS/3,0,1,123", capabilities: 31.0, object_encoding: 3.0 };
         let extra = vec![("clientid".to_owned(), Value::from("7"))];
         let answer = Command::parse(&connect_result(1.0, server, extra)).unwrap();
         assert_eq!(answer.name, "_result");
@@ -367,11 +339,7 @@ mod tests {
         assert_eq!(property(&command.args[0], "details"), "news");
         for (payload, name, code) in [
             (on_fc_publish(""), "onFCPublish", "NetStream.Publish.Start"),
-            (
-                on_fc_unpublish(""),
-                "onFCUnpublish",
-                "NetStream.Unpublish.Success",
-            ),
+            (on_fc_unpublish(""), "onFCUnpublish", "NetStream.Unpublish.Success"),
             (on_fc_subscribe(""), "onFCSubscribe", "NetStream.Play.Start"),
         ] {
             let command = Command::parse(&payload).unwrap();
@@ -409,11 +377,7 @@ mod tests {
         assert_eq!(message.action, DataAction::Send);
         assert!(!message.is_metadata());
         assert_eq!(message.payload, payload);
-        assert!(
-            DataMessage::parse(&data(&["onMetaData"]))
-                .unwrap()
-                .is_metadata()
-        );
+        assert!(DataMessage::parse(&data(&["onMetaData"])).unwrap().is_metadata());
     }
 
     #[test]

@@ -119,12 +119,7 @@ impl ServerHandshake {
     /// `seed` fills the random parts (they protect nothing, but should differ between
     /// connections); `epoch_ms` is the time sent in S1, of any epoch.
     pub fn new(seed: u64, epoch_ms: u32) -> Self {
-        Self {
-            seed,
-            epoch_ms,
-            layout: None,
-            state: ServerState::Version,
-        }
+        Self { seed, epoch_ms, layout: None, state: ServerState::Version }
     }
 
     /// Where the client's digest stood; None for a simple handshake or before C1.
@@ -158,9 +153,7 @@ impl ServerHandshake {
                         break;
                     }
                     self.layout = answer(&collector.packet, self.seed, self.epoch_ms, out);
-                    self.state = ServerState::C2 {
-                        missing: PACKET_BYTES,
-                    };
+                    self.state = ServerState::C2 { missing: PACKET_BYTES };
                 }
                 ServerState::C2 { missing } => {
                     let taken = rest.len().min(*missing);
@@ -202,13 +195,7 @@ enum ClientState {
 impl ClientHandshake {
     /// See [`ServerHandshake::new`] for `seed` and `epoch_ms`.
     pub fn new(mode: HandshakeMode, seed: u64, epoch_ms: u32) -> Self {
-        Self {
-            seed,
-            epoch_ms,
-            mode,
-            proof: ServerProof::default(),
-            state: ClientState::Version,
-        }
+        Self { seed, epoch_ms, mode, proof: ServerProof::default(), state: ClientState::Version }
     }
 
     /// Appends C0 and C1; to be called once, first.
@@ -299,10 +286,7 @@ struct Collector {
 
 impl Collector {
     fn new() -> Box<Self> {
-        Box::new(Self {
-            packet: [0; PACKET_BYTES],
-            filled: 0,
-        })
+        Box::new(Self { packet: [0; PACKET_BYTES], filled: 0 })
     }
 
     /// Copies what is missing; returns the rest of `bytes`.
@@ -385,13 +369,11 @@ fn set_head(packet: &mut Packet, epoch_ms: u32, version: [u8; 4]) {
 
 /// The digest of `packet` that `key` confirms, and its place.
 fn find_digest(packet: &Packet, key: &[u8]) -> Option<(DigestLayout, Digest)> {
-    [DigestLayout::DigestFirst, DigestLayout::KeyFirst]
-        .into_iter()
-        .find_map(|layout| {
-            let (before, digest, after) = around_digest(packet, layout);
-            let expected = hmac_sha256(key, &[before, after]);
-            (expected == *digest).then_some((layout, expected))
-        })
+    [DigestLayout::DigestFirst, DigestLayout::KeyFirst].into_iter().find_map(|layout| {
+        let (before, digest, after) = around_digest(packet, layout);
+        let expected = hmac_sha256(key, &[before, after]);
+        (expected == *digest).then_some((layout, expected))
+    })
 }
 
 fn insert_digest(packet: &mut Packet, key: &[u8], layout: DigestLayout) -> Digest {
@@ -468,11 +450,8 @@ mod tests {
         include_str!("../../../tests/fixtures/rtmp_c1_ffmpeg_digest_first.hex");
 
     fn packet_from_hex(text: &str) -> Packet {
-        let digits: Vec<u8> = text
-            .chars()
-            .filter_map(|c| c.to_digit(16))
-            .map(|digit| digit as u8)
-            .collect();
+        let digits: Vec<u8> =
+            text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
         let bytes: Vec<u8> = digits.chunks(2).map(|two| two[0] << 4 | two[1]).collect();
         bytes.try_into().unwrap()
     }

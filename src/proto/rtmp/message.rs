@@ -111,10 +111,7 @@ impl UserControl {
     /// # Errors
     /// [`MessageError::TooShort`].
     pub fn parse(payload: &[u8]) -> Result<Self, MessageError> {
-        let short = MessageError::TooShort {
-            type_id: USER_CONTROL,
-            length: payload.len(),
-        };
+        let short = MessageError::TooShort { type_id: USER_CONTROL, length: payload.len() };
         let (event, data) = payload.split_first_chunk::<2>().ok_or(short)?;
         let event = u16::from_be_bytes(*event);
         let first = || number(data, USER_CONTROL);
@@ -129,10 +126,7 @@ impl UserControl {
             4 => Self::StreamIsRecorded(first()?),
             6 => Self::PingRequest(first()?),
             7 => Self::PingResponse(first()?),
-            _ => Self::Unknown {
-                event,
-                data: data.to_vec(),
-            },
+            _ => Self::Unknown { event, data: data.to_vec() },
         })
     }
 
@@ -246,18 +240,12 @@ pub fn parse_window_ack_size(payload: &[u8]) -> Result<u32, MessageError> {
 /// [`COMMAND_AMF3`] and [`DATA_AMF3`], in practice one byte 0 before AMF0 values.
 pub fn amf0_body(type_id: u8, payload: &Bytes) -> Bytes {
     let dressed = matches!(type_id, COMMAND_AMF3 | DATA_AMF3);
-    if dressed && payload.first() == Some(&0) {
-        payload.slice(1..)
-    } else {
-        payload.clone()
-    }
+    if dressed && payload.first() == Some(&0) { payload.slice(1..) } else { payload.clone() }
 }
 
 fn number(payload: &[u8], type_id: u8) -> Result<u32, MessageError> {
-    let bytes = payload.first_chunk().ok_or(MessageError::TooShort {
-        type_id,
-        length: payload.len(),
-    })?;
+    let bytes =
+        payload.first_chunk().ok_or(MessageError::TooShort { type_id, length: payload.len() })?;
     Ok(u32::from_be_bytes(*bytes))
 }
 
@@ -280,22 +268,13 @@ mod tests {
             (UserControl::StreamEof(1), &[0, 1, 0, 0, 0, 1]),
             (UserControl::StreamDry(2), &[0, 2, 0, 0, 0, 2]),
             (
-                UserControl::SetBufferLength {
-                    stream_id: 1,
-                    ms: 3000,
-                },
+                UserControl::SetBufferLength { stream_id: 1, ms: 3000 },
                 &[0, 3, 0, 0, 0, 1, 0, 0, 0x0B, 0xB8],
             ),
             (UserControl::StreamIsRecorded(3), &[0, 4, 0, 0, 0, 3]),
             (UserControl::PingRequest(258), &[0, 6, 0, 0, 1, 2]),
             (UserControl::PingResponse(258), &[0, 7, 0, 0, 1, 2]),
-            (
-                UserControl::Unknown {
-                    event: 31,
-                    data: vec![9],
-                },
-                &[0, 31, 9],
-            ),
+            (UserControl::Unknown { event: 31, data: vec![9] }, &[0, 31, 9]),
         ] {
             assert_eq!(event.encode(), bytes);
             assert_eq!(UserControl::parse(bytes).unwrap(), event);
@@ -309,10 +288,7 @@ mod tests {
         assert!(UserControl::parse(&[0, 3, 0, 0, 0, 1, 0]).is_err());
         assert_eq!(
             parse_set_chunk_size(&[1]),
-            Err(MessageError::TooShort {
-                type_id: SET_CHUNK_SIZE,
-                length: 1
-            })
+            Err(MessageError::TooShort { type_id: SET_CHUNK_SIZE, length: 1 })
         );
         assert!(parse_abort(&[]).is_err());
         assert!(parse_acknowledgement(&[0, 0, 0]).is_err());
@@ -324,10 +300,7 @@ mod tests {
     fn only_a_chunk_size_of_zero_is_an_error() {
         assert_eq!(parse_set_chunk_size(&set_chunk_size(4096)), Ok(4096));
         assert_eq!(parse_set_chunk_size(&[0xFF; 4]), Ok(u32::MAX));
-        assert_eq!(
-            parse_set_chunk_size(&[0; 4]),
-            Err(MessageError::ChunkSizeZero)
-        );
+        assert_eq!(parse_set_chunk_size(&[0; 4]), Err(MessageError::ChunkSizeZero));
     }
 
     #[test]
@@ -337,10 +310,7 @@ mod tests {
         assert_eq!(parse_acknowledgement(&wrapped), Ok(5));
         assert_eq!(parse_window_ack_size(&window_ack_size(77)), Ok(77));
         for limit_type in [LimitType::Hard, LimitType::Soft, LimitType::Dynamic] {
-            let bandwidth = SetPeerBandwidth {
-                size: 5_000_000,
-                limit_type,
-            };
+            let bandwidth = SetPeerBandwidth { size: 5_000_000, limit_type };
             assert_eq!(SetPeerBandwidth::parse(&bandwidth.encode()), Ok(bandwidth));
         }
     }

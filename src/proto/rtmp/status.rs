@@ -135,11 +135,9 @@ mod tests {
         let codes: HashSet<&str> = ALL.iter().map(|status| status.code).collect();
         assert_eq!(codes.len(), ALL.len());
         for status in ALL {
-            let refuses = [
-                "Failed", "Rejected", "Denied", "BadName", "Invalid", "NotFound",
-            ]
-            .iter()
-            .any(|word| status.code.contains(word));
+            let refuses = ["Failed", "Rejected", "Denied", "BadName", "Invalid", "NotFound"]
+                .iter()
+                .any(|word| status.code.contains(word));
             if refuses {
                 assert_eq!(status.level, Level::Error, "{}", status.code);
             }
