@@ -158,17 +158,17 @@ impl<'de> Deserializer<'de> for &Node {
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Integer(value) => visitor.visit_i64(*value),
             Value::String(value) => visitor.visit_str(value),
-            Value::Table(table) => visitor.visit_map(Entries {
+            Value::Table(table) | Value::Text(_, Some(table)) => visitor.visit_map(Entries {
                 rest: table.iter(),
                 current: None,
             }),
-            Value::Text(text) => Node::interpret(text, &self.origin).deserialize_any(visitor),
+            Value::Text(text, _) => Node::interpret(text, &self.origin).deserialize_any(visitor),
         }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match &self.value {
-            Value::Text(text) => visitor.visit_str(text),
+            Value::Text(text, _) => visitor.visit_str(text),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -180,7 +180,7 @@ impl<'de> Deserializer<'de> for &Node {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match &self.value {
             Value::Array(_) => self.deserialize_any(visitor),
-            Value::Text(text) => {
+            Value::Text(text, _) => {
                 let node = Node::interpret(text, &self.origin);
                 match node.value {
                     Value::Array(_) => node.deserialize_any(visitor),
@@ -211,7 +211,7 @@ impl<'de> Deserializer<'de> for &Node {
     ) -> Result<V::Value, DeError> {
         match &self.value {
             Value::String(text) => visitor.visit_enum(Word(text)),
-            Value::Text(text) => {
+            Value::Text(text, _) => {
                 // Quotes are no part of a word that has to be one of a few.
                 match Node::interpret(text, &self.origin).value {
                     Value::String(word) => visitor.visit_enum(Word(&word)),

@@ -61,7 +61,7 @@ fn the_default_file_says_what_the_types_say() {
     let config: Config = read(&[], &tree).unwrap();
     assert_eq!(config, Config::default());
     let settings = load(DEFAULT_TOML);
-    assert_eq!(settings.unsupported(), Vec::<String>::new());
+    assert_eq!(settings.unsupported(), [] as [String; 0]);
     let plain = load("");
     assert_eq!(settings.app("v", "a", "i"), plain.app("v", "a", "i"));
     assert_eq!(settings.rtmp, plain.rtmp);
@@ -273,6 +273,47 @@ fn strings_are_taken_as_they_stand_outside_the_file() {
     assert_eq!(
         complaint("[push]\nsecret = [123]"),
         "f.toml:2:11: push.secret[0]: this is a number, not a string"
+    );
+}
+
+#[test]
+fn a_whole_table_can_be_set() {
+    let set = r#"apps={ live = { latency = "realtime", viewer = { stall_timeout = "1s" } } }"#;
+    let settings = with_set(&["apps.default.hold.video=9ms", "server.unknown_apps=refuse"]);
+    assert_eq!(
+        settings.unwrap().app("", "live", "").hold_video,
+        Duration::from_millis(9)
+    );
+    let settings = with_set(&[
+        set,
+        "apps.live.max_connections=7",
+        "apps.default.hold.video=9ms",
+    ]);
+    let app = settings.unwrap().app("", "live", "");
+    assert_eq!(app.hold_video, Duration::ZERO);
+    assert_eq!(app.viewer_stall_timeout, Some(Duration::from_secs(1)));
+    assert_eq!(app.max_connections, Some(7));
+    let sources = sources("[apps.live]\nmax_connections = 1", &[], &[set]);
+    let app = Settings::load(&sources).unwrap().app("", "live", "");
+    assert_eq!(
+        (app.latency, app.max_connections),
+        (Latency::Realtime, None)
+    );
+    assert_eq!(
+        with_set(&["push={ secret = [\"{ a = 1 }\"] }"])
+            .unwrap()
+            .config
+            .push
+            .secret,
+        ["{ a = 1 }"]
+    );
+    assert_eq!(
+        with_set(&["hooks.secret={ a = 1 }"])
+            .unwrap()
+            .config
+            .hooks
+            .secret,
+        "{ a = 1 }"
     );
 }
 
@@ -641,14 +682,17 @@ fn referers_are_hosts_and_the_hosts_below_them() {
 #[test]
 fn what_is_not_built_is_named() {
     let table = [
-        ("hooks.on_publish=http://h/", "hooks.on_publish is set, "),
+        (
+            "hooks.on_publish=http://h/",
+            "hooks.on_publish is set (--set hooks.on_publish), but ",
+        ),
         (
             "apps.live.hooks.on_play=http://h/",
-            "apps.live.hooks.on_play is set, ",
+            "hooks.on_play is set (--set apps.live.hooks.on_play), but ",
         ),
         (
             "vhosts.v.hooks.on_play=http://h/",
-            "vhosts.v.hooks.on_play is set, ",
+            "hooks.on_play is set (--set vhosts.v.hooks.on_play), but ",
         ),
         ("vhosts.v.push.secret=1", "vhosts.v.push.secret is set, "),
         (
@@ -664,12 +708,17 @@ fn what_is_not_built_is_named() {
         ("demo.enabled=true", "demo.enabled is set, "),
     ];
     for (set, expected) in table {
-        let found = with_set(&[set]).unwrap().unsupported();
+        let settings = with_set(&[set]).unwrap();
+        let found = settings.unsupported();
         assert!(
             found.len() == 1 && found[0].starts_with(expected),
             "{found:?}"
         );
     }
-    let off = with_set(&["hooks.enabled=false", "hooks.on_publish=http://h/"]).unwrap();
-    assert_eq!(off.unsupported(), Vec::<String>::new());
+    let off = ["hooks.enabled=false", "hooks.on_publish=http://h/"];
+    let settings = with_set(&off).unwrap();
+    assert_eq!(settings.unsupported(), [] as [String; 0]);
+    // An app may switch on again what the top level switched off.
+    let on = [&off[..], &["apps.live.hooks.enabled=true"]].concat();
+    assert_eq!(with_set(&on).unwrap().unsupported().len(), 1);
 }
