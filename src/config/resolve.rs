@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::app::App;
 use super::de::read;
 use super::error::{ConfigError, dotted};
+use super::hooks::Hooks;
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
     ServerSettings, Settings, VhostApps,
@@ -127,6 +128,17 @@ fn vhost_apps(
     let mut named = HashMap::new();
     for key in keys {
         named.insert(key.to_owned(), resolve(Some(key))?);
+    }
+    // Connections are judged before their app is known: what the apps say does not count.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(hooks) = table.child("hooks") {
+            layers.overlay(&Node::wrap("hooks", hooks.clone()));
+        }
+    }
+    if let Some(node) = layers.child("hooks") {
+        let hooks: Hooks = read(&["hooks"], node)?;
+        unsupported::hooks(&hooks, &layers, unsupported);
     }
     Ok(VhostApps { default, named })
 }

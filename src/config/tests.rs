@@ -721,4 +721,10 @@ fn what_is_not_built_is_named() {
     // An app may switch on again what the top level switched off.
     let on = [&off[..], &["apps.live.hooks.enabled=true"]].concat();
     assert_eq!(with_set(&on).unwrap().unsupported().len(), 1);
+    // A connection hook is called whatever the apps say.
+    let hidden = [
+        "hooks.on_connect=http://h/",
+        "apps.default.hooks.on_connect=[]",
+    ];
+    assert_eq!(with_set(&hidden).unwrap().unsupported().len(), 1);
 }
