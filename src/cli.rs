@@ -70,7 +70,7 @@ Examples:
   shardcast                                        run with the defaults
   shardcast --config /etc/shardcast.toml           run with a file
   shardcast --set rtmp.listen=127.0.0.1:1936       set a key
-  shardcast --set apps.live.latency=realtime --set 'hooks.on_publish=http://127.0.0.1:8085/p'
+  shardcast --set apps.live.latency=realtime --set apps.live.viewer.max_lag=4s
   SHARDCAST_HTTP_LISTEN=127.0.0.1:8081 shardcast   set a key by environment
   shardcast check /etc/shardcast.toml              say what is wrong with a file
   shardcast default-config > shardcast.toml        begin a file of your own
@@ -126,8 +126,10 @@ fn load(file: Option<&Path>, set: &[String]) -> Result<Settings, Vec<String>> {
     };
     let sources = Sources::read(file, set).map_err(|error| lines(vec![error]))?;
     let settings = Settings::load(&sources).map_err(lines)?;
-    let unsupported = settings.unsupported();
-    if unsupported.is_empty() { Ok(settings) } else { Err(unsupported) }
+    match settings.unsupported() {
+        [] => Ok(settings),
+        lines => Err(lines.to_vec()),
+    }
 }
 
 fn complain(lines: &[String]) -> ExitCode {
@@ -170,7 +172,10 @@ mod tests {
             parse("check f.toml --set a=1").unwrap().command,
             Some(Command::Check { overrides, .. }) if overrides.set == ["a=1"]
         ));
-        assert!(matches!(parse("default-config").unwrap().command, Some(Command::DefaultConfig)));
+        assert!(matches!(
+            parse("default-config").unwrap().command,
+            Some(Command::DefaultConfig)
+        ));
         for line in ["check", "serve", "f.toml", "--set"] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -182,7 +187,10 @@ mod tests {
         let Action::Run(settings) = parse(line).unwrap().action() else {
             panic!("these settings are valid")
         };
-        assert_eq!((settings.limits.streams, settings.rtmp.chunk_size), (2, 200));
+        assert_eq!(
+            (settings.limits.streams, settings.rtmp.chunk_size),
+            (2, 200)
+        );
     }
 
     #[test]

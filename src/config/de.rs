@@ -32,7 +32,8 @@ pub(super) fn read<'de, T: Deserialize<'de>>(path: &[&str], node: &Node) -> Resu
 #[cfg(test)]
 pub(super) fn known_keys<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
     let mut node = Node::default();
-    node.set(&["\0".to_owned()], "", &Origin::Default).expect("an empty table takes any key");
+    node.set(&["\0".to_owned()], "", &Origin::Default)
+        .expect("an empty table takes any key");
     match T::deserialize(&node) {
         Err(error) => error.known.to_vec(),
         Ok(_) => Vec::new(),
@@ -74,7 +75,11 @@ impl serde::de::Error for DeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self::reason(format!("this is {}, not {}", found_name(found), expected_name(expected)))
+        Self::reason(format!(
+            "this is {}, not {}",
+            found_name(found),
+            expected_name(expected)
+        ))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
@@ -153,14 +158,17 @@ impl<'de> Deserializer<'de> for &Node {
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Integer(value) => visitor.visit_i64(*value),
             Value::String(value) => visitor.visit_str(value),
-            Value::Table(table) => visitor.visit_map(Entries { rest: table.iter(), current: None }),
-            Value::Text(text) => Node::interpret(text, &self.origin).deserialize_any(visitor),
+            Value::Table(table) | Value::Text(_, Some(table)) => visitor.visit_map(Entries {
+                rest: table.iter(),
+                current: None,
+            }),
+            Value::Text(text, _) => Node::interpret(text, &self.origin).deserialize_any(visitor),
         }
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match &self.value {
-            Value::Text(text) => visitor.visit_str(text),
+            Value::Text(text, _) => visitor.visit_str(text),
             _ => self.deserialize_any(visitor),
         }
     }
@@ -172,7 +180,7 @@ impl<'de> Deserializer<'de> for &Node {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, DeError> {
         match &self.value {
             Value::Array(_) => self.deserialize_any(visitor),
-            Value::Text(text) => {
+            Value::Text(text, _) => {
                 let node = Node::interpret(text, &self.origin);
                 match node.value {
                     Value::Array(_) => node.deserialize_any(visitor),
@@ -203,7 +211,7 @@ impl<'de> Deserializer<'de> for &Node {
     ) -> Result<V::Value, DeError> {
         match &self.value {
             Value::String(text) => visitor.visit_enum(Word(text)),
-            Value::Text(text) => {
+            Value::Text(text, _) => {
                 // Quotes are no part of a word that has to be one of a few.
                 match Node::interpret(text, &self.origin).value {
                     Value::String(word) => visitor.visit_enum(Word(&word)),
@@ -280,7 +288,8 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             .current
             .take()
             .ok_or_else(|| DeError::custom("a value was read before its key"))?;
-        seed.deserialize(&entry.node).map_err(|error| error.inside(key, &entry.node.origin))
+        seed.deserialize(&entry.node)
+            .map_err(|error| error.inside(key, &entry.node.origin))
     }
 }
 

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use super::app::App;
 use super::de::read;
 use super::error::{ConfigError, dotted};
+use super::hooks::Hooks;
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
     ServerSettings, Settings, VhostApps,
 };
 use super::tree::Node;
 use super::value::Address;
-use super::{Config, validate};
+use super::{Config, unsupported, validate};
 use crate::proto::name::{DEFAULT_VHOST, host_key};
 
 /// The table of what no other table speaks for.
@@ -27,10 +28,11 @@ pub(super) const DEFAULT_APP: &str = "default";
 pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
     let config: Config = read(&[], tree).map_err(|error| vec![error])?;
     let mut errors = validate::sections(&config, tree);
+    let mut unsupported = unsupported::list(&config);
     let mut vhosts = HashMap::new();
     let mut hosts = HashMap::new();
     for vhost in std::iter::once(DEFAULT_VHOST).chain(config.vhosts.keys().map(String::as_str)) {
-        match vhost_apps(tree, vhost, &mut errors) {
+        match vhost_apps(tree, vhost, &mut errors, &mut unsupported) {
             Ok(apps) => vhosts.insert(vhost.to_owned(), apps),
             Err(error) => {
                 errors.push(error);
@@ -76,6 +78,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
         },
         vhosts,
         hosts,
+        unsupported,
         config,
     })
 }
@@ -85,6 +88,7 @@ fn vhost_apps(
     tree: &Node,
     vhost: &str,
     errors: &mut Vec<ConfigError>,
+    unsupported: &mut Vec<String>,
 ) -> Result<VhostApps, ConfigError> {
     let top = tree.child("apps");
     let own_table = tree.child("vhosts").and_then(|all| all.child(vhost));
@@ -117,12 +121,24 @@ fn vhost_apps(
         path.extend(["apps", app.unwrap_or(DEFAULT_APP)]);
         let table: App = read(&path, &layers)?;
         errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
+        unsupported::hooks(&table.hooks, &layers, unsupported);
         Ok(Arc::new(app_settings(&table)))
     };
     let default = resolve(None)?;
     let mut named = HashMap::new();
     for key in keys {
         named.insert(key.to_owned(), resolve(Some(key))?);
+    }
+    // Connections are judged before their app is known: what the apps say does not count.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(hooks) = table.child("hooks") {
+            layers.overlay(&Node::wrap("hooks", hooks.clone()));
+        }
+    }
+    if let Some(node) = layers.child("hooks") {
+        let hooks: Hooks = read(&["hooks"], node)?;
+        unsupported::hooks(&hooks, &layers, unsupported);
     }
     Ok(VhostApps { default, named })
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub(super) vhosts: HashMap<String, VhostApps>,
     /// Vhost by host name, both names and aliases.
     pub(super) hosts: HashMap<String, String>,
+    /// See [`Settings::unsupported`].
+    pub(super) unsupported: Vec<String>,
 }
 
 /// `[server]`
@@ -233,8 +235,8 @@ impl Settings {
 
     /// Keys that ask for something that this version does not do, one sentence each. The server
     /// must not start with them: a hook that silently does not run would let everybody in.
-    pub fn unsupported(&self) -> Vec<String> {
-        super::unsupported::list(&self.config)
+    pub fn unsupported(&self) -> &[String] {
+        &self.unsupported
     }
 }
 

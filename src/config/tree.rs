@@ -65,8 +65,9 @@ pub(super) enum Value {
     Integer(i64),
     String(String),
     Table(Table),
-    /// From outside the file: what it is depends on the key. See [`Node::interpret`].
-    Text(String),
+    /// From outside the file: what it is depends on the key. See [`Node::interpret`]. Where it
+    /// can be read as a table, that is the second part.
+    Text(String, Option<Table>),
 }
 
 impl Default for Value {
@@ -80,9 +81,11 @@ impl Node {
     pub(super) fn parse_file(file: &str, text: &str) -> Result<Self, ConfigError> {
         let places = Places::new(file, text);
         match DeTable::parse(text) {
-            Ok(table) => {
-                Ok(Self::from_table(table.get_ref(), Origin::Default, &|span| places.origin(span)))
-            }
+            Ok(table) => Ok(Self::from_table(
+                table.get_ref(),
+                Origin::Default,
+                &|span| places.origin(span),
+            )),
             Err(error) => Err(ConfigError::new(
                 error.span().map_or(Origin::Default, |s| places.origin(&s)),
                 "",
@@ -100,7 +103,10 @@ impl Node {
             }
             Err(_) => Value::String(text.to_owned()),
         };
-        Self { origin: origin.clone(), value }
+        Self {
+            origin: origin.clone(),
+            value,
+        }
     }
 
     /// Puts `text` at a path, over what is there.
@@ -111,11 +117,18 @@ impl Node {
         origin: &Origin,
     ) -> Result<(), ConfigError> {
         let Some((key, rest)) = path.split_first() else {
-            *self = Self { origin: origin.clone(), value: Value::Text(text.to_owned()) };
+            let table = match Self::interpret(text, origin).value {
+                Value::Table(table) => Some(table),
+                _ => None,
+            };
+            *self = Self {
+                origin: origin.clone(),
+                value: Value::Text(text.to_owned(), table),
+            };
             return Ok(());
         };
-        if let Value::Text(raw) = &self.value {
-            *self = Self::interpret(raw, &self.origin);
+        if let Value::Text(_, Some(table)) = &mut self.value {
+            self.value = Value::Table(std::mem::take(table));
         }
         let Value::Table(table) = &mut self.value else {
             return Err(ConfigError::new(
@@ -129,7 +142,10 @@ impl Node {
             btree_map::Entry::Vacant(entry) => entry
                 .insert(Entry {
                     key_origin: origin.clone(),
-                    node: Self { origin: origin.clone(), value: Value::default() },
+                    node: Self {
+                        origin: origin.clone(),
+                        value: Value::default(),
+                    },
                 })
                 .node
                 .set(rest, text, origin),
@@ -138,55 +154,48 @@ impl Node {
 
     /// Lays `over` over this node: tables key by key, everything else as a whole.
     pub(super) fn overlay(&mut self, over: &Self) {
-        let mut over = over.clone();
-        if let Value::Text(raw) = &over.value
-            && matches!(self.value, Value::Table(_))
-        {
-            over = Self::interpret(raw, &over.origin);
-        }
-        match (&mut self.value, over.value) {
-            (Value::Table(table), Value::Table(upper)) => {
-                self.origin = over.origin;
-                for (key, entry) in upper {
-                    match table.entry(key) {
-                        btree_map::Entry::Occupied(mut lower) => {
-                            let lower = lower.get_mut();
-                            lower.key_origin = entry.key_origin;
-                            lower.node.overlay(&entry.node);
-                        }
-                        btree_map::Entry::Vacant(vacant) => {
-                            vacant.insert(entry);
-                        }
-                    }
+        let (Value::Table(lower), Some(upper)) = (&mut self.value, over.table()) else {
+            *self = over.clone();
+            return;
+        };
+        self.origin = over.origin.clone();
+        for (key, entry) in upper {
+            match lower.entry(key.clone()) {
+                btree_map::Entry::Occupied(mut below) => {
+                    let below = below.get_mut();
+                    below.key_origin = entry.key_origin.clone();
+                    below.node.overlay(&entry.node);
                 }
-            }
-            (_, value) => {
-                *self = Self { origin: over.origin, value };
+                btree_map::Entry::Vacant(vacant) => {
+                    vacant.insert(entry.clone());
+                }
             }
         }
     }
 
     /// The value of a key of this table.
     pub(super) fn child(&self, key: &str) -> Option<&Self> {
-        match &self.value {
-            Value::Table(table) => table.get(key).map(|entry| &entry.node),
-            _ => None,
-        }
+        Some(&self.table()?.get(key)?.node)
     }
 
     /// The keys of this table.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.table().into_iter().flatten().map(|(key, _)| &**key)
+    }
+
+    fn table(&self) -> Option<&Table> {
         match &self.value {
-            Value::Table(table) => Some(table.keys().map(String::as_str)),
+            Value::Table(table) | Value::Text(_, Some(table)) => Some(table),
             _ => None,
         }
-        .into_iter()
-        .flatten()
     }
 
     /// A table with one key.
     pub(super) fn wrap(key: &str, node: Self) -> Self {
-        let entry = Entry { key_origin: node.origin.clone(), node };
+        let entry = Entry {
+            key_origin: node.origin.clone(),
+            node,
+        };
         Self {
             origin: Origin::Default,
             value: Value::Table(Table::from([(key.to_owned(), entry)])),
@@ -206,10 +215,9 @@ impl Node {
         let mut node = self;
         let mut origin = &self.origin;
         for key in path {
-            let Value::Table(table) = &node.value else {
+            let Some(entry) = node.table().and_then(|table| table.get(*key)) else {
                 break;
             };
-            let Some(entry) = table.get(*key) else { break };
             origin = &entry.key_origin;
             node = &entry.node;
         }
@@ -227,7 +235,10 @@ impl Node {
             let node = Self::from_value(value.get_ref(), place(&value.span()), place);
             (key.clone().into_owned(), Entry { key_origin, node })
         };
-        Self { origin, value: Value::Table(table.iter().map(entry).collect()) }
+        Self {
+            origin,
+            value: Value::Table(table.iter().map(entry).collect()),
+        }
     }
 
     fn from_value(
@@ -277,7 +288,10 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(file: &str, text: &'a str) -> Self {
-        Self { file: file.into(), text }
+        Self {
+            file: file.into(),
+            text,
+        }
     }
 
     fn origin(&self, span: &Range<usize>) -> Origin {

@@ -8,19 +8,16 @@ use super::error::dotted;
 use super::hooks::Hooks;
 use super::push::Push;
 use super::signalling::Signalling;
+use super::tree::Node;
 
 /// One sentence per key that asks for what is not there.
 pub(super) fn list(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    hooks(&config.hooks, &["hooks"], config.hooks.enabled, &mut found);
-    apps(&config.apps, &[], config.hooks.enabled, &mut found);
+    relays(&config.apps, &[], &mut found);
     push(&config.push, &["push"], &mut found);
     for (vhost, table) in &config.vhosts {
-        let path = |key| ["vhosts", vhost, key];
-        let enabled = config.hooks.enabled && table.hooks.enabled;
-        hooks(&table.hooks, &path("hooks"), enabled, &mut found);
-        apps(&table.apps, &["vhosts", vhost], enabled, &mut found);
-        push(&table.push, &path("push"), &mut found);
+        relays(&table.apps, &["vhosts", vhost], &mut found);
+        push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
     signalling(&config.signalling, &mut found);
     cluster(&config.cluster, &mut found);
@@ -30,32 +27,31 @@ pub(super) fn list(config: &Config) -> Vec<String> {
     found
 }
 
+/// One sentence per hook that an app would call, after inheritance: a table may switch on again
+/// what another one switched off.
+pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
+    for (name, entries) in hooks.entries() {
+        let origin = layers.origin_of(&["hooks", name]);
+        let sentence =
+            format!("hooks.{name} is set ({origin}), but hooks are not called in this version.");
+        if hooks.enabled && !entries.is_empty() && !found.contains(&sentence) {
+            found.push(sentence);
+        }
+    }
+}
+
 fn say(path: &[&str], what: &str, found: &mut Vec<String>) {
     let key = dotted(path.iter().copied());
     found.push(format!("{key} is set, but {what} in this version."));
 }
 
-fn apps(
-    apps: &std::collections::BTreeMap<String, App>,
-    path: &[&str],
-    enabled: bool,
-    found: &mut Vec<String>,
-) {
+fn relays(apps: &std::collections::BTreeMap<String, App>, path: &[&str], found: &mut Vec<String>) {
     for (name, app) in apps {
-        let at = |key| [path, &["apps", name, key]].concat();
-        hooks(&app.hooks, &at("hooks"), enabled && app.hooks.enabled, found);
         for (key, relays) in [("push", &app.push), ("pull", &app.pull)] {
             if !relays.is_empty() {
-                say(&at(key), "streams are not relayed", found);
+                let path = [path, &["apps", name, key]].concat();
+                say(&path, "streams are not relayed", found);
             }
-        }
-    }
-}
-
-fn hooks(hooks: &Hooks, path: &[&str], enabled: bool, found: &mut Vec<String>) {
-    for (name, entries) in hooks.entries() {
-        if enabled && !entries.is_empty() {
-            say(&[path, &[name]].concat(), "hooks are not called", found);
         }
     }
 }
