@@ -15,6 +15,8 @@ use support::wait::SOON;
 const STREAM: &str = "live/cam";
 /// What players may need beyond the publisher's last packet to come to their end.
 const END_LIMIT: Duration = Duration::from_secs(10);
+/// How far apart packets of two tracks that stand side by side in a file may be.
+const INTERLEAVING_MS_MAX: i64 = 250;
 
 /// When a pair of players (one RTMP, one HTTP-FLV) joins, as frames that came in before.
 struct Joins([u64; 3]);
@@ -54,7 +56,8 @@ fn ten_second_gop_at_eight_megabits() {
         }),
         audio: true,
     };
-    // The second pair joins 7 s into a GOP, the third 4 s into the next but one.
+    // The second pair joins 7 s into the first GOP, the third 4 s into the last. A GOP is larger
+    // than `gop_bytes`, so that a player may have to wait for the next keyframe.
     play_exactly("long-gop", media, &Joins([1, 500, 1750]));
 }
 
@@ -83,6 +86,11 @@ fn a_player_that_comes_late_starts_at_the_running_group_of_pictures() {
         let received = player.finish(END_LIMIT);
         let joined = source.assert_played(player.process().name(), &received);
         assert_eq!(joined.video_skipped, 0, "the GOP was kept for it");
+        let audio_after_video_ms = joined.audio_after_video_ms.expect("both tracks are there");
+        assert!(
+            audio_after_video_ms.abs() <= INTERLEAVING_MS_MAX,
+            "audio starts with the keyframe, not {audio_after_video_ms} ms after it"
+        );
     }
     server.stop();
 }

@@ -22,8 +22,20 @@ const FLAG_VIDEO: u8 = 1;
 fn the_flv_header_says_which_tracks_there_are() {
     let cases = [
         (SHORT, FLAG_AUDIO | FLAG_VIDEO),
-        (Media { video: None, ..SHORT }, FLAG_AUDIO),
-        (Media { audio: false, ..SHORT }, FLAG_VIDEO),
+        (
+            Media {
+                video: None,
+                ..SHORT
+            },
+            FLAG_AUDIO,
+        ),
+        (
+            Media {
+                audio: false,
+                ..SHORT
+            },
+            FLAG_VIDEO,
+        ),
     ];
     let server = Server::start(&[]);
     let mut publishers = Vec::new();
@@ -87,7 +99,13 @@ fn head_answers_without_a_body() {
 #[test]
 fn what_is_not_there_is_404() {
     let server = Server::start(&[]);
-    for target in ["/live/nobody.flv", "/", "/live/cam", "/favicon.ico", "/a/b/c/d.flv"] {
+    for target in [
+        "/live/nobody.flv",
+        "/",
+        "/live/cam",
+        "/favicon.ico",
+        "/a/b/c/d.flv",
+    ] {
         let mut response = http::get(server.http(), target);
         assert_eq!(response.status, 404, "{target}");
         response.read_to_end();
@@ -120,7 +138,11 @@ fn other_origins_may_read() {
             "Access-Control-Request-Headers: range",
         ],
     );
-    assert!(matches!(preflight.status, 200 | 204), "{}", preflight.status_line);
+    assert!(
+        matches!(preflight.status, 200 | 204),
+        "{}",
+        preflight.status_line
+    );
     let methods = preflight
         .header("Access-Control-Allow-Methods")
         .expect("a preflight names methods");

@@ -30,7 +30,11 @@ fn reject_refuses_the_second_publisher() {
 
     assert!(first.is_running(), "the first one goes on");
     let after = server.api().snapshot();
-    assert_eq!(after.epoch(STREAM), epoch, "the stream is still the first one's");
+    assert_eq!(
+        after.epoch(STREAM),
+        epoch,
+        "the stream is still the first one's"
+    );
     assert_keeps_sending(&server);
     wait_for_connections(&server, 1);
     server.stop();
@@ -84,7 +88,10 @@ fn replace_when_silent_takes_over_from_a_frozen_publisher() {
 
     first.signal(libc::SIGCONT);
     let status = first.wait(SOON);
-    assert!(!status.success(), "the first one finds its connection closed");
+    assert!(
+        !status.success(),
+        "the first one finds its connection closed"
+    );
     assert!(second.is_running(), "and disturbs nobody");
     assert_keeps_sending(&server);
     server.stop();
@@ -133,7 +140,10 @@ fn a_missing_stream_can_be_refused() {
             .args(["-V", "--live", "--rtmp", &server.rtmp_url(STREAM)])
             .args(["--flv", "/dev/null"]),
     );
-    assert!(!rtmpdump.wait(SOON).success(), "rtmpdump ends with an error");
+    assert!(
+        !rtmpdump.wait(SOON).success(),
+        "rtmpdump ends with an error"
+    );
     let said = rtmpdump.stderr();
     assert!(said.contains("NetStream.Play.StreamNotFound"), "{said}");
 

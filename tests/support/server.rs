@@ -103,7 +103,10 @@ impl Server {
 /// The address in a line such as `publish: rtmp://127.0.0.1:1935/live/STREAM`.
 fn listener(output: &str, label: &str, scheme: &str) -> Option<SocketAddr> {
     output.lines().find_map(|line| {
-        let rest = line.strip_prefix(label)?.trim_start().strip_prefix(scheme)?;
+        let rest = line
+            .strip_prefix(label)?
+            .trim_start()
+            .strip_prefix(scheme)?;
         let authority = rest.split('/').next()?;
         authority.replace("localhost", "127.0.0.1").parse().ok()
     })
