@@ -10,6 +10,8 @@ pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
 pub const AMF_DEPTH_MAX: usize = 16;
 /// AMF values in one message; more are refused.
 pub const AMF_VALUES_MAX: usize = 4096;
+/// Bytes that the references of one AMF message may stand for; more are refused.
+pub const AMF_REFERENCE_BYTES_MAX: usize = 64 * 1024;
 /// Size of an HTTP request head; more is answered 431.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines of an HTTP request; more are answered 431.
