@@ -109,10 +109,10 @@ impl Snapshot {
             .any(|entry| entry["publisher"] == Value::Bool(true))
     }
 
-    /// How often `stream` got a new publisher: the highest epoch on any shard.
+    /// Which publication of `stream` is followed: the highest epoch on any shard, 0 for none.
     pub(crate) fn epoch(&self, stream: &str) -> u64 {
         self.entries(stream)
-            .map(|entry| number(entry, "epoch"))
+            .filter_map(|entry| entry["epoch"].as_u64())
             .max()
             .unwrap_or(0)
     }
