@@ -7,6 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use support::media::{Media, SHORT};
 use support::packets::{Packets, Source};
 
+/// Changes a correct list.
+type Damage = fn(&mut Packets);
+
 #[test]
 fn an_exact_tail_from_a_keyframe_passes() {
     let source = Source::of_file(&SHORT.file());
@@ -20,7 +23,7 @@ fn an_exact_tail_from_a_keyframe_passes() {
 
 #[test]
 fn damage_is_noticed() {
-    let damages: [(&str, fn(&mut Packets)); 10] = [
+    let damages: [(&str, Damage); 10] = [
         ("a video packet is lost", |list| {
             list.video.packets.remove(100);
         }),
