@@ -11,6 +11,7 @@
 //!
 //! | room        | what lives there                                                        |
 //! |-------------|-------------------------------------------------------------------------|
+//! | [`cli`]     | the command line                                                         |
 //! | [`config`]  | what an operator can set: default file, types, validation                |
 //! | [`proto`]   | wire formats without I/O and without a clock                             |
 //! | [`media`]   | frame, timeline, stream log, cursor, drop policy: no I/O                 |
@@ -21,6 +22,7 @@
 //!
 //! Dependencies point one way: `proto`, `media` ← `rt` ← `session` ← `shard`, `control` ← `main`.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod limits;

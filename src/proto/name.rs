@@ -278,8 +278,12 @@ impl PlayPath {
 /// `lookup` gets the host in lower case, without port, brackets and trailing dot, and answers
 /// with the vhost that has it as name or alias.
 pub fn resolve_vhost(host: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
-    let host = strip_port(host).trim_end_matches('.').to_ascii_lowercase();
-    lookup(&host).unwrap_or_else(|| DEFAULT_VHOST.to_owned())
+    lookup(&host_key(host)).unwrap_or_else(|| DEFAULT_VHOST.to_owned())
+}
+
+/// A host as hosts are compared: lower case, without port, brackets and trailing dot.
+pub fn host_key(host: &str) -> String {
+    strip_port(host).trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// A `Host` header or a URL's authority without port and brackets: `[::1]:80` is `::1`.

@@ -33,7 +33,7 @@ pub struct Message {
     pub chunk_stream_id: u32,
     /// The message stream (NetStream) it belongs to; 0 for the connection itself.
     pub message_stream_id: u32,
-    /// See the constants of [`message`](super::message).
+    /// See the constants of [`message`].
     pub type_id: u8,
     /// Milliseconds on the sender's clock, modulo 2³².
     pub timestamp_ms: u32,

@@ -272,7 +272,7 @@ impl ClientSession {
         add("flashVer", Value::from(config.flash_version.as_str()));
         add("tcUrl", Value::from(config.tc_url.as_str()));
         if config.role == Role::Play {
-            // Codecs as Flash Player lists them: old servers send nothing without.
+            // What ffmpeg claims to play: all that Flash knew.
             add("fpad", Value::from(false));
             add("capabilities", Value::from(15.0));
             add("audioCodecs", Value::from(4071.0));
@@ -494,6 +494,8 @@ fn info_text(command: &Command, name: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::chunk_writer::write_full;
     use super::super::handshake::ServerHandshake;
     use super::*;
@@ -784,5 +786,36 @@ mod tests {
             .collect();
         assert_eq!(acknowledged.len(), 4);
         assert!(acknowledged.windows(2).all(|two| two[1] - two[0] == 500));
+    }
+
+    proptest! {
+        #[test]
+        fn a_hostile_server_never_panics_a_client(
+            commands in prop::collection::vec(
+                ("_result|_error|onStatus|close", 0_u8..5, any::<Option<f64>>()),
+                0..6,
+            ),
+            kinds in prop::collection::vec((0_u8..24, prop::collection::vec(0_u8..9, 0..12)), 0..6),
+            noise in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let (mut client, _) = connected(Role::Publish);
+            let mut bytes = Vec::new();
+            for (name, transaction, number) in commands {
+                let info = number.map_or(Value::Null, Value::from);
+                let command = Command::new(&name, f64::from(transaction), vec![info]);
+                bytes.extend(answer(&command.encode()));
+            }
+            for (type_id, payload) in kinds {
+                bytes.extend(from_server(type_id, &payload));
+            }
+            bytes.extend(noise);
+            let mut rest = &bytes[..];
+            while let Ok(progress) = client.input(rest, &mut Vec::new()) {
+                rest = &rest[progress.consumed..];
+                if progress.event.is_none() {
+                    break;
+                }
+            }
+        }
     }
 }

@@ -459,7 +459,7 @@ mod tests {
     use super::*;
 
     /// Captured C1 packets: rtmpdump 2.4 with SWF verification, rtmpdump 2.4 with RTMPE (its C1
-    /// is signed before encryption starts), ffmpeg 5.1.
+    /// is signed before encryption starts), ffmpeg 5.1. The sum for the RTMPE one exceeds 728.
     const RTMPDUMP_DIGEST_FIRST: &str =
         include_str!("../../../tests/fixtures/rtmp_c1_rtmpdump_digest_first.hex");
     const RTMPDUMP_KEY_FIRST: &str =
