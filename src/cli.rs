@@ -172,10 +172,7 @@ mod tests {
             parse("check f.toml --set a=1").unwrap().command,
             Some(Command::Check { overrides, .. }) if overrides.set == ["a=1"]
         ));
-        assert!(matches!(
-            parse("default-config").unwrap().command,
-            Some(Command::DefaultConfig)
-        ));
+        assert!(matches!(parse("default-config").unwrap().command, Some(Command::DefaultConfig)));
         for line in ["check", "serve", "f.toml", "--set"] {
             assert!(parse(line).is_err(), "{line}");
         }
@@ -187,10 +184,7 @@ mod tests {
         let Action::Run(settings) = parse(line).unwrap().action() else {
             panic!("these settings are valid")
         };
-        assert_eq!(
-            (settings.limits.streams, settings.rtmp.chunk_size),
-            (2, 200)
-        );
+        assert_eq!((settings.limits.streams, settings.rtmp.chunk_size), (2, 200));
     }
 
     #[test]

@@ -59,10 +59,8 @@ fn every_page_is_run_and_every_block_is_marked() {
     let tested = ["README.md", "docs/publish.md", "docs/play.md"];
     for page in pages {
         let name = page.strip_prefix(root).expect("a page of ours");
-        let to_run = blocks(&page)
-            .iter()
-            .filter(|block| !matches!(block.role, Role::NoTest))
-            .count();
+        let to_run =
+            blocks(&page).iter().filter(|block| !matches!(block.role, Role::NoTest)).count();
         assert!(
             to_run == 0 || tested.iter().any(|known| name == Path::new(known)),
             "{} has {to_run} blocks to run and no test here",
@@ -117,10 +115,8 @@ impl Workshop {
         let scratch = Scratch::new("documentation");
         let programs = scratch.file("bin");
         fs::create_dir(&programs).expect("a directory can be made");
-        let overrides: Vec<String> = FREE_PORTS
-            .iter()
-            .map(|(key, value)| format!("--set {key}={value}"))
-            .collect();
+        let overrides: Vec<String> =
+            FREE_PORTS.iter().map(|(key, value)| format!("--set {key}={value}")).collect();
         write_program(
             &programs.join("cargo"),
             &format!(
@@ -139,10 +135,7 @@ impl Workshop {
              while [ $# -gt 1 ]; do options+=(\"$1\"); shift; done\n\
              exec ffmpeg -nostdin -v error \"${options[@]}\" -i \"$1\" -c copy -f null -",
         );
-        let workshop = Self {
-            server: Server::start(&[]),
-            scratch,
-        };
+        let workshop = Self { server: Server::start(&[]), scratch };
         let mut remux = Command::new("ffmpeg");
         remux
             .args(["-nostdin", "-v", "error", "-i"])
@@ -156,10 +149,7 @@ impl Workshop {
     fn start(&self, block: &Block) -> Process {
         let text = block
             .text
-            .replace(
-                "rtmp://localhost/",
-                &format!("rtmp://{}/", self.server.rtmp()),
-            )
+            .replace("rtmp://localhost/", &format!("rtmp://{}/", self.server.rtmp()))
             .replace("localhost:8080", &self.server.http().to_string())
             .replace("localhost:1985", &self.server.api().address().to_string());
         let path = format!(
@@ -201,11 +191,8 @@ impl Workshop {
 }
 
 fn write_program(path: &PathBuf, body: &str) {
-    fs::write(
-        path,
-        format!("#!/usr/bin/env bash\nset -euo pipefail\n{body}\n"),
-    )
-    .expect("a program can be written");
+    fs::write(path, format!("#!/usr/bin/env bash\nset -euo pipefail\n{body}\n"))
+        .expect("a program can be written");
     fs::set_permissions(path, fs::Permissions::from_mode(0o755))
         .expect("a program can be made executable");
 }
@@ -238,11 +225,7 @@ fn blocks(page: &Path) -> Vec<Block> {
             Some(("no-test", reason)) if !reason.trim().is_empty() => Role::NoTest,
             _ => panic!("{place}: say 'test: …' or 'no-test: REASON', not {mark:?}"),
         };
-        blocks.push(Block {
-            place,
-            role,
-            text: body.join("\n"),
-        });
+        blocks.push(Block { place, role, text: body.join("\n") });
     }
     blocks
 }

@@ -29,19 +29,13 @@ fn video_with_b_frames_and_audio() {
 
 #[test]
 fn audio_only() {
-    let media = Media {
-        video: None,
-        ..MINUTE
-    };
+    let media = Media { video: None, ..MINUTE };
     play_exactly("audio", media, &Joins([1, 350, 1000]));
 }
 
 #[test]
 fn video_only() {
-    let media = Media {
-        audio: false,
-        ..MINUTE
-    };
+    let media = Media { audio: false, ..MINUTE };
     play_exactly("video", media, &Joins([1, 250, 750]));
 }
 
@@ -49,11 +43,7 @@ fn video_only() {
 fn ten_second_gop_at_eight_megabits() {
     let media = Media {
         seconds: 30,
-        video: Some(Video {
-            size: "1280x720",
-            kilobits: 8000,
-            gop_frames: 300,
-        }),
+        video: Some(Video { size: "1280x720", kilobits: 8000, gop_frames: 300 }),
         audio: true,
     };
     // The second pair joins 7 s into the first GOP, the third 4 s into the last. A GOP is larger
@@ -63,14 +53,8 @@ fn ten_second_gop_at_eight_megabits() {
 
 #[test]
 fn a_player_that_comes_late_starts_at_the_running_group_of_pictures() {
-    let media = Media {
-        seconds: 14,
-        video: Some(Video {
-            gop_frames: 300,
-            ..SMALL_VIDEO
-        }),
-        audio: true,
-    };
+    let media =
+        Media { seconds: 14, video: Some(Video { gop_frames: 300, ..SMALL_VIDEO }), audio: true };
     let source = Source::of_file(&media.file());
     let server = Server::start(&[]);
     let scratch = Scratch::new("join-gop");
@@ -125,9 +109,6 @@ fn play_exactly(name: &str, media: Media, joins: &Joins) {
         source.assert_played(player.process().name(), &received);
     }
     let drops = server.api().snapshot().drops();
-    assert!(
-        drops.iter().all(|(_, count)| *count == 0),
-        "nothing was dropped: {drops:?}"
-    );
+    assert!(drops.iter().all(|(_, count)| *count == 0), "nothing was dropped: {drops:?}");
     server.stop();
 }

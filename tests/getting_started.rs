@@ -18,14 +18,9 @@ const DEFAULT_PORTS: [u16; 3] = [1935, 8080, 1985];
 
 #[test]
 fn without_arguments_it_says_where_to_publish_and_play() {
-    let free = DEFAULT_PORTS
-        .iter()
-        .all(|&port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok());
-    let mut command = if free {
-        Command::new(BINARY)
-    } else {
-        server::command(&[])
-    };
+    let free =
+        DEFAULT_PORTS.iter().all(|&port| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).is_ok());
+    let mut command = if free { Command::new(BINARY) } else { server::command(&[]) };
     let mut process = Process::spawn("shardcast", &mut command);
     process.wait_for_line("ready", 2 * SOON, |line| (line == "ready").then_some(()));
     let output = process.stdout();
@@ -57,18 +52,8 @@ fn both_usual_signals_end_it_well() {
 
 #[test]
 fn the_default_configuration_is_complete_and_valid() {
-    let printed = Process::run(
-        "default-config",
-        Command::new(BINARY).arg("default-config"),
-        SOON,
-    );
-    for table in [
-        "[server]",
-        "[rtmp]",
-        "[http]",
-        "[api]",
-        "[apps.default.publish]",
-    ] {
+    let printed = Process::run("default-config", Command::new(BINARY).arg("default-config"), SOON);
+    for table in ["[server]", "[rtmp]", "[http]", "[api]", "[apps.default.publish]"] {
         assert!(printed.contains(table), "{table} in:\n{printed}");
     }
     let scratch = Scratch::new("default-config");
@@ -76,11 +61,7 @@ fn the_default_configuration_is_complete_and_valid() {
     fs::write(&file, &printed).expect("the file can be written");
     Process::run("check", Command::new(BINARY).arg("check").arg(&file), SOON);
     let pipe = format!("{BINARY} default-config | {BINARY} check /dev/stdin");
-    Process::run(
-        "check",
-        Command::new("bash").args(["-euo", "pipefail", "-c", &pipe]),
-        SOON,
-    );
+    Process::run("check", Command::new("bash").args(["-euo", "pipefail", "-c", &pipe]), SOON);
 }
 
 #[test]
@@ -94,10 +75,7 @@ fn a_wrong_key_is_named_with_its_line() {
     let said = check.stderr();
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("chunk_sice"), "the key: {said}");
-    assert!(
-        said.contains("line 3") || said.contains(":3"),
-        "the line: {said}"
-    );
+    assert!(said.contains("line 3") || said.contains(":3"), "the line: {said}");
 }
 
 #[test]
@@ -105,10 +83,7 @@ fn a_wrong_override_ends_the_start() {
     for (pair, reason) in [
         (("rtmp.chunk_sice", "1"), "chunk_sice"),
         (("rtmp.chunk_size", "many"), "chunk_size"),
-        (
-            ("limits.handshake_timeout", "5 parsecs"),
-            "handshake_timeout",
-        ),
+        (("limits.handshake_timeout", "5 parsecs"), "handshake_timeout"),
     ] {
         let mut process = Process::spawn("shardcast", &mut server::command(&[pair]));
         let status = process.wait(SOON);

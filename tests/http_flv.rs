@@ -22,20 +22,8 @@ const FLAG_VIDEO: u8 = 1;
 fn the_flv_header_says_which_tracks_there_are() {
     let cases = [
         (SHORT, FLAG_AUDIO | FLAG_VIDEO),
-        (
-            Media {
-                video: None,
-                ..SHORT
-            },
-            FLAG_AUDIO,
-        ),
-        (
-            Media {
-                audio: false,
-                ..SHORT
-            },
-            FLAG_VIDEO,
-        ),
+        (Media { video: None, ..SHORT }, FLAG_AUDIO),
+        (Media { audio: false, ..SHORT }, FLAG_VIDEO),
     ];
     let server = Server::start(&[]);
     let mut publishers = Vec::new();
@@ -99,13 +87,7 @@ fn head_answers_without_a_body() {
 #[test]
 fn what_is_not_there_is_404() {
     let server = Server::start(&[]);
-    for target in [
-        "/live/nobody.flv",
-        "/",
-        "/live/cam",
-        "/favicon.ico",
-        "/a/b/c/d.flv",
-    ] {
+    for target in ["/live/nobody.flv", "/", "/live/cam", "/favicon.ico", "/a/b/c/d.flv"] {
         let mut response = http::get(server.http(), target);
         assert_eq!(response.status, 404, "{target}");
         response.read_to_end();
@@ -132,20 +114,11 @@ fn other_origins_may_read() {
         server.http(),
         "OPTIONS",
         TARGET,
-        &[
-            origin,
-            "Access-Control-Request-Method: GET",
-            "Access-Control-Request-Headers: range",
-        ],
+        &[origin, "Access-Control-Request-Method: GET", "Access-Control-Request-Headers: range"],
     );
-    assert!(
-        matches!(preflight.status, 200 | 204),
-        "{}",
-        preflight.status_line
-    );
-    let methods = preflight
-        .header("Access-Control-Allow-Methods")
-        .expect("a preflight names methods");
+    assert!(matches!(preflight.status, 200 | 204), "{}", preflight.status_line);
+    let methods =
+        preflight.header("Access-Control-Allow-Methods").expect("a preflight names methods");
     assert!(methods.contains("GET"), "{methods}");
     assert_eq!(preflight.header("Access-Control-Allow-Origin"), Some("*"));
     server.stop();
@@ -160,10 +133,7 @@ fn one_origin_can_be_named() {
             .header("Access-Control-Allow-Origin")
             .map(str::to_owned)
     };
-    assert_eq!(
-        answer("https://player.example").as_deref(),
-        Some("https://player.example")
-    );
+    assert_eq!(answer("https://player.example").as_deref(), Some("https://player.example"));
     assert_eq!(answer("https://elsewhere.example"), None);
     server.stop();
 }
@@ -220,14 +190,10 @@ fn garbage_is_400_and_costs_only_its_own_connection() {
 #[test]
 fn a_head_that_is_too_large_is_431() {
     let server = Server::start(&[]);
-    let long_line = format!(
-        "GET {TARGET} HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n",
-        "x".repeat(64 * 1024)
-    );
-    let many_lines = format!(
-        "GET {TARGET} HTTP/1.1\r\nHost: a\r\n{}\r\n",
-        "X-Many: x\r\n".repeat(200)
-    );
+    let long_line =
+        format!("GET {TARGET} HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let many_lines =
+        format!("GET {TARGET} HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-Many: x\r\n".repeat(200));
     for request in [long_line, many_lines] {
         let response = http::send_raw(server.http(), request.as_bytes());
         assert_eq!(response.status, 431, "{} bytes", request.len());

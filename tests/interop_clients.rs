@@ -50,10 +50,7 @@ fn gstreamer_plays_what_ffmpeg_publishes() {
     let mut publisher = publish(&file, &server.rtmp_url(STREAM), Pace::RealTime);
     server.api().wait_for_frames(STREAM, 100, SOON);
     let location = format!("location={}", server.rtmp_url(STREAM));
-    let mut player = gstreamer(
-        "rtmp2src",
-        &["rtmp2src", &location, "!", &file_sink(&written)],
-    );
+    let mut player = gstreamer("rtmp2src", &["rtmp2src", &location, "!", &file_sink(&written)]);
     publisher.expect_success(PLAY_LIMIT);
     player.expect_success(END_LIMIT);
     source.assert_played("rtmp2src", &Packets::of_file(&written));
@@ -95,10 +92,7 @@ fn gstreamer_plays_what_gstreamer_publishes() {
     let sent = scratch.file("sent.flv");
     let written = scratch.file("written.flv");
     let location = format!("location={}", server.rtmp_url(STREAM));
-    let mut player = gstreamer(
-        "rtmp2src",
-        &["rtmp2src", &location, "!", &file_sink(&written)],
-    );
+    let mut player = gstreamer("rtmp2src", &["rtmp2src", &location, "!", &file_sink(&written)]);
     server.api().wait_for_viewers(STREAM, 1, SOON);
     let mut publisher = gstreamer_publishes(&SHORT.file(), &server.rtmp_url(STREAM), &sent);
     publisher.expect_success(PLAY_LIMIT);
@@ -120,18 +114,12 @@ fn gstreamer_publishes(file: &Path, url: &str, sent: &Path) -> Process {
          both. ! queue ! rtmp2sink sync=true {target} \
          both. ! queue ! {copy}"
     );
-    gstreamer(
-        "rtmp2sink",
-        &pipeline.split_whitespace().collect::<Vec<_>>(),
-    )
+    gstreamer("rtmp2sink", &pipeline.split_whitespace().collect::<Vec<_>>())
 }
 
 fn gstreamer(name: &str, pipeline: &[&str]) -> Process {
     let words = pipeline.iter().flat_map(|part| part.split_whitespace());
-    Process::spawn(
-        name,
-        Command::new("gst-launch-1.0").arg("--quiet").args(words),
-    )
+    Process::spawn(name, Command::new("gst-launch-1.0").arg("--quiet").args(words))
 }
 
 fn file_sink(path: &Path) -> String {

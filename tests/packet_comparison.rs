@@ -64,18 +64,12 @@ fn damage_is_noticed() {
 
 #[test]
 fn a_track_from_nowhere_is_noticed() {
-    let silent = Media {
-        audio: false,
-        ..SHORT
-    };
+    let silent = Media { audio: false, ..SHORT };
     let source = Source::of_file(&silent.file());
     let received = Source::of_file(&SHORT.file()).packets().clone();
     assert!(!passes(&source, &received));
 }
 
 fn passes(source: &Source, received: &Packets) -> bool {
-    catch_unwind(AssertUnwindSafe(|| {
-        source.assert_played("a player", received)
-    }))
-    .is_ok()
+    catch_unwind(AssertUnwindSafe(|| source.assert_played("a player", received))).is_ok()
 }

@@ -30,11 +30,7 @@ fn reject_refuses_the_second_publisher() {
 
     assert!(first.is_running(), "the first one goes on");
     let after = server.api().snapshot();
-    assert_eq!(
-        after.epoch(STREAM),
-        epoch,
-        "the stream is still the first one's"
-    );
+    assert_eq!(after.epoch(STREAM), epoch, "the stream is still the first one's");
     assert_keeps_sending(&server);
     wait_for_connections(&server, 1);
     server.stop();
@@ -88,10 +84,7 @@ fn replace_when_silent_takes_over_from_a_frozen_publisher() {
 
     first.signal(libc::SIGCONT);
     let status = first.wait(SOON);
-    assert!(
-        !status.success(),
-        "the first one finds its connection closed"
-    );
+    assert!(!status.success(), "the first one finds its connection closed");
     assert!(second.is_running(), "and disturbs nobody");
     assert_keeps_sending(&server);
     server.stop();
@@ -140,10 +133,7 @@ fn a_missing_stream_can_be_refused() {
             .args(["-V", "--live", "--rtmp", &server.rtmp_url(STREAM)])
             .args(["--flv", "/dev/null"]),
     );
-    assert!(
-        !rtmpdump.wait(SOON).success(),
-        "rtmpdump ends with an error"
-    );
+    assert!(!rtmpdump.wait(SOON).success(), "rtmpdump ends with an error");
     let said = rtmpdump.stderr();
     assert!(said.contains("NetStream.Play.StreamNotFound"), "{said}");
 
@@ -181,11 +171,9 @@ fn assert_keeps_sending(server: &Server) {
 
 fn wait_for_epoch_after(server: &Server, epoch: u64) {
     let limit = SOON;
-    server
-        .api()
-        .wait_until("the next publisher has the name", limit, |snapshot| {
-            snapshot.is_published(STREAM) && snapshot.epoch(STREAM) > epoch
-        });
+    server.api().wait_until("the next publisher has the name", limit, |snapshot| {
+        snapshot.is_published(STREAM) && snapshot.epoch(STREAM) > epoch
+    });
 }
 
 /// Waits until the shards have `count` connections: what was refused or replaced is gone.

@@ -32,8 +32,7 @@ pub(super) fn read<'de, T: Deserialize<'de>>(path: &[&str], node: &Node) -> Resu
 #[cfg(test)]
 pub(super) fn known_keys<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
     let mut node = Node::default();
-    node.set(&["\0".to_owned()], "", &Origin::Default)
-        .expect("an empty table takes any key");
+    node.set(&["\0".to_owned()], "", &Origin::Default).expect("an empty table takes any key");
     match T::deserialize(&node) {
         Err(error) => error.known.to_vec(),
         Ok(_) => Vec::new(),
@@ -75,11 +74,7 @@ impl serde::de::Error for DeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
-        Self::reason(format!(
-            "this is {}, not {}",
-            found_name(found),
-            expected_name(expected)
-        ))
+        Self::reason(format!("this is {}, not {}", found_name(found), expected_name(expected)))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn serde::de::Expected) -> Self {
@@ -158,10 +153,9 @@ impl<'de> Deserializer<'de> for &Node {
             Value::Float(value) => visitor.visit_f64(*value),
             Value::Integer(value) => visitor.visit_i64(*value),
             Value::String(value) => visitor.visit_str(value),
-            Value::Table(table) | Value::Text(_, Some(table)) => visitor.visit_map(Entries {
-                rest: table.iter(),
-                current: None,
-            }),
+            Value::Table(table) | Value::Text(_, Some(table)) => {
+                visitor.visit_map(Entries { rest: table.iter(), current: None })
+            }
             Value::Text(text, _) => Node::interpret(text, &self.origin).deserialize_any(visitor),
         }
     }
@@ -288,8 +282,7 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             .current
             .take()
             .ok_or_else(|| DeError::custom("a value was read before its key"))?;
-        seed.deserialize(&entry.node)
-            .map_err(|error| error.inside(key, &entry.node.origin))
+        seed.deserialize(&entry.node).map_err(|error| error.inside(key, &entry.node.origin))
     }
 }
 

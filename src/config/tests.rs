@@ -214,9 +214,7 @@ fn every_key_can_be_set_by_option_and_by_environment() {
 
     for (key, value) in OTHER_VALUES {
         let option = format!("{key}={value}");
-        let by_option = with_set(&[&option])
-            .unwrap_or_else(|e| panic!("{e}"))
-            .config;
+        let by_option = with_set(&[&option]).unwrap_or_else(|e| panic!("{e}")).config;
         let mut levels: Vec<String> = key.split('.').map(str::to_owned).collect();
         let last = levels.len() - 1;
         levels[0].make_ascii_uppercase();
@@ -280,41 +278,20 @@ fn strings_are_taken_as_they_stand_outside_the_file() {
 fn a_whole_table_can_be_set() {
     let set = r#"apps={ live = { latency = "realtime", viewer = { stall_timeout = "1s" } } }"#;
     let settings = with_set(&["apps.default.hold.video=9ms", "server.unknown_apps=refuse"]);
-    assert_eq!(
-        settings.unwrap().app("", "live", "").hold_video,
-        Duration::from_millis(9)
-    );
-    let settings = with_set(&[
-        set,
-        "apps.live.max_connections=7",
-        "apps.default.hold.video=9ms",
-    ]);
+    assert_eq!(settings.unwrap().app("", "live", "").hold_video, Duration::from_millis(9));
+    let settings = with_set(&[set, "apps.live.max_connections=7", "apps.default.hold.video=9ms"]);
     let app = settings.unwrap().app("", "live", "");
     assert_eq!(app.hold_video, Duration::ZERO);
     assert_eq!(app.viewer_stall_timeout, Some(Duration::from_secs(1)));
     assert_eq!(app.max_connections, Some(7));
     let sources = sources("[apps.live]\nmax_connections = 1", &[], &[set]);
     let app = Settings::load(&sources).unwrap().app("", "live", "");
+    assert_eq!((app.latency, app.max_connections), (Latency::Realtime, None));
     assert_eq!(
-        (app.latency, app.max_connections),
-        (Latency::Realtime, None)
-    );
-    assert_eq!(
-        with_set(&["push={ secret = [\"{ a = 1 }\"] }"])
-            .unwrap()
-            .config
-            .push
-            .secret,
+        with_set(&["push={ secret = [\"{ a = 1 }\"] }"]).unwrap().config.push.secret,
         ["{ a = 1 }"]
     );
-    assert_eq!(
-        with_set(&["hooks.secret={ a = 1 }"])
-            .unwrap()
-            .config
-            .hooks
-            .secret,
-        "{ a = 1 }"
-    );
+    assert_eq!(with_set(&["hooks.secret={ a = 1 }"]).unwrap().config.hooks.secret, "{ a = 1 }");
 }
 
 #[test]
@@ -333,10 +310,7 @@ fn complaints_name_place_key_and_reason() {
             "[rtmp]\n  lisen = 1",
             "f.toml:2:3: rtmp.lisen: there is no such key; did you mean `listen`?",
         ),
-        (
-            "[rtpm]",
-            "f.toml:1:2: rtpm: there is no such key; did you mean `rtmp`?",
-        ),
+        ("[rtpm]", "f.toml:1:2: rtpm: there is no such key; did you mean `rtmp`?"),
         (
             "[apps.live]\nlatency = \"realtim\"",
             "f.toml:2:11: apps.live.latency: \"realtim\" is not one of balanced, realtime, \
@@ -356,14 +330,8 @@ fn complaints_name_place_key_and_reason() {
             "[demo]\nenabled = \"yes\"",
             "f.toml:2:11: demo.enabled: this is a string, not true or false",
         ),
-        (
-            "apps = 5",
-            "f.toml:1:8: apps: this is a number, not a table",
-        ),
-        (
-            "[apps]\nlive = 5",
-            "f.toml:2:8: apps.live: this is a number, not a table",
-        ),
+        ("apps = 5", "f.toml:1:8: apps: this is a number, not a table"),
+        ("[apps]\nlive = 5", "f.toml:2:8: apps.live: this is a number, not a table"),
         (
             "[limits]\nstreams = -1",
             "f.toml:2:11: limits.streams: this number is outside the range of the key",
@@ -421,74 +389,32 @@ fn complaints_name_option_and_variable_but_not_the_value() {
 fn rules_across_keys() {
     let table = [
         ("[rtmp]\nchunk_size = 127", "f.toml:2:1: rtmp.chunk_size: "),
-        (
-            "[rtmp]\nchunk_size = \"17MiB\"",
-            "f.toml:2:1: rtmp.chunk_size: ",
-        ),
-        (
-            "[rtmp]\nmax_message = \"17MiB\"",
-            "f.toml:2:1: rtmp.max_message: ",
-        ),
-        (
-            "[rtmp]\nping_timeout = \"0s\"",
-            "f.toml:2:1: rtmp.ping_timeout: ",
-        ),
+        ("[rtmp]\nchunk_size = \"17MiB\"", "f.toml:2:1: rtmp.chunk_size: "),
+        ("[rtmp]\nmax_message = \"17MiB\"", "f.toml:2:1: rtmp.max_message: "),
+        ("[rtmp]\nping_timeout = \"0s\"", "f.toml:2:1: rtmp.ping_timeout: "),
         ("[limits]\nstreams = 0", "f.toml:2:1: limits.streams: "),
         ("[server]\nshards = 0", "f.toml:2:10: server.shards: "),
         ("[log]\nlevel = \"inof\"", "f.toml:2:9: log.level: "),
-        (
-            "[api]\nlisten = \"0.0.0.0:1985\"",
-            "f.toml:2:1: api.listen: ",
-        ),
+        ("[api]\nlisten = \"0.0.0.0:1985\"", "f.toml:2:1: api.listen: "),
         ("[api]\nlisten = \"[::]:1985\"", "f.toml:2:1: api.listen: "),
-        (
-            "[http]\nlisten = \"[::]:1935\"",
-            "f.toml:2:1: http.listen: ",
-        ),
-        (
-            "[apps.x]\nlog_reach = \"19s\"",
-            "f.toml:2:1: apps.x.log_reach: ",
-        ),
-        (
-            "[apps.x.viewer]\nmax_lag = \"11s\"",
-            "f.toml:2:1: apps.x.viewer.max_lag: ",
-        ),
-        (
-            "[apps.x.hold]\nvideo = \"2s\"",
-            "f.toml:2:1: apps.x.hold.video: ",
-        ),
+        ("[http]\nlisten = \"[::]:1935\"", "f.toml:2:1: http.listen: "),
+        ("[apps.x]\nlog_reach = \"19s\"", "f.toml:2:1: apps.x.log_reach: "),
+        ("[apps.x.viewer]\nmax_lag = \"11s\"", "f.toml:2:1: apps.x.viewer.max_lag: "),
+        ("[apps.x.hold]\nvideo = \"2s\"", "f.toml:2:1: apps.x.hold.video: "),
         ("[apps.x]\ngop_bytes = 1", "f.toml:2:1: apps.x.gop_bytes: "),
-        (
-            "[apps.x.viewer]\nsocket_buffer = 1",
-            "f.toml:2:1: apps.x.viewer.socket_buffer: ",
-        ),
-        (
-            "[apps.x]\npush = { url = \"http://h\" }",
-            "f.toml:2:1: apps.x.push: ",
-        ),
+        ("[apps.x.viewer]\nsocket_buffer = 1", "f.toml:2:1: apps.x.viewer.socket_buffer: "),
+        ("[apps.x]\npush = { url = \"http://h\" }", "f.toml:2:1: apps.x.push: "),
         ("[apps.\"a/b/c\"]", "f.toml:1:7: apps.\"a/b/c\": "),
-        (
-            "[vhosts.__defaultVhost__]",
-            "f.toml:1:9: vhosts.__defaultVhost__: ",
-        ),
+        ("[vhosts.__defaultVhost__]", "f.toml:1:9: vhosts.__defaultVhost__: "),
         (
             "[vhosts.\"a.b\"]\n[vhosts.c]\naliases = [\"A.B\"]",
             "f.toml:3:1: vhosts.c.aliases: \"A.B\" already belongs to \"a.b\"",
         ),
         ("[push]\nrequired = true", "f.toml:2:1: push.required: "),
         ("[push]\nsecret = \"\"", "f.toml:2:1: push.secret: "),
-        (
-            "[cluster]\nredis = \"redis://h\"",
-            "f.toml:1:2: cluster.advertise: ",
-        ),
-        (
-            "[signalling]\nstore = \"etcd\"",
-            "f.toml:2:1: signalling.store: ",
-        ),
-        (
-            "[hooks]\nsrs_version = 2",
-            "f.toml:2:1: hooks.srs_version: ",
-        ),
+        ("[cluster]\nredis = \"redis://h\"", "f.toml:1:2: cluster.advertise: "),
+        ("[signalling]\nstore = \"etcd\"", "f.toml:2:1: signalling.store: "),
+        ("[hooks]\nsrs_version = 2", "f.toml:2:1: hooks.srs_version: "),
     ];
     for (file, expected) in table {
         let found = complaint(file);
@@ -509,10 +435,7 @@ fn rules_across_keys() {
 #[test]
 fn an_inherited_fault_is_reported_once() {
     let found = complaint("[apps.default]\ngop_bytes = 1\n[apps.a]\n[apps.b]\n[vhosts.v]");
-    assert_eq!(
-        found,
-        "f.toml:2:1: apps.default.gop_bytes: the cap lies between 64KiB and 1GiB"
-    );
+    assert_eq!(found, "f.toml:2:1: apps.default.gop_bytes: the cap lies between 64KiB and 1GiB");
     // Several faults are reported together.
     let found = complaint("[rtmp]\nchunk_size = 1\n[limits]\nstreams = 0");
     assert_eq!(found.lines().count(), 2);
@@ -586,11 +509,7 @@ fn apps_inherit_key_by_key() {
     let denied = settings.app("a.b", "live", "");
     assert!(!denied.permits(RuleAction::Publish, anywhere));
     assert!(denied.permits(RuleAction::Play, anywhere));
-    assert!(
-        settings
-            .app("", "live", "")
-            .permits(RuleAction::Publish, anywhere)
-    );
+    assert!(settings.app("", "live", "").permits(RuleAction::Publish, anywhere));
 
     for (host, vhost) in [
         ("A.B:8080", "a.b"),
@@ -661,9 +580,7 @@ fn unknown_apps_can_be_refused() {
 
 #[test]
 fn referers_are_hosts_and_the_hosts_below_them() {
-    let app = with_set(&["apps.x.referer=test.com"])
-        .unwrap()
-        .app("", "x", "");
+    let app = with_set(&["apps.x.referer=test.com"]).unwrap().app("", "x", "");
     for (page, expected) in [
         ("http://test.com/a", true),
         ("https://www.Test.com:8443/a?b", true),
@@ -682,10 +599,7 @@ fn referers_are_hosts_and_the_hosts_below_them() {
 #[test]
 fn what_is_not_built_is_named() {
     let table = [
-        (
-            "hooks.on_publish=http://h/",
-            "hooks.on_publish is set (--set hooks.on_publish), but ",
-        ),
+        ("hooks.on_publish=http://h/", "hooks.on_publish is set (--set hooks.on_publish), but "),
         (
             "apps.live.hooks.on_play=http://h/",
             "hooks.on_play is set (--set apps.live.hooks.on_play), but ",
@@ -695,25 +609,16 @@ fn what_is_not_built_is_named() {
             "hooks.on_play is set (--set vhosts.v.hooks.on_play), but ",
         ),
         ("vhosts.v.push.secret=1", "vhosts.v.push.secret is set, "),
-        (
-            "apps.a.push=[{ url = 'rtmp://h/a' }]",
-            "apps.a.push is set, ",
-        ),
+        ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
         ("push.secret=1", "push.secret is set, "),
-        (
-            "signalling.listen=127.0.0.1:4233",
-            "signalling.listen is set, ",
-        ),
+        ("signalling.listen=127.0.0.1:4233", "signalling.listen is set, "),
         ("cluster.node=a", "cluster.node is set, "),
         ("demo.enabled=true", "demo.enabled is set, "),
     ];
     for (set, expected) in table {
         let settings = with_set(&[set]).unwrap();
         let found = settings.unsupported();
-        assert!(
-            found.len() == 1 && found[0].starts_with(expected),
-            "{found:?}"
-        );
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
     }
     let off = ["hooks.enabled=false", "hooks.on_publish=http://h/"];
     let settings = with_set(&off).unwrap();
@@ -722,9 +627,6 @@ fn what_is_not_built_is_named() {
     let on = [&off[..], &["apps.live.hooks.enabled=true"]].concat();
     assert_eq!(with_set(&on).unwrap().unsupported().len(), 1);
     // A connection hook is called whatever the apps say.
-    let hidden = [
-        "hooks.on_connect=http://h/",
-        "apps.default.hooks.on_connect=[]",
-    ];
+    let hidden = ["hooks.on_connect=http://h/", "apps.default.hooks.on_connect=[]"];
     assert_eq!(with_set(&hidden).unwrap().unsupported().len(), 1);
 }

@@ -81,11 +81,9 @@ impl Node {
     pub(super) fn parse_file(file: &str, text: &str) -> Result<Self, ConfigError> {
         let places = Places::new(file, text);
         match DeTable::parse(text) {
-            Ok(table) => Ok(Self::from_table(
-                table.get_ref(),
-                Origin::Default,
-                &|span| places.origin(span),
-            )),
+            Ok(table) => {
+                Ok(Self::from_table(table.get_ref(), Origin::Default, &|span| places.origin(span)))
+            }
             Err(error) => Err(ConfigError::new(
                 error.span().map_or(Origin::Default, |s| places.origin(&s)),
                 "",
@@ -103,10 +101,7 @@ impl Node {
             }
             Err(_) => Value::String(text.to_owned()),
         };
-        Self {
-            origin: origin.clone(),
-            value,
-        }
+        Self { origin: origin.clone(), value }
     }
 
     /// Puts `text` at a path, over what is there.
@@ -121,10 +116,7 @@ impl Node {
                 Value::Table(table) => Some(table),
                 _ => None,
             };
-            *self = Self {
-                origin: origin.clone(),
-                value: Value::Text(text.to_owned(), table),
-            };
+            *self = Self { origin: origin.clone(), value: Value::Text(text.to_owned(), table) };
             return Ok(());
         };
         if let Value::Text(_, Some(table)) = &mut self.value {
@@ -142,10 +134,7 @@ impl Node {
             btree_map::Entry::Vacant(entry) => entry
                 .insert(Entry {
                     key_origin: origin.clone(),
-                    node: Self {
-                        origin: origin.clone(),
-                        value: Value::default(),
-                    },
+                    node: Self { origin: origin.clone(), value: Value::default() },
                 })
                 .node
                 .set(rest, text, origin),
@@ -192,10 +181,7 @@ impl Node {
 
     /// A table with one key.
     pub(super) fn wrap(key: &str, node: Self) -> Self {
-        let entry = Entry {
-            key_origin: node.origin.clone(),
-            node,
-        };
+        let entry = Entry { key_origin: node.origin.clone(), node };
         Self {
             origin: Origin::Default,
             value: Value::Table(Table::from([(key.to_owned(), entry)])),
@@ -235,10 +221,7 @@ impl Node {
             let node = Self::from_value(value.get_ref(), place(&value.span()), place);
             (key.clone().into_owned(), Entry { key_origin, node })
         };
-        Self {
-            origin,
-            value: Value::Table(table.iter().map(entry).collect()),
-        }
+        Self { origin, value: Value::Table(table.iter().map(entry).collect()) }
     }
 
     fn from_value(
@@ -288,10 +271,7 @@ struct Places<'a> {
 
 impl<'a> Places<'a> {
     fn new(file: &str, text: &'a str) -> Self {
-        Self {
-            file: file.into(),
-            text,
-        }
+        Self { file: file.into(), text }
     }
 
     fn origin(&self, span: &Range<usize>) -> Origin {

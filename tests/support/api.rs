@@ -63,29 +63,23 @@ impl Api {
 
     /// Waits until nobody publishes `stream`.
     pub(crate) fn wait_for_no_publisher(&self, stream: &str, limit: Duration) -> Snapshot {
-        self.wait_until(
-            &format!("{stream} is no longer published"),
-            limit,
-            |snapshot| !snapshot.is_published(stream),
-        )
+        self.wait_until(&format!("{stream} is no longer published"), limit, |snapshot| {
+            !snapshot.is_published(stream)
+        })
     }
 
     /// Waits until at least `count` frames of `stream` have come in.
     pub(crate) fn wait_for_frames(&self, stream: &str, count: u64, limit: Duration) -> Snapshot {
-        self.wait_until(
-            &format!("{count} frames of {stream} came in"),
-            limit,
-            |snapshot| snapshot.frames_in(stream) >= count,
-        )
+        self.wait_until(&format!("{count} frames of {stream} came in"), limit, |snapshot| {
+            snapshot.frames_in(stream) >= count
+        })
     }
 
     /// Waits until `stream` has exactly `count` viewers on all shards together.
     pub(crate) fn wait_for_viewers(&self, stream: &str, count: u64, limit: Duration) -> Snapshot {
-        self.wait_until(
-            &format!("{stream} has {count} viewers"),
-            limit,
-            |snapshot| snapshot.viewers(stream).iter().sum::<u64>() == count,
-        )
+        self.wait_until(&format!("{stream} has {count} viewers"), limit, |snapshot| {
+            snapshot.viewers(stream).iter().sum::<u64>() == count
+        })
     }
 }
 
@@ -105,16 +99,12 @@ impl Snapshot {
 
     /// Whether a connection on some shard publishes `stream`.
     pub(crate) fn is_published(&self, stream: &str) -> bool {
-        self.entries(stream)
-            .any(|entry| entry["publisher"] == Value::Bool(true))
+        self.entries(stream).any(|entry| entry["publisher"] == Value::Bool(true))
     }
 
     /// Which publication of `stream` is followed: the highest epoch on any shard, 0 for none.
     pub(crate) fn epoch(&self, stream: &str) -> u64 {
-        self.entries(stream)
-            .filter_map(|entry| entry["epoch"].as_u64())
-            .max()
-            .unwrap_or(0)
+        self.entries(stream).filter_map(|entry| entry["epoch"].as_u64()).max().unwrap_or(0)
     }
 
     /// Frames of `stream` read from its publisher.
@@ -127,10 +117,7 @@ impl Snapshot {
 
     /// Connections on each shard.
     pub(crate) fn connections(&self) -> Vec<u64> {
-        self.shards
-            .iter()
-            .map(|shard| number(shard, "connections"))
-            .collect()
+        self.shards.iter().map(|shard| number(shard, "connections")).collect()
     }
 
     /// Everything that was dropped, by reason, on all shards together.
@@ -150,22 +137,14 @@ impl Snapshot {
     }
 
     fn entries<'a>(&'a self, stream: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.shards
-            .iter()
-            .flat_map(streams)
-            .filter(move |entry| entry["name"] == stream)
+        self.shards.iter().flat_map(streams).filter(move |entry| entry["name"] == stream)
     }
 }
 
 fn streams(shard: &Value) -> impl Iterator<Item = &Value> {
-    shard["streams"]
-        .as_array()
-        .expect("streams is a list")
-        .iter()
+    shard["streams"].as_array().expect("streams is a list").iter()
 }
 
 fn number(value: &Value, key: &str) -> u64 {
-    value[key]
-        .as_u64()
-        .unwrap_or_else(|| panic!("{key} is a whole number in {value}"))
+    value[key].as_u64().unwrap_or_else(|| panic!("{key} is a whole number in {value}"))
 }

@@ -28,10 +28,7 @@ pub(crate) fn publish(file: &Path, url: &str, pace: Pace) -> Process {
         Pace::Unpaced => &mut command,
     };
     // Without -copyts ffmpeg moves the first timestamp to 0.
-    command
-        .args(["-copyts", "-i"])
-        .arg(file)
-        .args(["-map", "0", "-c", "copy", "-f", "flv", url]);
+    command.args(["-copyts", "-i"]).arg(file).args(["-map", "0", "-c", "copy", "-f", "flv", url]);
     Process::spawn(&format!("ffmpeg publishes {url}"), &mut command)
 }
 
@@ -47,10 +44,7 @@ impl Player {
         let mut command = Command::new("ffmpeg");
         command.args(["-nostdin", "-v", "error", "-copyts", "-i", url]);
         // Written at once, so that progress can be seen in the file.
-        command
-            .args(packets::COPY_TO_LIST)
-            .args(["-flush_packets", "1", "-y"])
-            .arg(&list);
+        command.args(packets::COPY_TO_LIST).args(["-flush_packets", "1", "-y"]).arg(&list);
         let process = Process::spawn(&format!("ffmpeg plays {url}"), &mut command);
         Self { process, list }
     }

@@ -28,10 +28,7 @@ pub(crate) fn send_raw(address: SocketAddr, request: &[u8]) -> Response {
     let mut stream = connect(address);
     if let Err(error) = stream.write_all(request) {
         assert!(
-            matches!(
-                error.kind(),
-                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
-            ),
+            matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
             "the request could not be sent: {error}"
         );
     }
@@ -64,12 +61,8 @@ pub(crate) fn get(address: SocketAddr, target: &str) -> Response {
 pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&address, IO_TIMEOUT)
         .unwrap_or_else(|error| panic!("connect to {address}: {error}"));
-    stream
-        .set_read_timeout(Some(IO_TIMEOUT))
-        .expect("a read time-out can be set");
-    stream
-        .set_write_timeout(Some(IO_TIMEOUT))
-        .expect("a write time-out can be set");
+    stream.set_read_timeout(Some(IO_TIMEOUT)).expect("a read time-out can be set");
+    stream.set_write_timeout(Some(IO_TIMEOUT)).expect("a write time-out can be set");
     stream
 }
 
@@ -84,10 +77,7 @@ impl Response {
 
     /// The next `count` bytes of the body, without transfer coding.
     pub(crate) fn read_body(&mut self, count: usize) -> Vec<u8> {
-        assert!(
-            self.header("Transfer-Encoding").is_none(),
-            "this client reads plain bodies only"
-        );
+        assert!(self.header("Transfer-Encoding").is_none(), "this client reads plain bodies only");
         let mut body = std::mem::take(&mut self.early_body);
         let mut buffer = [0; 4096];
         while body.len() < count {
@@ -109,9 +99,7 @@ impl Response {
             return self.read_body(length);
         }
         let mut body = std::mem::take(&mut self.early_body);
-        self.stream
-            .read_to_end(&mut body)
-            .expect("the body ends with the connection");
+        self.stream.read_to_end(&mut body).expect("the body ends with the connection");
         body
     }
 
@@ -141,10 +129,9 @@ pub(crate) fn read_response(mut stream: TcpStream) -> Response {
                 String::from_utf8_lossy(&received)
             ),
             Ok(count) => received.extend_from_slice(&buffer[..count]),
-            Err(error) => panic!(
-                "no head: {error}; so far {:?}",
-                String::from_utf8_lossy(&received)
-            ),
+            Err(error) => {
+                panic!("no head: {error}; so far {:?}", String::from_utf8_lossy(&received))
+            }
         }
     };
     let early_body = received.split_off(head_end + 4);
@@ -159,17 +146,10 @@ pub(crate) fn read_response(mut stream: TcpStream) -> Response {
     let headers = lines
         .filter(|line| !line.is_empty())
         .map(|line| {
-            let (name, value) = line
-                .split_once(':')
-                .unwrap_or_else(|| panic!("not a header: {line:?}"));
+            let (name, value) =
+                line.split_once(':').unwrap_or_else(|| panic!("not a header: {line:?}"));
             (name.to_owned(), value.trim().to_owned())
         })
         .collect();
-    Response {
-        status_line,
-        status,
-        headers,
-        early_body,
-        stream,
-    }
+    Response { status_line, status, headers, early_body, stream }
 }

@@ -34,24 +34,13 @@ pub(crate) struct Video {
 }
 
 /// A small picture with a keyframe every two seconds.
-pub(crate) const SMALL_VIDEO: Video = Video {
-    size: "640x360",
-    kilobits: 800,
-    gop_frames: 60,
-};
+pub(crate) const SMALL_VIDEO: Video = Video { size: "640x360", kilobits: 800, gop_frames: 60 };
 
 /// A minute of video and audio, as most streams are.
-pub(crate) const MINUTE: Media = Media {
-    seconds: 60,
-    video: Some(SMALL_VIDEO),
-    audio: true,
-};
+pub(crate) const MINUTE: Media = Media { seconds: 60, video: Some(SMALL_VIDEO), audio: true };
 
 /// Ten seconds of video and audio.
-pub(crate) const SHORT: Media = Media {
-    seconds: 10,
-    ..MINUTE
-};
+pub(crate) const SHORT: Media = Media { seconds: 10, ..MINUTE };
 
 impl Media {
     /// The file, made now if it is not there yet.
@@ -100,9 +89,7 @@ impl Media {
         if self.audio {
             command.args(["-c:a", "aac", "-b:a", "96k"]);
         }
-        command
-            .args(["-t", &self.seconds.to_string(), "-f", "flv"])
-            .arg(&partial);
+        command.args(["-t", &self.seconds.to_string(), "-f", "flv"]).arg(&partial);
         Process::run("ffmpeg makes media", &mut command, MAKE_LIMIT);
         fs::rename(&partial, path).expect("the finished file can be renamed");
     }

@@ -147,10 +147,7 @@ impl Source {
             .filter(|(_, flags)| flags.starts_with('K'))
             .map(|(dts, _)| dts.parse().expect("a dts"))
             .collect();
-        let source = Self {
-            packets: Packets::of_file(path),
-            keyframes,
-        };
+        let source = Self { packets: Packets::of_file(path), keyframes };
         assert!(!source.packets.is_empty(), "{} is empty", path.display());
         assert_eq!(
             source.keyframes.is_empty(),
@@ -206,10 +203,7 @@ fn assert_tail(who: &str, source: &Track, received: &Track) -> usize {
         assert!(source.packets.is_empty(), "{who}: nothing was received");
         return 0;
     };
-    assert_eq!(
-        source.configuration, received.configuration,
-        "{who}: codec configuration"
-    );
+    assert_eq!(source.configuration, received.configuration, "{who}: codec configuration");
     let skipped = source
         .packets
         .iter()
@@ -224,11 +218,7 @@ fn assert_tail(who: &str, source: &Track, received: &Track) -> usize {
 
 /// Where two lists part, with a few packets of each.
 fn first_difference(expected: &[Packet], received: &[Packet]) -> String {
-    let at = expected
-        .iter()
-        .zip(received)
-        .take_while(|(left, right)| left == right)
-        .count();
+    let at = expected.iter().zip(received).take_while(|(left, right)| left == right).count();
     let mut text = format!(
         "{} packets expected, {} received, the first difference is at {at}",
         expected.len(),

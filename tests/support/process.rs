@@ -29,11 +29,7 @@ impl Process {
     /// Start it from the thread that runs the test: the kernel kills it when that thread ends, so
     /// that an aborted test run leaves nothing behind.
     pub(crate) fn spawn(name: &str, command: &mut Command) -> Self {
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         // SAFETY: prctl with these arguments is async-signal-safe and touches no memory of ours.
         unsafe {
             command.pre_exec(|| {
@@ -46,13 +42,7 @@ impl Process {
             .unwrap_or_else(|error| panic!("{name}: {:?}: {error}", command.get_program()));
         let stdout = Capture::start(child.stdout.take().expect("stdout is piped"));
         let stderr = Capture::start(child.stderr.take().expect("stderr is piped"));
-        Self {
-            name: name.to_owned(),
-            child,
-            status: None,
-            stdout,
-            stderr,
-        }
+        Self { name: name.to_owned(), child, status: None, stdout, stderr }
     }
 
     /// Runs `command` to its end and expects exit code 0; gives its standard output.
@@ -174,11 +164,9 @@ impl Process {
 
     /// Waits until standard error contains `text`.
     pub(crate) fn wait_for_stderr(&self, text: &str, limit: Duration) {
-        eventually(
-            &format!("{} says '{text}' on standard error", self.name),
-            limit,
-            || self.stderr().contains(text).then_some(()),
-        );
+        eventually(&format!("{} says '{text}' on standard error", self.name), limit, || {
+            self.stderr().contains(text).then_some(())
+        });
     }
 
     /// Resident memory, bytes.
@@ -260,17 +248,11 @@ impl Capture {
                 line.clear();
             }
         });
-        Self {
-            text,
-            reader: Some(reader),
-        }
+        Self { text, reader: Some(reader) }
     }
 
     fn text(&self) -> String {
-        self.text
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits for the end of the output; a grandchild that holds it open does not hold the test.

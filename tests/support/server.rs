@@ -13,11 +13,8 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// Overrides that put every listener on a free port of loopback.
-pub(crate) const FREE_PORTS: [(&str, &str); 3] = [
-    ("rtmp.listen", "127.0.0.1:0"),
-    ("http.listen", "127.0.0.1:0"),
-    ("api.listen", "127.0.0.1:0"),
-];
+pub(crate) const FREE_PORTS: [(&str, &str); 3] =
+    [("rtmp.listen", "127.0.0.1:0"), ("http.listen", "127.0.0.1:0"), ("api.listen", "127.0.0.1:0")];
 
 /// A running server; dropped, it is killed.
 pub(crate) struct Server {
@@ -55,12 +52,7 @@ impl Server {
         let rtmp = address("publish:", "rtmp://");
         let http = address("play (HTTP-FLV):", "http://");
         let api = Api::new(address("API:", "http://"));
-        Self {
-            process,
-            rtmp,
-            http,
-            api,
-        }
+        Self { process, rtmp, http, api }
     }
 
     /// Where publishers and RTMP players connect.
@@ -103,10 +95,7 @@ impl Server {
 /// The address in a line such as `publish: rtmp://127.0.0.1:1935/live/STREAM`.
 fn listener(output: &str, label: &str, scheme: &str) -> Option<SocketAddr> {
     output.lines().find_map(|line| {
-        let rest = line
-            .strip_prefix(label)?
-            .trim_start()
-            .strip_prefix(scheme)?;
+        let rest = line.strip_prefix(label)?.trim_start().strip_prefix(scheme)?;
         let authority = rest.split('/').next()?;
         authority.replace("localhost", "127.0.0.1").parse().ok()
     })
