@@ -24,15 +24,14 @@ fn main() {
         "{:32}{:>14}{:>14}",
         "ns of CPU per message", "busy", "paced"
     );
-    let rows: [(&str, fn(u32, bool) -> f64); 2] = [
-        ("crossbeam lane + doorbell", lane),
-        ("glommio shared_channel", channel),
-    ];
-    for (name, run) in rows {
-        let busy = best(|| run(500_000, false));
-        let paced = best(|| run(5_000, true));
-        println!("{name:32}{busy:>14.0}{paced:>14.0}");
-    }
+    row("crossbeam lane + doorbell", lane);
+    row("glommio shared_channel", channel);
+}
+
+fn row(name: &str, run: fn(u32, bool) -> f64) {
+    let busy = best(|| run(500_000, false));
+    let paced = best(|| run(5_000, true));
+    println!("{name:32}{busy:>14.0}{paced:>14.0}");
 }
 
 fn best(run: impl Fn() -> f64) -> f64 {
