@@ -280,7 +280,10 @@ pub fn measure() -> io::Result<Measurement> {
     let mut senders = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         receivers.push(std::net::TcpStream::connect(address)?);
-        senders.push(socket::accept(&listener)?.0);
+        let sender = socket::accept(&listener)?.0;
+        // As viewers have it; else the bytes would wait for the receiver's acknowledgement.
+        socket::set_nodelay(&sender, true)?;
+        senders.push(sender);
     }
     let bytes = vec![0_u8; BYTES];
     let items: Vec<SendItem<'_>> =

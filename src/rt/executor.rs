@@ -2,11 +2,15 @@
 //! blocking work on threads of its own.
 //!
 //! How glommio 0.9 is set up, and why:
-//! - preemption after 1 ms: by default a busy executor looks at its rings every 100 ms only;
 //! - no spinning, the default task queue only (a panic in another queue aborts the process);
 //! - 64 KiB of registered memory: media never passes through glommio's buffers, and three rings times
 //!   the default of 10 MiB does not fit the usual memlock limit;
-//! - the threads for blocking work are not pinned, so that they do not steal the executor's core.
+//! - the threads for blocking work are not pinned, so that they do not steal the executor's core;
+//! - preemption after 10 ms (100 by default), and a heartbeat. The preemption timer is armed before the
+//!   ready tasks are run; when it has fired already at that point (the thread was off its CPU for so
+//!   long), glommio runs none of them and parks, although they are ready: a lost wake-up. The shorter
+//!   the timer, the more often, so 1 ms is too short for a busy machine; and the heartbeat bounds what
+//!   is left, since any timer that fires makes the executor run its ready tasks.
 
 use std::any::Any;
 use std::future::Future;
@@ -21,7 +25,15 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use super::clock;
 use crate::media::Moment;
 
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// How the executor is kept from holding back events and from sleeping over ready tasks.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    preempt_timer: Duration,
+    heartbeat: Duration,
+}
+
+const PACE: Pace =
+    Pace { preempt_timer: Duration::from_millis(10), heartbeat: Duration::from_millis(100) };
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Operations in flight per ring; more wait in a queue. A media shard has a handful, the control shard
 /// one or two per connection.
@@ -70,9 +82,24 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
+    spawn_paced(name, cpu, blocking_threads, PACE, make)
+}
+
+fn spawn_paced<M, F>(
+    name: &str,
+    cpu: Option<usize>,
+    blocking_threads: usize,
+    pace: Pace,
+    make: M,
+) -> io::Result<ExecutorThread<F::Output>>
+where
+    M: FnOnce() -> F + Send + 'static,
+    F: Future + 'static,
+    F::Output: Send + 'static,
+{
     let (ready, is_ready) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let executor = match executor(cpu, blocking_threads) {
+        let executor = match executor(cpu, blocking_threads, pace.preempt_timer) {
             Ok(executor) => executor,
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -81,7 +108,17 @@ where
             }
         };
         let _ = ready.send(Ok(()));
-        Some(executor.run(async move { make().await }))
+        Some(executor.run(async move {
+            let heartbeat = glommio::spawn_local(async move {
+                loop {
+                    sleep(pace.heartbeat).await;
+                }
+            });
+            let output = make().await;
+            // A task that is left behind would keep the executor's descriptors open.
+            heartbeat.cancel().await;
+            output
+        }))
     })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(ExecutorThread { thread }),
@@ -90,11 +127,15 @@ where
     }
 }
 
-fn executor(cpu: Option<usize>, blocking_threads: usize) -> io::Result<LocalExecutor> {
+fn executor(
+    cpu: Option<usize>,
+    blocking_threads: usize,
+    preempt_timer: Duration,
+) -> io::Result<LocalExecutor> {
     LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .preempt_timer(PREEMPT_TIMER)
+        .preempt_timer(preempt_timer)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(blocking_threads.max(1)))
         .make()
         .map_err(io::Error::from)
@@ -152,7 +193,7 @@ pub async fn sleep_until(deadline: Moment) {
 /// The runtime adds durations to an `Instant`, which overflows with `Moment::MAX`.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Lets other tasks run if the task has had its millisecond or an urgent event waits.
+/// Lets other tasks run if the tasks have had their 10 ms or an urgent event waits.
 pub async fn yield_if_needed() {
     glommio::yield_if_needed().await;
 }
@@ -182,8 +223,12 @@ pub async fn spawn_blocking<T: Send + 'static>(
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::rt::event_fd::EventFd;
+    use crate::rt::waiter::Waiter;
 
     fn run<F>(make: impl FnOnce() -> F + Send + 'static) -> F::Output
     where
@@ -257,6 +302,44 @@ mod tests {
             (late, before(Moment::MAX, async { 7 }).await)
         });
         assert_eq!((late, early), (None, Some(7)));
+    }
+
+    /// On a CPU that others keep busy, a thread is often off it for longer than a short preemption timer,
+    /// and glommio loses the wake-up. Without the heartbeat this ends within a few hundred rounds.
+    #[test]
+    fn the_heartbeat_makes_up_for_lost_wake_ups() {
+        const ROUNDS: usize = 6_000;
+        let cpu = first_usable_cpu();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let hog = {
+            let is_over = Arc::clone(&is_over);
+            spawn_pinned("hog", Some(cpu), || async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+            .unwrap()
+        };
+        let pace =
+            Pace { preempt_timer: Duration::from_micros(30), heartbeat: Duration::from_millis(2) };
+        let event = Arc::new(EventFd::new().unwrap());
+        let writer = Arc::clone(&event);
+        let (woken, is_woken) = mpsc::channel();
+        let executor = spawn_paced("test", Some(cpu), 1, pace, || async move {
+            let mut waiter = Waiter::new(&*event).unwrap();
+            for _ in 0..ROUNDS {
+                waiter.wait(None).await;
+                event.drain();
+                woken.send(()).unwrap();
+            }
+        });
+        for _ in 0..ROUNDS {
+            writer.write();
+            is_woken.recv_timeout(Duration::from_secs(20)).expect("slept over a ready task");
+        }
+        executor.unwrap().join().unwrap();
+        is_over.store(true, Ordering::Relaxed);
+        hog.join().unwrap();
     }
 
     #[test]

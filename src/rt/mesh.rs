@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::doorbell::{Bell, Doorbell};
 
@@ -175,10 +175,7 @@ fn push<T>(lane: &Sender<T>, bell: &Bell, message: T) -> Result<(), T> {
 }
 
 fn pop<T>(lane: &Receiver<T>) -> Option<T> {
-    match lane.try_recv() {
-        Ok(message) => Some(message),
-        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-    }
+    lane.try_recv().ok()
 }
 
 #[cfg(test)]
