@@ -33,7 +33,7 @@ struct Pace {
 }
 
 const PACE: Pace =
-    Pace { preempt_timer: Duration::from_millis(10), heartbeat: Duration::from_millis(100) };
+    Pace { preempt_timer: Duration::from_millis(10), heartbeat: Duration::from_millis(20) };
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Operations in flight per ring; more wait in a queue. A media shard has a handful, the control shard
 /// one or two per connection.
