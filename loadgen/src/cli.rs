@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand};
 /// what they receive against what was published. Exit code 0: nothing was lost, doubled, damaged
 /// or out of order, and nobody was disconnected. 1: something was. 2: the run could not be done.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version, after_help = EXAMPLES, args_override_self = true)]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]

@@ -10,7 +10,8 @@ pub(crate) struct Control {
     window_start_ns: AtomicU64,
     window_end_ns: AtomicU64,
     settling: AtomicBool,
-    finished: AtomicBool,
+    viewers_finished: AtomicBool,
+    publishers_finished: AtomicBool,
 }
 
 impl Control {
@@ -20,7 +21,8 @@ impl Control {
             window_start_ns: AtomicU64::new(u64::MAX),
             window_end_ns: AtomicU64::new(u64::MAX),
             settling: AtomicBool::new(false),
-            finished: AtomicBool::new(false),
+            viewers_finished: AtomicBool::new(false),
+            publishers_finished: AtomicBool::new(false),
         }
     }
 
@@ -52,13 +54,23 @@ impl Control {
         self.settling.load(Ordering::Acquire)
     }
 
-    /// The run is over.
-    pub(crate) fn finish(&self) {
-        self.finished.store(true, Ordering::Release);
+    /// Viewers are to stop, before publishers say goodbye: an end that they cause is no fault.
+    pub(crate) fn finish_viewers(&self) {
+        self.viewers_finished.store(true, Ordering::Release);
     }
 
-    /// Whether the run is over.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::Acquire)
+    /// Whether viewers are to stop.
+    pub(crate) fn are_viewers_finished(&self) -> bool {
+        self.viewers_finished.load(Ordering::Acquire)
+    }
+
+    /// Publishers are to say goodbye.
+    pub(crate) fn finish_publishers(&self) {
+        self.publishers_finished.store(true, Ordering::Release);
+    }
+
+    /// Whether publishers are to say goodbye.
+    pub(crate) fn are_publishers_finished(&self) -> bool {
+        self.publishers_finished.load(Ordering::Acquire)
     }
 }

@@ -316,7 +316,7 @@ impl PublisherThread {
         let mut ready = Vec::new();
         let mut buffer = vec![0; 64 * 1024];
         let mut payload = Vec::new();
-        while !self.control.is_finished() {
+        while !self.control.are_publishers_finished() {
             let window = self.control.window();
             while let Some(Reverse((due_ns, index))) = due.peek().copied()
                 && due_ns < window.end_ns

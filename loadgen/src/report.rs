@@ -299,7 +299,7 @@ impl OwnReport {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |name: &str, value: String| writeln!(f, "{name:<22}{value}");
+        let mut row = |name: &str, value: String| writeln!(f, "{name:<24}{value}");
         row(
             &format!("loadgen {}", self.command),
             format!("{}, {} stream(s), {:.1} s measured", self.url, self.streams, self.window_s),

@@ -309,7 +309,7 @@ impl Running {
                 self.settle(viewers.settle);
             }
         }
-        self.control.finish();
+        self.control.finish_viewers();
         if self.shows_progress && io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
@@ -419,6 +419,7 @@ impl Running {
         for thread in self.viewers.drain(..) {
             tally.merge(&thread.join().map_err(|_| "a thread of viewers panicked")??);
         }
+        self.control.finish_publishers();
         let publishers = match self.publisher.take() {
             None => None,
             Some(thread) => {

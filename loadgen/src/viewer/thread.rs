@@ -93,7 +93,7 @@ impl ViewerThread {
         let mut buffer = vec![0; BUFFER_BYTES];
         let mut ready = Vec::new();
         let mut next_settle_ns = 0;
-        while !self.control.is_finished() {
+        while !self.control.are_viewers_finished() {
             let now = now_ns();
             let wait = self
                 .next
