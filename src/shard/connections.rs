@@ -148,7 +148,7 @@ impl Shard {
         if let Some(local) = self.viewers.get_mut(&stream)
             && local.follows(epoch)
         {
-            local.push(&frame, &mut self.pool, &mut self.joined);
+            local.push(&frame, now, &mut self.pool, &mut self.joined);
             self.begin_joined(now);
         }
     }

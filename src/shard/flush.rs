@@ -123,26 +123,33 @@ impl Pass {
             }
             self.keep_unfinished(state, now);
         }
-        finish(state, settings, pool, now);
+        finish(state, pool);
     }
 
     /// Fills the worklist and applies the drop policy.
     fn select(&mut self, state: &mut LogState, settings: &AppSettings, scope: Scope, now: Moment) {
         let late = state.log.position_of(now - settings.viewer_max_lag);
-        let lost = state.log.reach_limit(now - settings.log_reach);
-        let limit = late.max(lost);
+        let lost = state.log.lost_limit(now - settings.log_reach);
         self.worklist.clear();
         for (index, viewer) in state.viewers.iter_mut().enumerate() {
             viewer.pass_bytes = 0;
             viewer.may_go_on = false;
+            let limit = if viewer.late_from <= now { late.max(lost) } else { lost };
             if viewer.cursor.is_before(limit) {
                 let lag_bytes = viewer.cursor.lag_bytes(&state.log);
                 let skipped = viewer.cursor.skip(&state.log);
                 self.counters.skips += 1;
-                if skipped == Skipped::Waits {
-                    self.counters.skips_waiting += 1;
-                    state.waiting += 1;
-                    viewer.waiting_since = now;
+                match skipped {
+                    Skipped::ToJoinPoint => viewer.late_from = now + settings.viewer_max_lag,
+                    Skipped::Waits => {
+                        self.counters.skips_waiting += 1;
+                        state.waiting += 1;
+                        viewer.waiting_since = now;
+                    }
+                }
+                if viewer.cursor.is_caught_up(&state.log) {
+                    // Nothing is offered to it until the next join point, so it refuses nothing.
+                    viewer.blocked_since = None;
                 }
                 if self.skipped.len() < self.skipped.capacity().max(64) {
                     self.skipped.push((viewer.connection, skipped, lag_bytes));
@@ -270,16 +277,15 @@ fn refused(viewer: &mut Viewer, now: Moment) {
 }
 
 /// Plans the next pass and gives back what no viewer needs.
-fn finish(state: &mut LogState, settings: &AppSettings, pool: &mut SegmentPool, now: Moment) {
-    let mut slowest = u64::MAX;
+fn finish(state: &mut LogState, pool: &mut SegmentPool) {
+    let mut slowest = state.log.end();
     let mut retry_at: Option<Moment> = None;
     for viewer in &state.viewers {
-        slowest = slowest.min(viewer.cursor.needs().unwrap_or(u64::MAX));
+        slowest = slowest.min(viewer.cursor.needs().unwrap_or(slowest));
         if viewer.next_try != Moment::ZERO && !viewer.cursor.is_caught_up(&state.log) {
             retry_at = Some(retry_at.map_or(viewer.next_try, |at| at.min(viewer.next_try)));
         }
     }
     state.retry_at = retry_at;
-    let limit = state.log.reach_limit(now - settings.log_reach);
-    state.log.evict(slowest, limit.min(slowest), pool);
+    state.log.evict(slowest, pool);
 }

@@ -99,7 +99,7 @@ impl Shard {
             viewed.begin(batch.epoch, preamble, first, &mut self.pool);
         }
         for frame in &batch.frames {
-            viewed.push(frame, &mut self.pool, &mut self.joined);
+            viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
         self.begin_joined(now);
     }
@@ -250,7 +250,7 @@ impl Shard {
             }
         }
         if let Some(owner) = owner {
-            self.follow(stream, owner);
+            self.follow(stream, owner, now);
             if let Some(viewed) = self.viewers.get_mut(&stream) {
                 viewed.is_up = true;
             }
@@ -268,12 +268,12 @@ impl Shard {
         if !was_up {
             self.for_each_viewer(stream, now, |session, id, io| session.stream_up(id, io));
         }
-        self.follow(stream, owner);
+        self.follow(stream, owner, now);
         self.begin_joined(now);
     }
 
     /// Subscribes a publication that is newer than the one followed.
-    fn follow(&mut self, stream: StreamId, owner: Owner) {
+    fn follow(&mut self, stream: StreamId, owner: Owner, now: Moment) {
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         if viewed.owner.is_some_and(|known| known.epoch >= owner.epoch) {
             return;
@@ -291,7 +291,7 @@ impl Shard {
             viewed.begin(owner.epoch, gop.preamble(), first, &mut self.pool);
         }
         for frame in gop.frames() {
-            viewed.push(frame, &mut self.pool, &mut self.joined);
+            viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
     }
 

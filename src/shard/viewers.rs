@@ -28,8 +28,10 @@ pub struct Viewer {
     pub refusals: u8,
     /// Since when its socket has taken nothing.
     pub blocked_since: Option<Moment>,
-    /// Since when it waits for something to begin with.
+    /// Since when it has had nothing to show.
     pub waiting_since: Moment,
+    /// Not before this moment is it too slow: it has just been given the backlog of a join point.
+    pub late_from: Moment,
     /// Bytes sent in the current pass.
     pub pass_bytes: usize,
     /// Took all that the last send of the pass offered.
@@ -102,6 +104,7 @@ impl Viewer {
             refusals: 0,
             blocked_since: None,
             waiting_since: now,
+            late_from: Moment::ZERO,
             pass_bytes: 0,
             may_go_on: false,
             is_eager: false,
@@ -176,6 +179,7 @@ impl ViewerStream {
         let mut viewer = Viewer::new(connection, message_stream_id, now);
         let joined = may_join && viewer.cursor.join(&state.log);
         if joined {
+            viewer.late_from = now + self.settings.viewer_max_lag;
             viewer.is_eager = true;
             state.has_eager = true;
         } else {
@@ -204,26 +208,11 @@ impl ViewerStream {
             }
             let rest = viewer.cursor.take_rest(&state.log);
             if state.viewers.is_empty() {
-                state.log.clear(pool);
-                self.logs.swap_remove(index);
+                self.logs.swap_remove(index).log.release(pool);
             }
             return Some(rest);
         }
         None
-    }
-
-    /// The viewer of a connection.
-    pub fn find(
-        &mut self,
-        connection: ConnKey,
-        message_stream_id: u32,
-    ) -> Option<(&Log, &mut Viewer)> {
-        self.logs.iter_mut().find_map(|state| {
-            let viewer = state.viewers.iter_mut().find(|viewer| {
-                viewer.connection == connection && viewer.message_stream_id == message_stream_id
-            })?;
-            Some((&state.log, viewer))
-        })
     }
 
     /// A publication (or what follows a gap of one) begins with these headers. Those who follow get
@@ -267,6 +256,7 @@ impl ViewerStream {
     pub fn push(
         &mut self,
         frame: &Frame,
+        now: Moment,
         pool: &mut SegmentPool,
         joined: &mut Vec<(ConnKey, u32)>,
     ) {
@@ -284,7 +274,7 @@ impl ViewerStream {
             match joinable {
                 Joinable::Yes => {
                     state.log.append_joinable(frame, &self.preamble, pool);
-                    state.place_waiting(joined);
+                    state.place_waiting(now + self.settings.viewer_max_lag, joined);
                 }
                 _ if frame.kind.is_preamble() => state.log.append_header(frame, pool),
                 _ => state.log.append(frame, pool),
@@ -319,13 +309,14 @@ impl LogState {
         [self.due, self.retry_at, eager].into_iter().flatten().min()
     }
 
-    fn place_waiting(&mut self, joined: &mut Vec<(ConnKey, u32)>) {
+    fn place_waiting(&mut self, late_from: Moment, joined: &mut Vec<(ConnKey, u32)>) {
         if self.waiting == 0 {
             return;
         }
         for viewer in &mut self.viewers {
             if viewer.cursor.is_waiting() && viewer.cursor.join(&self.log) {
                 joined.push((viewer.connection, viewer.message_stream_id));
+                viewer.late_from = late_from;
                 viewer.ended = false;
             }
         }
