@@ -121,7 +121,7 @@ impl Pass {
                 self.settle(state, conns, now);
                 yield_if_needed().await;
             }
-            self.keep_unfinished(state, now);
+            self.keep_unfinished(state, conns, now);
         }
         finish(state, pool);
     }
@@ -250,7 +250,7 @@ impl Pass {
     }
 
     /// Leaves in the worklist those that took all that was offered and have more to come.
-    fn keep_unfinished(&mut self, state: &mut LogState, now: Moment) {
+    fn keep_unfinished(&mut self, state: &mut LogState, conns: &ConnTable, now: Moment) {
         let log = &state.log;
         let viewers = &mut state.viewers;
         self.worklist.retain(|&index| {
@@ -262,16 +262,21 @@ impl Pass {
                 return true;
             }
             // Served again in the next turn: its share of this pass is used up, or its connection
-            // has something else half sent.
-            viewer.next_try = now + Duration::from_nanos(1);
+            // has something else to send first.
+            let output = conns.get(viewer.connection).map_or(now, |conn| conn.out_next_try);
+            viewer.next_try = output.max(now + Duration::from_nanos(1));
             false
         });
     }
 }
 
+/// The pause after the `refusals`-th refusal in a row.
+pub(super) fn back_off(refusals: u8) -> Duration {
+    (BACK_OFF_MIN * (1 << refusals.min(6))).min(BACK_OFF_MAX)
+}
+
 fn refused(viewer: &mut Viewer, now: Moment) {
-    let pause = BACK_OFF_MIN * (1 << viewer.refusals.min(6));
-    viewer.next_try = now + pause.min(BACK_OFF_MAX);
+    viewer.next_try = now + back_off(viewer.refusals);
     viewer.refusals = viewer.refusals.saturating_add(1);
     viewer.blocked_since.get_or_insert(now);
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::messages::ConnKey;
+use super::messages::{ConnKey, Subscription};
 use crate::config::AppSettings;
 use crate::media::{
-    Applied, Cursor, Epoch, Frame, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId,
-    Track, Wire,
+    Applied, Cursor, Frame, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId, Track,
+    Wire,
 };
 use crate::proto::name::StreamName;
 use crate::session::Owner;
@@ -71,14 +71,16 @@ pub struct ViewerStream {
     /// Accepted plays received from the control shard since the stream began here.
     pub grants: u64,
     /// Where its frames come from, when it is published.
-    pub owner: Option<Owner>,
+    owner: Option<Owner>,
+    subscription: Subscription,
+    /// The headers and the first frame of what is followed are here.
+    has_begun: bool,
     /// Its viewers have been told that it is published.
     pub is_up: bool,
     /// It has ended; viewers are told when they have everything, or at this moment.
     pub ending: Option<Moment>,
     /// Its logs.
     pub logs: Vec<LogState>,
-    epoch: Option<Epoch>,
     preamble: Arc<Preamble>,
     gop: Gop,
 }
@@ -121,10 +123,11 @@ impl ViewerStream {
             name,
             grants: 0,
             owner: None,
+            subscription: Subscription::default(),
+            has_begun: false,
             is_up: false,
             ending: None,
             logs: Vec::new(),
-            epoch: None,
             preamble: Arc::default(),
             gop: Gop::new(settings.gop_bytes),
             settings,
@@ -147,19 +150,42 @@ impl ViewerStream {
         (video, audio)
     }
 
-    /// Whether frames of the publication are wanted.
-    pub fn follows(&self, epoch: Epoch) -> bool {
-        self.owner.is_some_and(|owner| owner.epoch == epoch)
+    /// Where its frames come from, when it is published.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
-    /// Puts a viewer into the log of its wire form. `may_join` is false while the stream has no
+    /// Follows a publication, or none after the end of one. New viewers wait for its first frame:
+    /// nobody is shown the last picture of the one before.
+    pub fn follow(&mut self, owner: Option<Owner>, subscription: Subscription) {
+        self.owner = owner;
+        self.subscription = subscription;
+        self.has_begun = false;
+        self.gop = Gop::new(self.settings.gop_bytes);
+        for state in &mut self.logs {
+            state.log.forget_join_point();
+        }
+    }
+
+    /// Whether frames of the subscription are wanted.
+    pub fn follows(&self, subscription: Subscription) -> bool {
+        self.owner.is_some() && self.subscription == subscription
+    }
+
+    /// Whether [`ViewerStream::begin`] has been called for what is followed. Frames before that have
+    /// no headers and are of no use.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Puts a viewer into the log of its wire form. `is_published` is false while the stream has no
     /// publisher: then the viewer waits for the next one instead of being shown the last picture.
     pub fn attach(
         &mut self,
         connection: ConnKey,
         message_stream_id: u32,
         wire: Wire,
-        may_join: bool,
+        is_published: bool,
         now: Moment,
         logs_max: usize,
         pool: &mut SegmentPool,
@@ -177,7 +203,9 @@ impl ViewerStream {
         };
         let state = &mut self.logs[index];
         let mut viewer = Viewer::new(connection, message_stream_id, now);
-        let joined = may_join && viewer.cursor.join(&state.log);
+        // An end that the others are still to be told of is none to it.
+        viewer.ended = !is_published;
+        let joined = is_published && viewer.cursor.join(&state.log);
         if joined {
             viewer.late_from = now + self.settings.viewer_max_lag;
             viewer.is_eager = true;
@@ -217,18 +245,8 @@ impl ViewerStream {
 
     /// A publication (or what follows a gap of one) begins with these headers. Those who follow get
     /// them before the next frame: all of them when the publication is new, else what changed.
-    pub fn begin(
-        &mut self,
-        epoch: Epoch,
-        preamble: &Arc<Preamble>,
-        first: &Frame,
-        pool: &mut SegmentPool,
-    ) {
-        let is_new = self.epoch != Some(epoch);
-        if is_new {
-            self.epoch = Some(epoch);
-            self.gop = Gop::new(self.settings.gop_bytes);
-        }
+    pub fn begin(&mut self, preamble: &Arc<Preamble>, first: &Frame, pool: &mut SegmentPool) {
+        let is_new = !std::mem::replace(&mut self.has_begun, true);
         for header in preamble.headers() {
             let known = self.preamble.headers().contains(header);
             if known && !is_new {
