@@ -128,13 +128,14 @@ impl Pass {
 
     /// Fills the worklist and applies the drop policy.
     fn select(&mut self, state: &mut LogState, settings: &AppSettings, scope: Scope, now: Moment) {
-        let late = state.log.position_of(now - settings.viewer_max_lag);
+        let oldest = now - settings.viewer_max_lag;
+        let late = state.log.position_of(oldest);
         let lost = state.log.reach_limit(now - settings.log_reach);
-        let limit = late.max(lost);
         self.worklist.clear();
         for (index, viewer) in state.viewers.iter_mut().enumerate() {
             viewer.pass_bytes = 0;
             viewer.may_go_on = false;
+            let limit = if viewer.since > oldest { lost } else { late.max(lost) };
             if viewer.cursor.is_before(limit) {
                 let lag_bytes = viewer.cursor.lag_bytes(&state.log);
                 let skipped = viewer.cursor.skip(&state.log);

@@ -30,6 +30,9 @@ pub struct Viewer {
     pub blocked_since: Option<Moment>,
     /// Since when it waits for something to begin with.
     pub waiting_since: Moment,
+    /// When it came. It may begin with a group of pictures that is older than viewers may lag, so it
+    /// counts as late only when it has had that time to catch up.
+    pub since: Moment,
     /// Bytes sent in the current pass.
     pub pass_bytes: usize,
     /// Took all that the last send of the pass offered.
@@ -102,6 +105,7 @@ impl Viewer {
             refusals: 0,
             blocked_since: None,
             waiting_since: now,
+            since: now,
             pass_bytes: 0,
             may_go_on: false,
             is_eager: false,

@@ -9,6 +9,7 @@ pub(crate) mod api;
 pub(crate) mod ffmpeg;
 pub(crate) mod http;
 pub(crate) mod media;
+pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod publisher;
