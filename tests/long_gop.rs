@@ -27,10 +27,9 @@ fn a_group_older_than_the_allowed_lag_can_be_joined() {
     let publisher = Publisher::start(server.rtmp(), STREAM, TEN_SECOND_GOP);
     // Three seconds into the group.
     server.api().wait_for_frames(STREAM, 75, SOON);
-    let viewers =
-        [(|s: &Server| Viewer::rtmp(s.rtmp(), STREAM)) as fn(&Server) -> Viewer, |s| {
-            Viewer::flv(s.http(), STREAM)
-        }];
+    let viewers = [(|s: &Server| Viewer::rtmp(s.rtmp(), STREAM)) as fn(&Server) -> Viewer, |s| {
+        Viewer::flv(s.http(), STREAM)
+    }];
     for open in viewers {
         let begin = Instant::now();
         let mut viewer = open(&server);

@@ -70,7 +70,10 @@ fn the_mesh_carries_a_frame_once_whatever_the_number_of_viewers() {
 
     for interval in &intervals {
         let per_shard = interval.mesh_bytes as f64 / interval.payload_bytes as f64;
-        assert!((per_shard - 1.0).abs() <= TOLERANCE, "{per_shard} times over the mesh: {interval:?}");
+        assert!(
+            (per_shard - 1.0).abs() <= TOLERANCE,
+            "{per_shard} times over the mesh: {interval:?}"
+        );
         let arrived = interval.received_bytes as f64 / interval.payload_bytes as f64;
         assert!((arrived - 1.0).abs() <= TOLERANCE, "{arrived} times off the mesh: {interval:?}");
         // The viewers really were there: all of them got about every frame.
@@ -98,9 +101,7 @@ impl Interval {
     ) -> Self {
         let sent = |key| after.mesh(owner, key) - before.mesh(owner, key);
         let received_bytes = (0..SHARDS)
-            .map(|shard| {
-                after.mesh(shard, "bytes_received") - before.mesh(shard, "bytes_received")
-            })
+            .map(|shard| after.mesh(shard, "bytes_received") - before.mesh(shard, "bytes_received"))
             .sum();
         Self {
             viewers_per_shard,

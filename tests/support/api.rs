@@ -153,6 +153,11 @@ impl Snapshot {
         self.shards.iter().filter_map(|shard| shard["closed"][reason].as_u64()).sum()
     }
 
+    /// The counter `key` of the registry of stream names.
+    pub(crate) fn registry(&self, key: &str) -> u64 {
+        number(&self.control["registry"], key)
+    }
+
     /// Logs of `stream`, on all shards together.
     pub(crate) fn logs(&self, stream: &str) -> u64 {
         self.entries(stream).map(|entry| number(entry, "logs")).sum()

@@ -185,8 +185,7 @@ impl Connection {
         let mut is_accepted = false;
         let mut rest = &buffer[..count];
         while !rest.is_empty() {
-            let progress =
-                self.session.input(rest, &mut self.out).expect("the server speaks RTMP");
+            let progress = self.session.input(rest, &mut self.out).expect("the server speaks RTMP");
             rest = &rest[progress.consumed..];
             is_accepted |= progress.event == Some(ClientEvent::PublishStarted);
             if let Some(ClientEvent::Failed { code, description }) = progress.event {

@@ -242,10 +242,8 @@ pub(crate) fn client_config(address: SocketAddr, stream: &str, role: Role) -> Cl
 /// Waits until one of the sockets has something to read (or its end), not longer than `limit`.
 /// Gives the indexes of those that have.
 pub(crate) fn wait_readable(sockets: &[RawFd], limit: Duration) -> Vec<usize> {
-    let mut polled: Vec<libc::pollfd> = sockets
-        .iter()
-        .map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
-        .collect();
+    let mut polled: Vec<libc::pollfd> =
+        sockets.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     let count = libc::nfds_t::try_from(polled.len()).expect("a list of sockets is short");
     // One more, so that a limit below a millisecond does not spin.
     let millis = libc::c_int::try_from(limit.as_millis() + 1).unwrap_or(libc::c_int::MAX);
