@@ -105,7 +105,7 @@ fn append(gop: &[Frame], wire: Wire) -> impl FnMut() + use<> {
         for frame in &frames {
             let frame = later(frame, base_ms);
             if frame.kind == FrameKind::Keyframe {
-                log.evict(log.end(), 0, &mut pool);
+                log.evict(log.end(), &mut pool);
                 log.append_joinable(&frame, &preamble, &mut pool);
             } else {
                 log.append(&frame, &mut pool);
@@ -128,7 +128,7 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
     }
     let mut joined = Vec::new();
     for header in headers() {
-        stream.push(&header, &mut pool, &mut joined);
+        stream.push(&header, Moment::ZERO, &mut pool, &mut joined);
     }
     let mut worklist = Vec::new();
     let mut base_ms = 0;
@@ -136,7 +136,8 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
         let mut sent = 0;
         for batch in frames.chunk_by(|a, b| a.dts_ms / HOLD_MS == b.dts_ms / HOLD_MS) {
             for frame in batch {
-                stream.push(&later(frame, base_ms), &mut pool, &mut joined);
+                let frame = later(frame, base_ms);
+                stream.push(&frame, frame.arrival, &mut pool, &mut joined);
             }
             joined.clear();
             let last = batch.last().map_or(Moment::ZERO, |frame| arrival(frame, base_ms));
@@ -158,7 +159,7 @@ fn pass(
     now: Moment,
 ) -> usize {
     let late = state.log.position_of(now - settings.viewer_max_lag);
-    let limit = late.max(state.log.reach_limit(now - settings.log_reach));
+    let limit = late.max(state.log.lost_limit(now - settings.log_reach));
     worklist.clear();
     for (index, viewer) in state.viewers.iter_mut().enumerate() {
         viewer.pass_bytes = 0;
@@ -181,9 +182,7 @@ fn pass(
         worklist.retain(|&index| !viewers[index as usize].cursor.is_caught_up(log));
     }
     let slowest = state.viewers.iter().filter_map(|viewer| viewer.cursor.needs()).min();
-    let limit = state.log.reach_limit(now - settings.log_reach);
-    let slowest = slowest.unwrap_or(u64::MAX);
-    state.log.evict(slowest, limit.min(slowest), pool);
+    state.log.evict(slowest.unwrap_or(state.log.end()), pool);
     sent
 }
 
