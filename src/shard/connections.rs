@@ -148,6 +148,13 @@ impl Shard {
         if let Some(local) = self.viewers.get_mut(&stream)
             && local.follows(epoch)
         {
+            if !local.has_begun(epoch) {
+                // The headers go with the first frame, also those that the publisher before had.
+                if frame.kind.is_preamble() {
+                    return;
+                }
+                local.begin(epoch, publication.preamble(), &frame, &mut self.pool);
+            }
             local.push(&frame, &mut self.pool, &mut self.joined);
             self.begin_joined(now);
         }

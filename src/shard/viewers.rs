@@ -153,6 +153,11 @@ impl ViewerStream {
         self.owner.is_some_and(|owner| owner.epoch == epoch)
     }
 
+    /// Whether the publication has begun here (see [`ViewerStream::begin`]).
+    pub fn has_begun(&self, epoch: Epoch) -> bool {
+        self.epoch == Some(epoch)
+    }
+
     /// Puts a viewer into the log of its wire form. `may_join` is false while the stream has no
     /// publisher: then the viewer waits for the next one instead of being shown the last picture.
     pub fn attach(
