@@ -53,7 +53,9 @@ impl Shard {
             .filter(|conn| conn.mid_message.is_none())
             .map(|conn| conn.out_next_try)
             .min();
-        let housekeeping = (self.conns.len() > 0).then_some(self.next_housekeeping);
+        // The last connection of a draining shard may go at any time; then it has to say so.
+        let has_rounds = self.conns.len() > 0 || (self.is_draining && !self.drained_said);
+        let housekeeping = has_rounds.then_some(self.next_housekeeping);
         [flush, now, outputs, housekeeping].into_iter().flatten().min()
     }
 
