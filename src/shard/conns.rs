@@ -148,6 +148,11 @@ impl ConnTable {
         self.len
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// Number of slots, used or not: what [`ConnTable::key_at`] can be asked for.
     pub fn slots(&self) -> usize {
         self.slots.len()

@@ -316,7 +316,7 @@ impl Client {
             ClientEvent::Message(message) => Some(message),
             _ => None,
         });
-        messages.map(|message| label(message)).collect()
+        messages.map(label).collect()
     }
 
     pub(super) fn has(&self, wanted: &str) -> bool {

@@ -29,7 +29,7 @@ impl Shard {
         self.send_outputs(now);
         self.flush(now).await;
         self.bury_dead(now);
-        if self.is_draining && self.conns.len() == 0 && !self.drained_said {
+        if self.is_draining && self.conns.is_empty() && !self.drained_said {
             self.drained_said = true;
             self.outbox.notice(self.control, Notice::Drained);
         }
@@ -53,7 +53,7 @@ impl Shard {
             .filter(|conn| conn.mid_message.is_none())
             .map(|conn| conn.out_next_try)
             .min();
-        let housekeeping = (self.conns.len() > 0).then_some(self.next_housekeeping);
+        let housekeeping = (!self.conns.is_empty()).then_some(self.next_housekeeping);
         [flush, now, outputs, housekeeping].into_iter().flatten().min()
     }
 
