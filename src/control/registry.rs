@@ -783,7 +783,7 @@ mod tests {
                 world.ended(first, false);
                 world.claim(second);
             }
-            assert_eq!(world.registry.next_deadline().is_some(), false, "{case}");
+            assert_eq!(world.registry.next_deadline(), None, "{case}");
         }
     }
 

@@ -367,7 +367,7 @@ mod tests {
             if cursor.is_before(log.lost_limit(Moment::ZERO)) {
                 assert_eq!(cursor.skip(&log), Skipped::Waits);
             }
-            log.evict(cursor.needs().unwrap_or(log.end()), &mut pool);
+            log.evict(cursor.needs().unwrap_or_else(|| log.end()), &mut pool);
             assert!(log.held_bytes() <= (64 << 20) + (1 << 20) + SEGMENT_BYTES as u64);
         }
         assert!(cursor.is_waiting() && log.join_point().is_none());
@@ -528,9 +528,9 @@ mod tests {
                     }
                 }
                 let slowest = viewers.iter().filter_map(|it| it.cursor.needs()).min();
-                let slowest = slowest.unwrap_or(log.end());
+                let slowest = slowest.unwrap_or_else(|| log.end());
                 log.evict(slowest, &mut pool);
-                let join = log.join_point().map_or(log.end(), |join| join.position);
+                let join = log.join_point().map_or_else(|| log.end(), |join| join.position);
                 let kept = log.end() - slowest.min(join);
                 prop_assert!(log.held_bytes() < kept + SEGMENT_BYTES as u64);
             }

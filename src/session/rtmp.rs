@@ -557,11 +557,14 @@ impl RtmpSession {
         }
     }
 
-    /// The message stream that publishes what a client calls `text`.
+    /// The message stream that publishes, or asked to publish, what a client calls `text`.
     fn published_as(&self, text: &str) -> Option<u32> {
         let (name, _) = self.resolve(text).ok()?;
         self.streams.iter().find_map(|stream| match &stream.state {
-            StreamState::Publishing { name: found, .. } => (*found == name).then_some(stream.id),
+            StreamState::Publishing { name: found, .. }
+            | StreamState::PublishAsked { name: found, .. } => {
+                (*found == name).then_some(stream.id)
+            }
             _ => None,
         })
     }
@@ -696,3 +699,6 @@ impl Rate {
 fn protocol(error: impl std::fmt::Display) -> CloseReason {
     CloseReason::Protocol(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use super::claim::{Admission, Claim};
 use super::conns::{Play, Publishing};
 use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice, Subscription};
 use super::publication::Publication;
-use super::viewers::{Attached, ViewerStream};
+use super::viewers::{Attached, Viewer, ViewerStream};
 use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
@@ -237,8 +237,7 @@ impl Shard {
         conn.plays.push(Play { message_stream_id, stream });
         let logs_max = self.settings.limits.logs_per_stream;
         let attached = viewed.attach(
-            key,
-            message_stream_id,
+            Viewer::new(key, message_stream_id, now),
             wire,
             owner.is_some(),
             now,

@@ -132,6 +132,26 @@ impl Rig {
         self.outbox.hand_over(&self.control, &mut Vec::new());
     }
 
+    /// Lets a publisher begin, and sends its header before the viewers' shards know of it.
+    pub(super) async fn begin_with_header(
+        &mut self,
+        shard: usize,
+        client: &mut Client,
+        version: u8,
+    ) {
+        for _ in 0..20 {
+            client.pump();
+            self.shards[shard].turn_at(self.now).await;
+            if !self.shards[shard].publications.is_empty() {
+                break;
+            }
+            self.control_turn();
+        }
+        client.pump();
+        client.video_header(version);
+        self.shards[shard].turn_at(self.now).await;
+    }
+
     /// Turns, a millisecond apart, in which the clients take part.
     pub(super) async fn run(&mut self, turns: usize, clients: &mut [&mut Client]) {
         for _ in 0..turns {
@@ -296,7 +316,7 @@ impl Client {
             ClientEvent::Message(message) => Some(message),
             _ => None,
         });
-        messages.map(|message| label(message)).collect()
+        messages.map(label).collect()
     }
 
     pub(super) fn has(&self, wanted: &str) -> bool {

@@ -97,7 +97,8 @@ pub enum Attached {
 }
 
 impl Viewer {
-    fn new(connection: ConnKey, message_stream_id: u32, now: Moment) -> Self {
+    /// A viewer that has been sent nothing.
+    pub fn new(connection: ConnKey, message_stream_id: u32, now: Moment) -> Self {
         Self {
             connection,
             message_stream_id,
@@ -182,8 +183,7 @@ impl ViewerStream {
     /// publisher: then the viewer waits for the next one instead of being shown the last picture.
     pub fn attach(
         &mut self,
-        connection: ConnKey,
-        message_stream_id: u32,
+        mut viewer: Viewer,
         wire: Wire,
         is_published: bool,
         now: Moment,
@@ -202,7 +202,6 @@ impl ViewerStream {
             }
         };
         let state = &mut self.logs[index];
-        let mut viewer = Viewer::new(connection, message_stream_id, now);
         // An end that the others are still to be told of is none to it.
         viewer.ended = !is_published;
         let joined = is_published && viewer.cursor.join(&state.log);
