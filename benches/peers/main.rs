@@ -5,7 +5,7 @@
 //!
 //! | option                | meaning                                                            |
 //! |-----------------------|--------------------------------------------------------------------|
-//! | `--quick`             | 3 runs of 5 s per variant; without it 9 runs of 20 s                |
+//! | `--quick`             | 3 runs of 6 s per variant; without it 9 runs of 20 s                |
 //! | `--scenario TEXT`     | only scenarios whose title begins with TEXT (`a`, `b`)              |
 //! | `--server LABEL=PATH` | another build of the server to compare; may be repeated             |
 //!
@@ -37,7 +37,7 @@ fn main() {
         match argument.as_str() {
             "load" => return load::main(&LoadPlan::decode(&value())),
             "floor" => return floor::main(&value()),
-            "--quick" => timing = Timing { runs: 3, window_s: 5 },
+            "--quick" => timing = Timing { runs: 3, window_s: 6 },
             "--scenario" => only = value(),
             "--server" => {
                 let text = value();

@@ -71,9 +71,11 @@ impl Quartiles {
     fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        let last = values.len() - 1;
-        let at = |share: f64| values[(last as f64 * share).round() as usize];
-        Self { low: at(0.25), median: at(0.5), high: at(0.75) }
+        // Rather too wide than too narrow: of three values the outer ones.
+        let quarter = (values.len() - 1) / 4;
+        let [low, median, high] =
+            [quarter, values.len() / 2, values.len() - 1 - quarter].map(|at| values[at]);
+        Self { low, median, high }
     }
 
     fn text(&self, digits: usize) -> String {

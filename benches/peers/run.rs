@@ -12,7 +12,7 @@ use super::server::{LOAD_CPU, Server, Variant, pin};
 /// Between the last join and the window.
 const SETTLE: Duration = Duration::from_millis(1500);
 
-/// How long to measure.
+/// How long to measure; windows are whole groups of pictures.
 #[derive(Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) runs: usize,
