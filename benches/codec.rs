@@ -22,8 +22,8 @@ const READ_BYTES: usize = 8 * 1024;
 
 fn main() {
     let mut suite = Suite::from_arguments();
-    let gop = sample::gop();
-    let messages = Round { operations: gop.len(), bytes: sample::payload_bytes(&gop) };
+    let gop = sample::gop(sample::BITRATE);
+    let messages = Round { operations: gop.len(), bytes: harness::payload_bytes(&gop) };
     for chunk_size in [128, 4096, 60_000] {
         let name = format!("chunk_reader/chunk_{chunk_size}");
         suite.bench(&name, messages, || chunk_reader(&gop, chunk_size));
@@ -107,7 +107,7 @@ fn chunk_reader(gop: &[Frame], chunk_size: usize) -> impl FnMut() + use<> {
 /// Frames into the RTMP form of a log.
 fn write_messages(gop: &[Frame], chunk_size: usize) -> impl FnMut() + use<> {
     let gop = gop.to_vec();
-    let mut out = Vec::with_capacity(2 * sample::payload_bytes(&gop));
+    let mut out = Vec::with_capacity(2 * harness::payload_bytes(&gop));
     move || {
         out.clear();
         for frame in &gop {
@@ -121,7 +121,7 @@ fn write_messages(gop: &[Frame], chunk_size: usize) -> impl FnMut() + use<> {
 
 fn write_tags(gop: &[Frame]) -> impl FnMut() + use<> {
     let gop = gop.to_vec();
-    let mut out = Vec::with_capacity(2 * sample::payload_bytes(&gop));
+    let mut out = Vec::with_capacity(2 * harness::payload_bytes(&gop));
     move || {
         out.clear();
         for frame in &gop {

@@ -26,9 +26,9 @@ const HOLD_MS: u64 = 40;
 
 fn main() {
     let mut suite = Suite::from_arguments();
-    let gop = sample::gop();
+    let gop = sample::gop(sample::BITRATE);
     let messages = Round { operations: gop.len(), bytes: 0 };
-    let copied = Round { bytes: sample::payload_bytes(&gop), ..messages };
+    let copied = Round { bytes: harness::payload_bytes(&gop), ..messages };
     suite.bench("timeline/media", messages, || timeline(&gop));
     suite.bench("gop/push", messages, || push(&gop));
     suite.bench("publication/classify_time_push", messages, || publication(&gop));
@@ -145,7 +145,7 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
                 sent += pass(state, &settings, &mut pool, &mut worklist, last);
             }
         }
-        assert!(sent >= viewers * sample::payload_bytes(&frames));
+        assert!(sent >= viewers * harness::payload_bytes(&frames));
         base_ms += sample::GOP_MS;
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod sample;
 use std::hint::black_box;
 use std::time::Duration;
 
+use shardcast::media::Frame;
 use shardcast::rt::clock;
 
 // What the server runs with.
@@ -102,6 +103,11 @@ impl Drop for Suite {
             std::process::exit(1);
         }
     }
+}
+
+/// Payload bytes of a group of pictures.
+pub(crate) fn payload_bytes(gop: &[Frame]) -> usize {
+    gop.iter().map(|frame| frame.payload.len()).sum()
 }
 
 fn row(name: &str, round: Round, mut run: impl FnMut()) {

@@ -1,19 +1,24 @@
-//! A stream to measure with: 2 Mbit/s H.264 at 30 frames a second with a keyframe every two seconds, and
-//! AAC at 128 kbit/s. Made up by a generator with a fixed seed, so that every run sees the same bytes.
+//! A stream to measure with: H.264 at 30 frames a second with a keyframe every two seconds, and AAC at
+//! 128 kbit/s, so 73 messages a second. Made up by a generator with a fixed seed, so that every run sees the same bytes.
 
 use bytes::Bytes;
 use shardcast::media::{Frame, FrameKind, Moment, Track};
 
+/// Bits per second of the usual stream, both tracks.
+pub(crate) const BITRATE: usize = 2_000_000;
 /// Length of a group of pictures.
 pub(crate) const GOP_MS: u64 = 2_000;
 const VIDEO_FRAMES: u64 = 60;
 const AUDIO_FRAMES: u64 = 86;
 const AUDIO_BYTES: usize = 372;
-/// A keyframe has eight times this, the others vary around it.
-const VIDEO_BYTES: usize = 6_985;
+/// A keyframe has so many times the bytes of another frame.
+const KEYFRAME_FACTOR: usize = 8;
 
 /// One group of pictures from time 0 on, in order of time.
-pub(crate) fn gop() -> Vec<Frame> {
+pub(crate) fn gop(bitrate: usize) -> Vec<Frame> {
+    let gop_bytes = bitrate / 8 * GOP_MS as usize / 1000;
+    let video_bytes = (gop_bytes - AUDIO_FRAMES as usize * AUDIO_BYTES)
+        / (VIDEO_FRAMES as usize - 1 + KEYFRAME_FACTOR);
     let mut seed = 0x9e37_79b9_7f4a_7c15;
     let video = (0..VIDEO_FRAMES).map(|n| {
         let kind = if n == 0 { FrameKind::Keyframe } else { FrameKind::Inter };
@@ -31,20 +36,15 @@ pub(crate) fn gop() -> Vec<Frame> {
             slot: 0,
             dts_ms,
             arrival: Moment::from_nanos(dts_ms * 1_000_000),
-            payload: payload(kind, &mut seed),
+            payload: payload(kind, video_bytes, &mut seed),
         })
         .collect()
 }
 
-/// Payload bytes of a group of pictures.
-pub(crate) fn payload_bytes(gop: &[Frame]) -> usize {
-    gop.iter().map(|frame| frame.payload.len()).sum()
-}
-
-fn payload(kind: FrameKind, seed: &mut u64) -> Bytes {
+fn payload(kind: FrameKind, video_bytes: usize, seed: &mut u64) -> Bytes {
     let (first, len) = match kind {
-        FrameKind::Keyframe => (0x17, 8 * VIDEO_BYTES),
-        FrameKind::Inter => (0x27, VIDEO_BYTES / 2 + (next(seed) as usize % VIDEO_BYTES)),
+        FrameKind::Keyframe => (0x17, KEYFRAME_FACTOR * video_bytes),
+        FrameKind::Inter => (0x27, video_bytes / 2 + (next(seed) as usize % video_bytes)),
         _ => (0xaf, AUDIO_BYTES),
     };
     let mut bytes = Vec::with_capacity(len + 8);
