@@ -17,7 +17,7 @@ use shardcast::media::{
 };
 use shardcast::proto::codec;
 use shardcast::proto::name::StreamName;
-use shardcast::shard::{ConnKey, LogState, ViewerStream};
+use shardcast::shard::{ConnKey, LogState, Viewer, ViewerStream};
 
 const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000 };
 const GOP_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -124,7 +124,8 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
     let mut pool = SegmentPool::default();
     for viewer in 0..viewers {
         let connection = ConnKey { slot: viewer as u32, generation: 1 };
-        stream.attach(connection, 1, RTMP, true, Moment::ZERO, 6, &mut pool);
+        let viewer = Viewer::new(connection, 1, Moment::ZERO);
+        stream.attach(viewer, RTMP, true, Moment::ZERO, 6, &mut pool);
     }
     let mut joined = Vec::new();
     for header in headers() {
