@@ -183,7 +183,7 @@ fn pass(
         worklist.retain(|&index| !viewers[index as usize].cursor.is_caught_up(log));
     }
     let slowest = state.viewers.iter().filter_map(|viewer| viewer.cursor.needs()).min();
-    state.log.evict(slowest.unwrap_or(state.log.end()), pool);
+    state.log.evict(slowest.unwrap_or_else(|| state.log.end()), pool);
     sent
 }
 
