@@ -17,8 +17,10 @@ use crate::session::{CloseReason, Grant, Owner, Session, Verdict};
 
 /// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
 const ENDING_MAX: Duration = Duration::from_secs(5);
-/// The kernel holds at least this much unsent data per viewer.
-const NOTSENT_MIN: u32 = 64 * 1024;
+/// The kernel may hold at least this much unsent data per viewer.
+const NOTSENT_BYTES_MIN: u64 = 64 * 1024;
+/// A stream of this rate passes in one send per hold; a faster one takes several.
+const NOTSENT_BITS_PER_S: u64 = 16_000_000;
 
 impl Shard {
     /// Does what a notice asks for.
@@ -232,7 +234,7 @@ impl Shard {
         if settings.viewer_socket_buffer > 0 {
             let _ = socket::set_send_buffer(&*conn, settings.viewer_socket_buffer);
         }
-        let _ = socket::set_notsent_lowat(&*conn, NOTSENT_MIN);
+        let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let peer = conn.peer;
         conn.plays.push(Play { message_stream_id, stream });
         let logs_max = self.settings.limits.logs_per_stream;
@@ -392,4 +394,12 @@ impl Shard {
     pub(super) fn epoch_of(viewed: &ViewerStream) -> Option<Epoch> {
         viewed.owner().map(|owner| owner.epoch)
     }
+}
+
+/// What the kernel may hold unsent of a viewer: twice what a hold collects, so that one send takes it
+/// whole, and little enough that a viewer that falls behind is noticed here.
+fn notsent_bytes(settings: &AppSettings) -> u32 {
+    let hold = settings.hold_video.max(settings.hold_audio).as_millis() as u64;
+    let collected = 2 * hold * NOTSENT_BITS_PER_S / 8 / 1000;
+    u32::try_from(collected.max(NOTSENT_BYTES_MIN)).unwrap_or(u32::MAX)
 }
