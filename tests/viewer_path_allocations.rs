@@ -248,7 +248,8 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
         })
         .await;
         allocations += if is_counted { found } else { 0 };
-        let is_silent = |client: usize| is_counted && client % 5 == 0 && client / 5 < silent;
+        let is_silent =
+            |client: usize| is_counted && client.is_multiple_of(5) && client / 5 < silent;
         for (index, client) in clients.iter_mut().enumerate() {
             if !is_silent(index) {
                 received[index] += read_all(client);
