@@ -15,6 +15,7 @@ use support::wait::SOON;
 
 const STREAM: &str = "live/cam";
 const JOINS: u32 = 100;
+const SHARDS: u32 = 2;
 /// Joins are spread over this: two groups of pictures.
 const SPREAD: Duration = Duration::from_secs(20);
 /// The preset's hold of video (`balanced`, the default).
@@ -57,15 +58,26 @@ fn a_hundred_joins_within_a_ten_second_gop() {
     let noise = Noise::listen();
     let start = Instant::now();
     let (mut rtmp, mut flv) = (Vec::new(), Vec::new());
-    for (number, moment) in moments.into_iter().enumerate() {
+    let mut residents: Vec<Viewer> = Vec::new();
+    for (number, moment) in (0..).zip(moments) {
         // The moments of the joins are what is tested; nothing else is waited for here.
         std::thread::sleep((start + moment).saturating_duration_since(Instant::now()));
-        if number % 2 == 0 {
+        // The first half comes to shards without viewers of the stream, the second half to such with.
+        if number == JOINS / 2 {
+            residents.extend((0..SHARDS).map(|_| Viewer::rtmp(server.rtmp(), STREAM)));
+            residents.extend((0..SHARDS).map(|_| Viewer::flv(server.http(), STREAM)));
+        }
+        for resident in &mut residents {
+            resident.pump();
+        }
+        // Connections are taken in turn, so that each wire is joined on each shard.
+        if number / SHARDS % 2 == 0 {
             rtmp.push(join(|| Viewer::rtmp(server.rtmp(), STREAM)));
         } else {
             flv.push(join(|| Viewer::flv(server.http(), STREAM)));
         }
     }
+    drop(residents);
     let held_up = noise.take_worst();
     publisher.say_goodbye();
 

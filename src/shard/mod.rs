@@ -42,6 +42,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
+pub use claim::{Claim, Releases};
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
@@ -72,7 +73,7 @@ pub struct Shard {
     publications: HashMap<StreamId, Publication>,
     viewers: HashMap<StreamId, ViewerStream>,
     outbox: Outbox,
-    releases: claim::Releases,
+    releases: Releases,
     pool: SegmentPool,
     pass: Pass,
     /// Where reads go before the session takes the bytes.
