@@ -13,6 +13,9 @@ use crate::media::{
 use crate::proto::name::StreamName;
 use crate::session::Owner;
 
+/// RTMP on message stream 1, and FLV.
+const COMMON_WIRES: usize = 2;
+
 /// One viewer of one log. A connection has one per stream that it plays.
 #[derive(Debug)]
 pub struct Viewer {
@@ -193,7 +196,7 @@ impl ViewerStream {
         let found = self.logs.iter().position(|state| state.log.wire() == wire);
         let index = match found {
             Some(index) => index,
-            None if self.logs.len() >= logs_max => return Attached::NoLog,
+            None if !self.has_room_for(wire, logs_max) => return Attached::NoLog,
             None => {
                 let mut log = Log::new(wire);
                 fill(&mut log, &self.gop, pool);
@@ -214,6 +217,14 @@ impl ViewerStream {
         }
         state.viewers.push(viewer);
         if joined { Attached::Joined } else { Attached::Waits }
+    }
+
+    /// Whether there may be one more log. The two wires that nearly all viewers use always have room: a
+    /// client that plays the stream on many message streams cannot shut the others out.
+    fn has_room_for(&self, wire: Wire, logs_max: usize) -> bool {
+        let is_common = |wire| matches!(wire, Wire::Flv | Wire::Rtmp { message_stream_id: 1, .. });
+        let rare = self.logs.iter().filter(|state| !is_common(state.log.wire())).count();
+        is_common(wire) || rare + COMMON_WIRES < logs_max
     }
 
     /// Takes a viewer out. Returns what has to be sent of the message that it was in the middle of.
@@ -357,4 +368,31 @@ fn fill(log: &mut Log, gop: &Gop, pool: &mut SegmentPool) {
 /// one saves sends only when there is something else to wait for.
 fn hold(settings: &AppSettings, frame: &Frame, has_video: bool) -> Duration {
     if frame.track == Track::Audio && has_video { settings.hold_audio } else { settings.hold_video }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_wires_leave_room_for_the_common_ones() {
+        let settings = crate::config::Settings::load(&crate::config::Sources::default())
+            .expect("the defaults are valid")
+            .app("__defaultVhost__", "live", "_definst_");
+        let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
+        let mut stream = ViewerStream::new(StreamId(1), name, settings);
+        let mut pool = SegmentPool::default();
+        let mut attach = |slot: u32, wire: Wire| {
+            let viewer = Viewer::new(ConnKey { slot, generation: 0 }, 1, Moment::ZERO);
+            stream.attach(viewer, wire, true, Moment::ZERO, 6, &mut pool)
+        };
+        let rtmp = |message_stream_id| Wire::Rtmp { message_stream_id, chunk_size: 60_000 };
+        for id in 2..=5 {
+            assert_eq!(attach(id, rtmp(id)), Attached::Waits);
+        }
+        assert_eq!(attach(6, rtmp(6)), Attached::NoLog);
+        assert_eq!(attach(7, rtmp(1)), Attached::Waits);
+        assert_eq!(attach(8, Wire::Flv), Attached::Waits);
+        assert_eq!(attach(9, rtmp(5)), Attached::Waits, "an existing log takes more viewers");
+    }
 }
