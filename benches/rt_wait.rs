@@ -2,7 +2,7 @@
 //! executor, and for a blocking `epoll_wait` as the floor (it would stop the executor's other tasks).
 //!
 //! `cargo bench --bench rt_wait`. Columns: microseconds of CPU per wake, user and system together, by
-//! the thread's own clock; the best of three runs.
+//! the thread's own clock; the best of seven runs, taken in turns.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -23,7 +23,8 @@ use shardcast::rt::executor::{before, spawn_pinned};
 use shardcast::rt::poller::Poller;
 use shardcast::rt::waiter::{Waiter, Wake};
 
-const WAKES: u32 = 2_000;
+const WAKES: u32 = 1_000;
+const RUNS: usize = 7;
 const GAP: Duration = Duration::from_micros(300);
 
 #[derive(Clone, Copy)]
@@ -31,7 +32,7 @@ enum Way {
     /// What `rt::waiter` does: the runtime's own POLL_ADD.
     Waiter,
     /// POLL_ADD on a ring of our own, whose completions signal an eventfd that the runtime reads.
-    Ring { deferred: bool },
+    Ring,
     /// `Waiter`, with the deadline as a timerfd in the set.
     TimerFd,
     /// Blocks the thread.
@@ -53,11 +54,7 @@ enum Load {
 fn main() {
     let ways = [
         ("runtime's POLL_ADD (rt::waiter)", Way::Waiter),
-        ("own ring + eventfd", Way::Ring { deferred: false }),
-        (
-            "own ring, DEFER_TASKRUN + eventfd",
-            Way::Ring { deferred: true },
-        ),
+        ("own ring + eventfd", Way::Ring),
         ("runtime's POLL_ADD + timerfd", Way::TimerFd),
         ("blocking epoll_wait (floor)", Way::Epoll),
     ];
@@ -65,19 +62,22 @@ fn main() {
         "{:36}{:>9}{:>16}{:>9}{:>9}",
         "us of CPU per wake", "ready", "ready+deadline", "timer", "paced"
     );
-    for (name, way) in ways {
-        let cost = |load| {
-            (0..3)
-                .map(|_| measure(way, load))
-                .fold(f64::INFINITY, f64::min)
-        };
-        println!(
-            "{name:36}{:>9.2}{:>16.2}{:>9.2}{:>9.2}",
-            cost(Load::Ready),
-            cost(Load::ReadyWithDeadline),
-            cost(Load::Timer),
-            cost(Load::Paced)
-        );
+    let loads = [
+        Load::Ready,
+        Load::ReadyWithDeadline,
+        Load::Timer,
+        Load::Paced,
+    ];
+    let mut best = [[f64::INFINITY; 4]; 4];
+    for _ in 0..RUNS {
+        for (row, (_, way)) in best.iter_mut().zip(ways) {
+            for (cell, load) in row.iter_mut().zip(loads) {
+                *cell = cell.min(measure(way, load));
+            }
+        }
+    }
+    for ((name, _), [ready, deadline, timer, paced]) in ways.iter().zip(best) {
+        println!("{name:36}{ready:>9.2}{deadline:>16.2}{timer:>9.2}{paced:>9.2}");
     }
 }
 
@@ -99,7 +99,7 @@ fn measure(way: Way, load: Load) -> f64 {
         poller.add_doorbell(&*event).unwrap();
         let mut wait: Box<dyn AnyWaiter> = match way {
             Way::Waiter => Box::new(Waiter::new(&poller).unwrap()),
-            Way::Ring { deferred } => Box::new(RingWaiter::new(&poller, deferred).unwrap()),
+            Way::Ring => Box::new(RingWaiter::new(&poller).unwrap()),
             Way::TimerFd => Box::new(TimerFdWaiter::new(&poller).unwrap()),
             Way::Epoll => Box::new(EpollWaiter(poller.as_fd().try_clone_to_owned().unwrap())),
         };
@@ -179,19 +179,11 @@ struct RingWaiter {
     event: Rc<BufferedFile>,
     read: Option<Pin<Box<dyn Future<Output = ()>>>>,
     is_armed: bool,
-    deferred: bool,
 }
 
 impl RingWaiter {
-    fn new(poller: &Poller, deferred: bool) -> io::Result<Self> {
-        let ring = if deferred {
-            IoUring::builder()
-                .setup_single_issuer()
-                .setup_defer_taskrun()
-                .build(8)?
-        } else {
-            IoUring::builder().setup_single_issuer().build(8)?
-        };
+    fn new(poller: &Poller) -> io::Result<Self> {
+        let ring = IoUring::builder().setup_single_issuer().build(8)?;
         // SAFETY: eventfd takes no pointers.
         let event = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
         ring.submitter().register_eventfd(event)?;
@@ -204,7 +196,6 @@ impl RingWaiter {
             event,
             read: None,
             is_armed: false,
-            deferred,
         })
     }
 
@@ -228,9 +219,6 @@ impl RingWaiter {
             read.as_mut().await;
             self.read = None;
             let mut ring = self.ring.borrow_mut();
-            if self.deferred {
-                ring.submit_and_wait(1).unwrap();
-            }
             if ring.completion().count() > 0 {
                 self.is_armed = false;
                 return;
