@@ -20,10 +20,7 @@ const PACE: Duration = Duration::from_micros(200);
 const CAPACITY: usize = 1024;
 
 fn main() {
-    println!(
-        "{:32}{:>14}{:>14}",
-        "ns of CPU per message", "busy", "paced"
-    );
+    println!("{:32}{:>14}{:>14}", "ns of CPU per message", "busy", "paced");
     row("crossbeam lane + doorbell", lane);
     row("glommio shared_channel", channel);
 }
@@ -121,10 +118,6 @@ fn channel(messages: u32, paced: bool) -> f64 {
 }
 
 fn per_message(sent: Duration, (received, sum): (Duration, u64), messages: u32) -> f64 {
-    assert_eq!(
-        sum,
-        (0..u64::from(messages)).sum::<u64>(),
-        "messages were lost"
-    );
+    assert_eq!(sum, (0..u64::from(messages)).sum::<u64>(), "messages were lost");
     (sent + received).as_nanos() as f64 / f64::from(messages)
 }

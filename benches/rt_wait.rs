@@ -62,12 +62,7 @@ fn main() {
         "{:36}{:>9}{:>16}{:>9}{:>9}",
         "us of CPU per wake", "ready", "ready+deadline", "timer", "paced"
     );
-    let loads = [
-        Load::Ready,
-        Load::ReadyWithDeadline,
-        Load::Timer,
-        Load::Paced,
-    ];
+    let loads = [Load::Ready, Load::ReadyWithDeadline, Load::Timer, Load::Paced];
     let mut best = [[f64::INFINITY; 4]; 4];
     for _ in 0..RUNS {
         for (row, (_, way)) in best.iter_mut().zip(ways) {
@@ -148,28 +143,15 @@ struct EpollWaiter(std::os::fd::OwnedFd);
 
 impl AnyWaiter for EpollWaiter {
     fn wait(&mut self, until: Option<Moment>) -> Waiting<'_> {
-        let until = until
-            .unwrap_or(Moment::MAX)
-            .since(clock::now())
-            .min(Duration::from_secs(5));
+        let until = until.unwrap_or(Moment::MAX).since(clock::now()).min(Duration::from_secs(5));
         let time = libc::timespec {
             tv_sec: until.as_secs() as libc::time_t,
             tv_nsec: until.subsec_nanos().into(),
         };
-        let mut poll = libc::pollfd {
-            fd: self.0.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: self.0.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd and a valid timespec.
         let ready = unsafe { libc::ppoll(&mut poll, 1, &time, std::ptr::null()) };
-        Box::pin(async move {
-            if ready == 1 {
-                Wake::Ready
-            } else {
-                Wake::Deadline
-            }
-        })
+        Box::pin(async move { if ready == 1 { Wake::Ready } else { Wake::Deadline } })
     }
 }
 
@@ -190,13 +172,7 @@ impl RingWaiter {
         // SAFETY: the descriptor was just created; the file becomes its owner.
         let event = Rc::new(unsafe { BufferedFile::from_raw_fd(event) });
         let fd = poller.as_fd().try_clone_to_owned()?;
-        Ok(Self {
-            ring: RefCell::new(ring),
-            fd,
-            event,
-            read: None,
-            is_armed: false,
-        })
+        Ok(Self { ring: RefCell::new(ring), fd, event, read: None, is_armed: false })
     }
 
     async fn readable(&mut self) {
@@ -239,9 +215,7 @@ async fn race(until: Option<Moment>, readable: impl Future<Output = ()>) -> Wake
             readable.await;
             Wake::Ready
         }
-        Some(until) => before(until, readable)
-            .await
-            .map_or(Wake::Deadline, |()| Wake::Ready),
+        Some(until) => before(until, readable).await.map_or(Wake::Deadline, |()| Wake::Ready),
     }
 }
 
@@ -254,18 +228,12 @@ impl TimerFdWaiter {
     fn new(poller: &Poller) -> io::Result<Self> {
         // SAFETY: timerfd_create takes no pointers.
         let fd = unsafe {
-            libc::timerfd_create(
-                libc::CLOCK_MONOTONIC,
-                libc::TFD_CLOEXEC | libc::TFD_NONBLOCK,
-            )
+            libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK)
         };
         // SAFETY: the descriptor was just created.
         let timer = unsafe { std::fs::File::from_raw_fd(fd) };
         poller.add(&timer, 1)?;
-        Ok(Self {
-            inner: Waiter::new(poller)?,
-            timer,
-        })
+        Ok(Self { inner: Waiter::new(poller)?, timer })
     }
 }
 
@@ -274,10 +242,7 @@ impl AnyWaiter for TimerFdWaiter {
         if let Some(until) = until {
             let nanos = until.as_nanos();
             let spec = libc::itimerspec {
-                it_interval: libc::timespec {
-                    tv_sec: 0,
-                    tv_nsec: 0,
-                },
+                it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
                 it_value: libc::timespec {
                     tv_sec: (nanos / 1_000_000_000) as libc::time_t,
                     tv_nsec: (nanos % 1_000_000_000) as libc::c_long,

@@ -11,6 +11,7 @@
 //!
 //! | room        | what lives there                                                        |
 //! |-------------|-------------------------------------------------------------------------|
+//! | [`cli`]     | the command line                                                         |
 //! | [`config`]  | what an operator can set: default file, types, validation                |
 //! | [`proto`]   | wire formats without I/O and without a clock                             |
 //! | [`media`]   | frame, timeline, stream log, cursor, drop policy: no I/O                 |
@@ -18,14 +19,20 @@
 //! | [`shard`]   | one core: accept hand-over, connection table, streams, flush loop        |
 //! | [`session`] | one connection each: RTMP, HTTP; drives `proto`                          |
 //! | [`control`] | the control shard: registry, API                                         |
+//! | [`server`]  | puts the parts together: probe, listeners, threads, signals              |
+//! | [`logging`] | log lines, written by a thread of their own                              |
+//! | [`limits`]  | every cap that is not an operator's key                                  |
 //!
 //! Dependencies point one way: `proto`, `media` ← `rt` ← `session` ← `shard`, `control` ← `main`.
 
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod limits;
+pub mod logging;
 pub mod media;
 pub mod proto;
 pub mod rt;
+pub mod server;
 pub mod session;
 pub mod shard;

@@ -1,2 +1,16 @@
 //! The shardcast command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+use shardcast::cli::{Action, Cli};
+use shardcast::server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match Cli::from_arguments().action() {
+        Action::Exit(code) => code,
+        Action::Run(settings) => server::run(*settings),
+    }
+}

@@ -1,2 +1,9 @@
 //! Wire formats as pure functions and state machines: no I/O, no clock, no runtime.
 //! Network input never panics here; every parser has a cap on what it keeps.
+
+pub mod amf0;
+pub mod codec;
+pub mod flv;
+pub mod http;
+pub mod name;
+pub mod rtmp;

@@ -15,10 +15,7 @@ pub fn thread_cpu() -> Duration {
 }
 
 fn nanos(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec to write to. Both clocks exist on every kernel this
     // program runs on, so the call cannot fail; if it did, `time` would still be initialised.
     unsafe { libc::clock_gettime(clock, &mut time) };

@@ -51,20 +51,13 @@ struct Shared {
 impl Doorbell {
     /// A new one, awake. Fails when the process is out of descriptors.
     pub fn new() -> io::Result<Self> {
-        let shared = Shared {
-            asleep: AtomicBool::new(false),
-            event: EventFd::new()?,
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-        })
+        let shared = Shared { asleep: AtomicBool::new(false), event: EventFd::new()? };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// A handle for senders.
     pub fn bell(&self) -> Bell {
-        Bell {
-            shared: Arc::clone(&self.shared),
-        }
+        Bell { shared: Arc::clone(&self.shared) }
     }
 
     /// Says that the owner is about to wait for the descriptor. `pending` looks into everything that
@@ -144,9 +137,6 @@ mod tests {
         let doorbell = Doorbell::new().unwrap();
         assert!(!doorbell.prepare_sleep(|| true));
         doorbell.bell().ring_if_asleep();
-        assert!(
-            !doorbell.drain(),
-            "prepare_sleep must leave the owner awake"
-        );
+        assert!(!doorbell.drain(), "prepare_sleep must leave the owner awake");
     }
 }

@@ -79,11 +79,9 @@ impl Egress {
             EgressChoice::Send => Self::with(None, None, "plain sends, as configured".to_owned()),
             EgressChoice::Ring => match Ring::new() {
                 Ok(ring) => Self::with(Some(ring), None, "private ring, as configured".to_owned()),
-                Err(error) => Self::with(
-                    None,
-                    None,
-                    format!("plain sends: no private ring ({error})"),
-                ),
+                Err(error) => {
+                    Self::with(None, None, format!("plain sends: no private ring ({error})"))
+                }
             },
             EgressChoice::Auto => match measure() {
                 Ok(measured) => {
@@ -108,21 +106,12 @@ impl Egress {
     }
 
     fn with(ring: Option<Ring>, measurement: Option<Measurement>, note: String) -> Self {
-        Self {
-            ring,
-            note,
-            measurement,
-            _not_send: PhantomData,
-        }
+        Self { ring, note, measurement, _not_send: PhantomData }
     }
 
     /// What is in use now. It may change from `Ring` to `Send` when the ring misbehaves.
     pub fn backend(&self) -> Backend {
-        if self.ring.is_some() {
-            Backend::Ring
-        } else {
-            Backend::Send
-        }
+        if self.ring.is_some() { Backend::Ring } else { Backend::Send }
     }
 
     /// One line for the log: the choice and its reason.
@@ -140,9 +129,7 @@ impl Egress {
     /// `ConnectionReset` when the peer is gone. Allocates only until `results` has room.
     pub fn send_batch(&mut self, items: &[SendItem<'_>], results: &mut Vec<io::Result<usize>>) {
         results.clear();
-        results.resize_with(items.len(), || {
-            Err(io::Error::from_raw_os_error(UNANSWERED))
-        });
+        results.resize_with(items.len(), || Err(io::Error::from_raw_os_error(UNANSWERED)));
         if let Some(ring) = &mut self.ring {
             for (items, results) in items.chunks(BATCH_MAX).zip(results.chunks_mut(BATCH_MAX)) {
                 if let Err(error) = ring.send_batch(items, results) {
@@ -166,10 +153,7 @@ impl Egress {
 pub fn recycle<'a>(mut items: Vec<SendItem<'_>>) -> Vec<SendItem<'a>> {
     items.clear();
     // Collecting in place keeps the allocation.
-    items
-        .into_iter()
-        .map(|_| unreachable!("the list is empty"))
-        .collect()
+    items.into_iter().map(|_| unreachable!("the list is empty")).collect()
 }
 
 /// Marks an item without an answer. `send(2)` on a connected socket never gives this error.
@@ -213,9 +197,8 @@ impl Ring {
             for completion in self.0.completion() {
                 answered += 1;
                 let code = completion.result();
-                let Some(result) = usize::try_from(completion.user_data())
-                    .ok()
-                    .and_then(|i| results.get_mut(i))
+                let Some(result) =
+                    usize::try_from(completion.user_data()).ok().and_then(|i| results.get_mut(i))
                 else {
                     continue;
                 };
@@ -254,10 +237,7 @@ impl Ring {
 
 /// Errors of the call that submits which pass by themselves.
 fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)
-    )
+    matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY))
 }
 
 /// Errors that are about the socket. Others (a cancelled or an unknown operation) are about the ring,
@@ -298,10 +278,8 @@ pub fn measure() -> io::Result<Measurement> {
 pub fn measure_with(connections: usize, bytes: usize) -> io::Result<Measurement> {
     const ROUNDS: usize = 9;
     let (connections, bytes) = (connections.clamp(1, BATCH_MAX), bytes.clamp(1, 64 * 1024));
-    let mut ways = [
-        Egress::new(EgressChoice::Send),
-        Egress::with(Some(Ring::new()?), None, String::new()),
-    ];
+    let mut ways =
+        [Egress::new(EgressChoice::Send), Egress::with(Some(Ring::new()?), None, String::new())];
     let listener = socket::listen((std::net::Ipv4Addr::LOCALHOST, 0).into(), false)?;
     let address = socket::local_addr(&listener)?;
     let mut receivers = Vec::with_capacity(connections);
@@ -314,13 +292,8 @@ pub fn measure_with(connections: usize, bytes: usize) -> io::Result<Measurement>
         senders.push(sender);
     }
     let content = vec![0_u8; bytes];
-    let items: Vec<SendItem<'_>> = senders
-        .iter()
-        .map(|fd| SendItem {
-            fd: fd.as_fd(),
-            bytes: &content,
-        })
-        .collect();
+    let items: Vec<SendItem<'_>> =
+        senders.iter().map(|fd| SendItem { fd: fd.as_fd(), bytes: &content }).collect();
     let mut results = Vec::with_capacity(connections);
     let mut costs = [Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS)];
     // The first round of each warms caches and congestion windows up and does not count.
@@ -330,10 +303,7 @@ pub fn measure_with(connections: usize, bytes: usize) -> io::Result<Measurement>
             let start = clock::thread_cpu();
             ways[way].send_batch(&items, &mut results);
             let cost = clock::thread_cpu().saturating_sub(start);
-            if results
-                .iter()
-                .any(|result| !matches!(result, Ok(taken) if *taken == bytes))
-            {
+            if results.iter().any(|result| !matches!(result, Ok(taken) if *taken == bytes)) {
                 return Err(io::Error::other("loopback did not take the test bytes"));
             }
             if round > 0 {
@@ -351,10 +321,7 @@ pub fn measure_with(connections: usize, bytes: usize) -> io::Result<Measurement>
     if ways[1].backend() != Backend::Ring {
         return Err(io::Error::other("the private ring failed"));
     }
-    Ok(Measurement {
-        send_ns: send,
-        ring_ns: ring,
-    })
+    Ok(Measurement { send_ns: send, ring_ns: ring })
 }
 
 #[cfg(test)]
@@ -369,11 +336,7 @@ mod tests {
 
     fn egress(choice: EgressChoice) -> Egress {
         let egress = Egress::new(choice);
-        let wanted = if choice == EgressChoice::Ring {
-            Backend::Ring
-        } else {
-            Backend::Send
-        };
+        let wanted = if choice == EgressChoice::Ring { Backend::Ring } else { Backend::Send };
         assert_eq!(egress.backend(), wanted, "{}", egress.note());
         egress
     }
@@ -393,10 +356,7 @@ mod tests {
                 // In reverse, so that an answer in the order of completion by descriptor is caught.
                 let items: Vec<_> = (0..count)
                     .rev()
-                    .map(|n| SendItem {
-                        fd: pairs[n].0.as_fd(),
-                        bytes: texts[n].as_bytes(),
-                    })
+                    .map(|n| SendItem { fd: pairs[n].0.as_fd(), bytes: texts[n].as_bytes() })
                     .collect();
                 egress.send_batch(&items, &mut results);
                 assert_eq!(results.len(), count);
@@ -428,10 +388,8 @@ mod tests {
             let (gone, gone_far) = UnixStream::pair().unwrap();
             drop(gone_far);
             let (good, mut good_far) = UnixStream::pair().unwrap();
-            let items = [&full, &gone, &good].map(|socket| SendItem {
-                fd: socket.as_fd(),
-                bytes: b"text",
-            });
+            let items =
+                [&full, &gone, &good].map(|socket| SendItem { fd: socket.as_fd(), bytes: b"text" });
             // Often enough that every kind passes the boundary of a batch.
             let items: Vec<_> = items.iter().copied().cycle().take(300).collect();
             egress.send_batch(&items, &mut results);
@@ -443,19 +401,14 @@ mod tests {
             let mut text = vec![0; 400];
             good_far.read_exact(&mut text).unwrap();
             assert_eq!(text, b"text".repeat(100));
-            assert_eq!(
-                egress.note(),
-                Egress::new(way).note(),
-                "the way did not change"
-            );
+            assert_eq!(egress.note(), Egress::new(way).note(), "the way did not change");
         }
     }
 
     #[test]
     fn partial_sends_add_up_to_the_same_bytes() {
-        let bytes: Vec<u8> = (0..2_000_000_u32)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
-            .collect();
+        let bytes: Vec<u8> =
+            (0..2_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for way in WAYS {
             let mut egress = egress(way);
             let mut results = Vec::new();
@@ -476,10 +429,7 @@ mod tests {
                 let items: Vec<_> = viewers
                     .iter()
                     .zip(cursors)
-                    .map(|((fd, _), cursor)| SendItem {
-                        fd: fd.as_fd(),
-                        bytes: &bytes[cursor..],
-                    })
+                    .map(|((fd, _), cursor)| SendItem { fd: fd.as_fd(), bytes: &bytes[cursor..] })
                     .collect();
                 egress.send_batch(&items, &mut results);
                 for ((cursor, result), item) in cursors.iter_mut().zip(&results).zip(&items) {
@@ -521,20 +471,11 @@ mod tests {
     fn auto_measures_both_and_says_so() {
         let egress = Egress::new(EgressChoice::Auto);
         let measured = egress.measurement().unwrap();
-        assert!(
-            measured.send_ns > 100.0 && measured.ring_ns > 100.0,
-            "{measured:?}"
-        );
+        assert!(measured.send_ns > 100.0 && measured.ring_ns > 100.0, "{measured:?}");
         assert!(egress.note().contains("ns per send"), "{}", egress.note());
-        let fifty_fifty = Measurement {
-            send_ns: 100.0,
-            ring_ns: 99.0,
-        };
+        let fifty_fifty = Measurement { send_ns: 100.0, ring_ns: 99.0 };
         assert_eq!(fifty_fifty.cheaper(), EgressChoice::Send);
-        let clear = Measurement {
-            send_ns: 100.0,
-            ring_ns: 80.0,
-        };
+        let clear = Measurement { send_ns: 100.0, ring_ns: 80.0 };
         assert_eq!(clear.cheaper(), EgressChoice::Ring);
     }
 
@@ -542,10 +483,7 @@ mod tests {
     fn a_recycled_list_keeps_its_memory() {
         let (near, _far) = UnixStream::pair().unwrap();
         let mut items = Vec::with_capacity(100);
-        items.push(SendItem {
-            fd: near.as_fd(),
-            bytes: b"a",
-        });
+        items.push(SendItem { fd: near.as_fd(), bytes: b"a" });
         let recycled: Vec<SendItem<'static>> = recycle(items);
         assert!(recycled.is_empty());
         assert_eq!(recycled.capacity(), 100);

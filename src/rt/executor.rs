@@ -32,10 +32,8 @@ struct Pace {
     heartbeat: Duration,
 }
 
-const PACE: Pace = Pace {
-    preempt_timer: Duration::from_millis(10),
-    heartbeat: Duration::from_millis(100),
-};
+const PACE: Pace =
+    Pace { preempt_timer: Duration::from_millis(10), heartbeat: Duration::from_millis(20) };
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Operations in flight per ring; more wait in a queue. A media shard has a handful, the control shard
 /// one or two per connection.
@@ -100,36 +98,32 @@ where
     F::Output: Send + 'static,
 {
     let (ready, is_ready) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            let executor = match executor(cpu, blocking_threads, pace.preempt_timer) {
-                Ok(executor) => executor,
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                    // The spawner gets the error and never joins.
-                    return None;
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let executor = match executor(cpu, blocking_threads, pace.preempt_timer) {
+            Ok(executor) => executor,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                // The spawner gets the error and never joins.
+                return None;
+            }
+        };
+        let _ = ready.send(Ok(()));
+        Some(executor.run(async move {
+            let heartbeat = glommio::spawn_local(async move {
+                loop {
+                    sleep(pace.heartbeat).await;
                 }
-            };
-            let _ = ready.send(Ok(()));
-            Some(executor.run(async move {
-                let heartbeat = glommio::spawn_local(async move {
-                    loop {
-                        sleep(pace.heartbeat).await;
-                    }
-                });
-                let output = make().await;
-                // A task that is left behind would keep the executor's descriptors open.
-                heartbeat.cancel().await;
-                output
-            }))
-        })?;
+            });
+            let output = make().await;
+            // A task that is left behind would keep the executor's descriptors open.
+            heartbeat.cancel().await;
+            output
+        }))
+    })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(ExecutorThread { thread }),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::Error::other(
-            "the executor's thread panicked while starting",
-        )),
+        Err(_) => Err(io::Error::other("the executor's thread panicked while starting")),
     }
 }
 
@@ -153,9 +147,7 @@ impl<T> ExecutorThread<T> {
     pub fn join(self) -> Result<T, Panicked> {
         match self.thread.join() {
             Ok(Some(output)) => Ok(output),
-            Ok(None) => Err(Panicked {
-                message: "the executor never started".to_owned(),
-            }),
+            Ok(None) => Err(Panicked { message: "the executor never started".to_owned() }),
             Err(payload) => Err(Panicked::new(payload.as_ref())),
         }
     }
@@ -172,9 +164,7 @@ impl Panicked {
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied());
-        Self {
-            message: text.unwrap_or("without a message").to_owned(),
-        }
+        Self { message: text.unwrap_or("without a message").to_owned() }
     }
 }
 
@@ -256,10 +246,7 @@ mod tests {
     fn a_pinned_executor_runs_on_its_cpu_under_its_name() {
         let cpu = first_usable_cpu();
         let (cpus, name) = spawn_pinned("shard-7", Some(cpu), || async {
-            (
-                crate::rt::probe::usable_cpus(),
-                thread::current().name().map(str::to_owned),
-            )
+            (crate::rt::probe::usable_cpus(), thread::current().name().map(str::to_owned))
         })
         .unwrap()
         .join()
@@ -333,10 +320,8 @@ mod tests {
             })
             .unwrap()
         };
-        let pace = Pace {
-            preempt_timer: Duration::from_micros(30),
-            heartbeat: Duration::from_millis(2),
-        };
+        let pace =
+            Pace { preempt_timer: Duration::from_micros(30), heartbeat: Duration::from_millis(2) };
         let event = Arc::new(EventFd::new().unwrap());
         let writer = Arc::clone(&event);
         let (woken, is_woken) = mpsc::channel();
@@ -350,9 +335,7 @@ mod tests {
         });
         for _ in 0..ROUNDS {
             writer.write();
-            is_woken
-                .recv_timeout(Duration::from_secs(20))
-                .expect("slept over a ready task");
+            is_woken.recv_timeout(Duration::from_secs(20)).expect("slept over a ready task");
         }
         executor.unwrap().join().unwrap();
         is_over.store(true, Ordering::Relaxed);

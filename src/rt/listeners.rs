@@ -29,23 +29,14 @@ pub fn poll_listeners(
     ready.clear();
     let mut polled: Vec<libc::pollfd> = std::iter::once(stop.as_fd())
         .chain(listeners.iter().copied())
-        .map(|fd| libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        })
+        .map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 })
         .collect();
     let timeout_ms = timeout.map_or(-1, |timeout| {
         libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
     });
     // SAFETY: `polled` is an array of that many pollfds, all open while borrowed.
-    let called = check(unsafe {
-        libc::poll(
-            polled.as_mut_ptr(),
-            polled.len() as libc::nfds_t,
-            timeout_ms,
-        )
-    });
+    let called =
+        check(unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, timeout_ms) });
     match called {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(Polled::Nothing),
         Err(error) => return Err(error),
@@ -55,17 +46,8 @@ pub fn poll_listeners(
     if answers.next() == Some(true) {
         return Ok(Polled::Stop);
     }
-    ready.extend(
-        answers
-            .enumerate()
-            .filter(|(_, answered)| *answered)
-            .map(|(index, _)| index),
-    );
-    Ok(if ready.is_empty() {
-        Polled::Nothing
-    } else {
-        Polled::Ready
-    })
+    ready.extend(answers.enumerate().filter(|(_, answered)| *answered).map(|(index, _)| index));
+    Ok(if ready.is_empty() { Polled::Nothing } else { Polled::Ready })
 }
 
 #[cfg(test)]
@@ -84,16 +66,10 @@ mod tests {
         let none = poll_listeners(&fds, &stop, Some(Duration::ZERO), &mut ready).unwrap();
         assert_eq!(none, Polled::Nothing);
         let _client = TcpStream::connect(two.local_addr().unwrap()).unwrap();
-        assert_eq!(
-            poll_listeners(&fds, &stop, None, &mut ready).unwrap(),
-            Polled::Ready
-        );
+        assert_eq!(poll_listeners(&fds, &stop, None, &mut ready).unwrap(), Polled::Ready);
         assert_eq!(ready, [1]);
         stop.write();
-        assert_eq!(
-            poll_listeners(&fds, &stop, None, &mut ready).unwrap(),
-            Polled::Stop
-        );
+        assert_eq!(poll_listeners(&fds, &stop, None, &mut ready).unwrap(), Polled::Stop);
         assert_eq!(ready, [0_usize; 0]);
     }
 }

@@ -108,8 +108,7 @@ impl<T> MeshEnd<T> {
     /// [`prepare_sleep`](Self::prepare_sleep) for a node that also has inboxes on the same doorbell:
     /// `also_pending` must look into all of them.
     pub fn prepare_sleep_with(&self, also_pending: impl FnOnce() -> bool) -> bool {
-        self.doorbell
-            .prepare_sleep(|| self.has_pending() || also_pending())
+        self.doorbell.prepare_sleep(|| self.has_pending() || also_pending())
     }
 
     /// Says that this node works again: senders need not ring.
@@ -136,13 +135,7 @@ impl<T> MeshEnd<T> {
 /// A bounded inbox that any thread can fill, on the doorbell of the node that empties it.
 pub fn inbox<T>(doorbell: &Doorbell, capacity: usize) -> (InboxSender<T>, Inbox<T>) {
     let (sender, receiver) = bounded(capacity.max(1));
-    (
-        InboxSender {
-            lane: sender,
-            bell: doorbell.bell(),
-        },
-        Inbox { lane: receiver },
-    )
+    (InboxSender { lane: sender, bell: doorbell.bell() }, Inbox { lane: receiver })
 }
 
 impl<T> InboxSender<T> {
@@ -155,10 +148,7 @@ impl<T> InboxSender<T> {
 
 impl<T> Clone for InboxSender<T> {
     fn clone(&self) -> Self {
-        Self {
-            lane: self.lane.clone(),
-            bell: self.bell.clone(),
-        }
+        Self { lane: self.lane.clone(), bell: self.bell.clone() }
     }
 }
 
@@ -199,11 +189,7 @@ mod tests {
     /// Blocks until the doorbell rings; panics when that takes 20 s, which no correct run needs.
     fn block_on(doorbell: BorrowedFd<'_>) {
         use std::os::fd::AsRawFd;
-        let mut poll = libc::pollfd {
-            fd: doorbell.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: doorbell.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
         let ready = unsafe { libc::poll(&mut poll, 1, 20_000) };
         assert_eq!(ready, 1, "the receiver slept over a message");

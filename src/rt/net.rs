@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -31,9 +31,15 @@ impl Listener {
     pub fn bind(address: SocketAddr, v6only: bool) -> io::Result<Self> {
         let fd = socket::listen(address, v6only)?;
         let local = socket::local_addr(&fd)?;
+        Ok(Self::from_socket(fd, local))
+    }
+
+    /// Takes over a socket that listens already (opened before the executor, so that a busy port is
+    /// found at start).
+    pub fn from_socket(fd: OwnedFd, local: SocketAddr) -> Self {
         // SAFETY: the descriptor is a listening TCP socket and its ownership moves.
         let inner = unsafe { glommio::net::TcpListener::from_raw_fd(fd.into_raw_fd()) };
-        Ok(Self { inner, local })
+        Self { inner, local }
     }
 
     /// The address it listens on, with the port that the kernel chose.
@@ -44,9 +50,7 @@ impl Listener {
     /// The next connection, without delay for small pieces, and its peer's address. After an error
     /// (out of descriptors) wait a little before the next call.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let stream = Stream {
-            inner: self.inner.accept().await.map_err(io::Error::from)?,
-        };
+        let stream = Stream { inner: self.inner.accept().await.map_err(io::Error::from)? };
         let peer = socket::peer_addr(&stream)?;
         socket::set_nodelay(&stream, true)?;
         Ok((stream, peer))
@@ -57,9 +61,7 @@ impl Stream {
     /// Connects to `address`; `TimedOut` when that is not done by `deadline`.
     pub async fn connect(address: SocketAddr, deadline: Moment) -> io::Result<Self> {
         let connect = async {
-            let inner = glommio::net::TcpStream::connect(address)
-                .await
-                .map_err(io::Error::from)?;
+            let inner = glommio::net::TcpStream::connect(address).await.map_err(io::Error::from)?;
             let stream = Self { inner };
             socket::set_nodelay(&stream, true)?;
             Ok(stream)
@@ -93,9 +95,7 @@ async fn in_time<T>(
     deadline: Moment,
     operation: impl Future<Output = io::Result<T>>,
 ) -> io::Result<T> {
-    before(deadline, operation)
-        .await
-        .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
+    before(deadline, operation).await.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl Drop for Stream {
@@ -170,10 +170,7 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut buffer = [0; 64];
                 let count = stream.read_before(&mut buffer, soon()).await.unwrap();
-                stream
-                    .write_all_before(&buffer[..count], soon())
-                    .await
-                    .unwrap();
+                stream.write_all_before(&buffer[..count], soon()).await.unwrap();
             });
             let mut client = Stream::connect(address, soon()).await.unwrap();
             client.write_all_before(b"ping", soon()).await.unwrap();
@@ -192,11 +189,7 @@ mod tests {
             let address = listener.local_addr();
             let mut client = Stream::connect(address, soon()).await.unwrap();
             let deadline = now() + Duration::from_millis(10);
-            let silent = client
-                .read_before(&mut [0; 4], deadline)
-                .await
-                .unwrap_err()
-                .kind();
+            let silent = client.read_before(&mut [0; 4], deadline).await.unwrap_err().kind();
             let (server, peer) = listener.accept().await.unwrap();
             assert_eq!(peer, socket::local_addr(&client).unwrap());
             drop((server, listener));

@@ -38,20 +38,12 @@ impl Poller {
         // SAFETY: the descriptor was just created and nobody else owns it.
         let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
         let events = vec![libc::epoll_event { events: 0, u64: 0 }; events_max.max(1)];
-        Ok(Self {
-            epoll,
-            events: events.into_boxed_slice(),
-        })
+        Ok(Self { epoll, events: events.into_boxed_slice() })
     }
 
     /// Adds the shard's doorbell under the token [`DOORBELL`].
     pub fn add_doorbell(&self, doorbell: impl AsFd) -> io::Result<()> {
-        self.control(
-            libc::EPOLL_CTL_ADD,
-            doorbell.as_fd(),
-            libc::EPOLLIN,
-            DOORBELL,
-        )
+        self.control(libc::EPOLL_CTL_ADD, doorbell.as_fd(), libc::EPOLLIN, DOORBELL)
     }
 
     /// Watches a descriptor for bytes and for the peer's hang-up. Fails when it is in the set already,
@@ -63,12 +55,7 @@ impl Poller {
                 "the token of the doorbell is reserved",
             ));
         }
-        self.control(
-            libc::EPOLL_CTL_ADD,
-            fd.as_fd(),
-            libc::EPOLLIN | libc::EPOLLRDHUP,
-            token,
-        )
+        self.control(libc::EPOLL_CTL_ADD, fd.as_fd(), libc::EPOLLIN | libc::EPOLLRDHUP, token)
     }
 
     /// Stops reporting bytes of a descriptor in the set; a broken connection is still reported.
@@ -78,12 +65,7 @@ impl Poller {
 
     /// Reports bytes and hang-up of a paused descriptor again.
     pub fn resume(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
-        self.control(
-            libc::EPOLL_CTL_MOD,
-            fd.as_fd(),
-            libc::EPOLLIN | libc::EPOLLRDHUP,
-            token,
-        )
+        self.control(libc::EPOLL_CTL_MOD, fd.as_fd(), libc::EPOLLIN | libc::EPOLLRDHUP, token)
     }
 
     /// Takes a descriptor out. A descriptor that is closed while nobody else holds a copy of it leaves
@@ -125,18 +107,10 @@ impl Poller {
         interest: libc::c_int,
         token: u64,
     ) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: interest as u32,
-            u64: token,
-        };
+        let mut event = libc::epoll_event { events: interest as u32, u64: token };
         // SAFETY: `event` is valid for the call; both descriptors are open while borrowed.
         check(unsafe {
-            libc::epoll_ctl(
-                self.epoll.as_raw_fd(),
-                operation,
-                fd.as_raw_fd(),
-                &mut event,
-            )
+            libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd.as_raw_fd(), &mut event)
         })
         .map(drop)
     }
@@ -171,11 +145,7 @@ mod tests {
         poller.add(&near, 7).unwrap();
         assert_eq!(poll(&mut poller), []);
         far.write_all(b"ab").unwrap();
-        let expected = [Ready {
-            token: 7,
-            readable: true,
-            hangup: false,
-        }];
+        let expected = [Ready { token: 7, readable: true, hangup: false }];
         assert_eq!(poll(&mut poller), expected);
         near.read_exact(&mut [0]).unwrap();
         assert_eq!(poll(&mut poller), expected);
@@ -193,14 +163,7 @@ mod tests {
         drop(far);
         drop(other_far);
         poller.remove(&other).unwrap();
-        assert_eq!(
-            poll(&mut poller),
-            [Ready {
-                token: 1,
-                readable: true,
-                hangup: true
-            }]
-        );
+        assert_eq!(poll(&mut poller), [Ready { token: 1, readable: true, hangup: true }]);
     }
 
     #[test]

@@ -23,9 +23,7 @@ pub struct Needs {
 
 impl Default for Needs {
     fn default() -> Self {
-        Self {
-            descriptors_min: DESCRIPTORS_MIN,
-        }
+        Self { descriptors_min: DESCRIPTORS_MIN }
     }
 }
 
@@ -117,16 +115,11 @@ pub fn check(needs: Needs) -> Result<Report, ProbeError> {
     let descriptors_max = raise_to_hard(libc::RLIMIT_NOFILE).map_err(ProbeError::Limits)?;
     let needed = needs.descriptors_min.max(DESCRIPTORS_MIN);
     if descriptors_max < needed {
-        return Err(ProbeError::Descriptors {
-            limit: descriptors_max,
-            needed,
-        });
+        return Err(ProbeError::Descriptors { limit: descriptors_max, needed });
     }
     let memlock = raise_to_hard(libc::RLIMIT_MEMLOCK).map_err(ProbeError::Limits)?;
     if memlock < MEMLOCK_BYTES_MIN {
-        return Err(ProbeError::LockedMemory {
-            limit_kib: memlock / 1024,
-        });
+        return Err(ProbeError::LockedMemory { limit_kib: memlock / 1024 });
     }
     IoUring::new(8).map_err(|error| ring_error(error, io_uring_disabled()))?;
     let private_ring = match private_ring(8) {
@@ -138,9 +131,7 @@ pub fn check(needs: Needs) -> Result<Report, ProbeError> {
             false
         }
         Err(error) => {
-            notes.push(format!(
-                "no private ring ({error}): viewers are served with plain sends"
-            ));
+            notes.push(format!("no private ring ({error}): viewers are served with plain sends"));
             false
         }
     };
@@ -150,22 +141,12 @@ pub fn check(needs: Needs) -> Result<Report, ProbeError> {
              raise the hard limit (`LimitNOFILE=`)"
         ));
     }
-    Ok(Report {
-        kernel,
-        descriptors_max,
-        private_ring,
-        usable_cpus: usable_cpus(),
-        notes,
-    })
+    Ok(Report { kernel, descriptors_max, private_ring, usable_cpus: usable_cpus(), notes })
 }
 
 /// A ring for one thread whose completions arrive only when that thread enters it (Linux 6.1).
 pub(super) fn private_ring(entries: u32) -> io::Result<IoUring> {
-    IoUring::builder()
-        .setup_single_issuer()
-        .setup_defer_taskrun()
-        .setup_submit_all()
-        .build(entries)
+    IoUring::builder().setup_single_issuer().setup_defer_taskrun().setup_submit_all().build(entries)
 }
 
 /// CPUs the calling thread may run on (its affinity mask), ascending; CPU 0 when the kernel does not
@@ -185,10 +166,8 @@ pub fn usable_cpus() -> Vec<usize> {
 }
 
 fn kernel_release() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/osrelease").map_or_else(
-        |_| "(unknown)".to_owned(),
-        |release| release.trim().to_owned(),
-    )
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "(unknown)".to_owned(), |release| release.trim().to_owned())
 }
 
 /// Major and minor number of a release such as `6.1.0-28-amd64`.
@@ -198,11 +177,7 @@ fn parse_release(release: &str) -> Option<(u32, u32)> {
 }
 
 fn io_uring_disabled() -> Option<u8> {
-    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok()?.trim().parse().ok()
 }
 
 fn ring_error(error: io::Error, disabled: Option<u8>) -> ProbeError {
@@ -212,9 +187,7 @@ fn ring_error(error: io::Error, disabled: Option<u8>) -> ProbeError {
         (Some(libc::EPERM | libc::EACCES), Some(setting @ 1..)) => ProbeError::Disabled { setting },
         (Some(libc::EPERM | libc::EACCES), _) => ProbeError::Forbidden,
         (Some(libc::ENOMEM), _) => match limit(libc::RLIMIT_MEMLOCK) {
-            Ok(memlock) => ProbeError::LockedMemory {
-                limit_kib: memlock.rlim_cur / 1024,
-            },
+            Ok(memlock) => ProbeError::LockedMemory { limit_kib: memlock.rlim_cur / 1024 },
             Err(_) => ProbeError::Ring(error),
         },
         _ => ProbeError::Ring(error),
@@ -222,10 +195,7 @@ fn ring_error(error: io::Error, disabled: Option<u8>) -> ProbeError {
 }
 
 fn limit(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is writable.
     check_call(unsafe { libc::getrlimit(resource, &mut limit) })?;
     Ok(limit)
@@ -267,10 +237,7 @@ mod tests {
         assert!(say(os(libc::EPERM), None).contains("seccomp"));
         assert!(say(os(libc::ENOSYS), None).contains("no io_uring"));
         assert!(say(os(libc::ENOMEM), None).contains("ulimit -l"));
-        let error = check(Needs {
-            descriptors_min: u64::MAX,
-        })
-        .unwrap_err();
+        let error = check(Needs { descriptors_min: u64::MAX }).unwrap_err();
         assert!(error.to_string().contains("LimitNOFILE"), "{error}");
     }
 
@@ -278,20 +245,14 @@ mod tests {
     /// memory and descriptors, and returns what it printed.
     fn as_nobody(name: &str, memlock: u64, descriptors: u64) -> String {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", name, "--nocapture"])
-            .env("SHARDCAST_PROBE_CHILD", "1");
+        command.args(["--exact", name, "--nocapture"]).env("SHARDCAST_PROBE_CHILD", "1");
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe {
             command.pre_exec(move || {
-                for (resource, max) in [
-                    (libc::RLIMIT_MEMLOCK, memlock),
-                    (libc::RLIMIT_NOFILE, descriptors),
-                ] {
-                    let limit = libc::rlimit {
-                        rlim_cur: max,
-                        rlim_max: max,
-                    };
+                for (resource, max) in
+                    [(libc::RLIMIT_MEMLOCK, memlock), (libc::RLIMIT_NOFILE, descriptors)]
+                {
+                    let limit = libc::rlimit { rlim_cur: max, rlim_max: max };
                     check_call(libc::setrlimit(resource, &limit))?;
                 }
                 // An unprivileged user stays who he is.
@@ -305,11 +266,7 @@ mod tests {
         }
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success(),
-            "{text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         text
     }
 
@@ -321,10 +278,7 @@ mod tests {
         }
         match check(Needs::default()) {
             Ok(report) => {
-                println!(
-                    "descriptors={} ring={}",
-                    report.descriptors_max, report.private_ring
-                );
+                println!("descriptors={} ring={}", report.descriptors_max, report.private_ring);
                 let executor = crate::rt::executor::spawn_pinned(
                     "child",
                     report.usable_cpus.first().copied(),

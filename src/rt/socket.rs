@@ -19,12 +19,7 @@ pub fn recv(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     uninterrupted(|| {
         // SAFETY: `buffer` is writable for its whole length.
         check_len(unsafe {
-            libc::recv(
-                fd.as_raw_fd(),
-                buffer.as_mut_ptr().cast(),
-                buffer.len(),
-                libc::MSG_DONTWAIT,
-            )
+            libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
         })
     })
 }
@@ -61,6 +56,12 @@ pub fn send_now(fd: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
+/// Ends the sending direction: what was handed over is still sent, then the peer sees the end of the
+/// stream. What the peer sends can still be read.
+pub fn shutdown_write(fd: impl AsFd) -> io::Result<()> {
+    SockRef::from(&fd.as_fd()).shutdown(std::net::Shutdown::Write)
+}
+
 /// Ends both directions: what was handed over is still sent, then the peer sees the end of the stream,
 /// even if another descriptor or a pending poll keeps the socket open.
 pub fn shutdown_both(fd: impl AsFd) -> io::Result<()> {
@@ -91,10 +92,8 @@ pub fn set_keepalive(
     interval: Duration,
     probes: u32,
 ) -> io::Result<()> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(idle)
-        .with_interval(interval)
-        .with_retries(probes);
+    let keepalive =
+        TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes);
     SockRef::from(&fd.as_fd()).set_tcp_keepalive(&keepalive)
 }
 
@@ -138,10 +137,7 @@ pub fn listen(address: SocketAddr, v6only: bool) -> io::Result<OwnedFd> {
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
-    )
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn bind_and_listen(address: SocketAddr, v6only: bool) -> io::Result<Socket> {
@@ -181,10 +177,7 @@ pub fn peer_addr(fd: impl AsFd) -> io::Result<SocketAddr> {
 
 fn internet_address(address: &SockAddr) -> io::Result<SocketAddr> {
     let address = address.as_socket().ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the socket is not an internet socket",
-        )
+        io::Error::new(io::ErrorKind::InvalidData, "the socket is not an internet socket")
     })?;
     Ok(SocketAddr::new(address.ip().to_canonical(), address.port()))
 }
@@ -206,11 +199,7 @@ mod tests {
 
     /// Waits until bytes sent on loopback have arrived.
     fn wait_readable(fd: &OwnedFd) {
-        let mut poll = libc::pollfd {
-            fd: fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
         assert_eq!(unsafe { libc::poll(&mut poll, 1, 10_000) }, 1);
     }
@@ -285,14 +274,8 @@ mod tests {
         let socket = SockRef::from(&fd);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), 65_536);
-        assert_eq!(
-            socket.tcp_keepalive_time().unwrap(),
-            Duration::from_secs(30)
-        );
-        assert_eq!(
-            socket.tcp_user_timeout().unwrap(),
-            Some(Duration::from_secs(20))
-        );
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(20)));
     }
 
     #[test]

@@ -4,11 +4,7 @@ use std::io;
 
 /// The result of a call that answers -1 and sets `errno`.
 pub(super) fn check(returned: libc::c_int) -> io::Result<libc::c_int> {
-    if returned < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(returned)
-    }
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }
 }
 
 /// The same for calls that answer a byte count.

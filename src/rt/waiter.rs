@@ -56,10 +56,7 @@ impl Waiter {
     /// For the readiness of `fd`: a [`Poller`](super::poller::Poller), a
     /// [`Doorbell`](super::doorbell::Doorbell). Keeps a copy of the descriptor.
     pub fn new(fd: impl AsFd) -> io::Result<Self> {
-        Ok(Self {
-            fd: fd.as_fd().try_clone_to_owned()?,
-            pending: None,
-        })
+        Ok(Self { fd: fd.as_fd().try_clone_to_owned()?, pending: None })
     }
 
     /// Suspends the task until the descriptor is readable or `until` passes (none: no deadline). When
@@ -71,11 +68,7 @@ impl Waiter {
         };
         if until <= clock::now() {
             yield_if_needed().await;
-            return if self.is_readable() {
-                Wake::Ready
-            } else {
-                Wake::Deadline
-            };
+            return if self.is_readable() { Wake::Ready } else { Wake::Deadline };
         }
         match before(until, self.readable()).await {
             Some(()) => Wake::Ready,
@@ -109,11 +102,7 @@ impl Waiter {
     }
 
     fn is_readable(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: self.fd.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd, whose descriptor is open.
         let ready = uninterrupted(|| check(unsafe { libc::poll(&mut poll, 1, 0) }));
         // An error (out of memory) must not make the caller wait: it looks for itself.
@@ -128,10 +117,7 @@ impl PendingPoll {
         // SAFETY: the stream becomes the only owner of the copy. That it is no socket is fine: the
         // stream only polls it and calls `recv` on it, which fails without any effect.
         let stream = unsafe { TcpStream::from_raw_fd(copy) };
-        Ok(Self {
-            stream,
-            is_old: false,
-        })
+        Ok(Self { stream, is_old: false })
     }
 
     async fn answered(&mut self) {
@@ -293,18 +279,14 @@ mod tests {
             let inode = |path: std::path::PathBuf| std::fs::read_link(path).ok();
             let wanted = inode(format!("/proc/self/fd/{}", target.as_raw_fd()).into());
             let all = std::fs::read_dir("/proc/self/fd").unwrap();
-            all.filter(|entry| inode(entry.as_ref().unwrap().path()) == wanted)
-                .count()
+            all.filter(|entry| inode(entry.as_ref().unwrap().path()) == wanted).count()
         }
         // A pipe has a name of its own in /proc, so that tests running beside this one do not count.
         let mut ends = [0; 2];
         // SAFETY: two descriptors to write to, which are owned from then on.
         let (reader, mut writer) = unsafe {
             check(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC)).unwrap();
-            (
-                OwnedFd::from_raw_fd(ends[0]),
-                std::fs::File::from_raw_fd(ends[1]),
-            )
+            (OwnedFd::from_raw_fd(ends[0]), std::fs::File::from_raw_fd(ends[1]))
         };
         let copy = reader.try_clone().unwrap();
         run(move || async move {
@@ -313,9 +295,7 @@ mod tests {
                 assert_eq!(waiter.wait(in_ms(0)).await, Wake::Deadline);
                 writer.write_all(b"x").unwrap();
                 assert_eq!(waiter.wait(None).await, Wake::Ready);
-                std::fs::File::from(copy.try_clone().unwrap())
-                    .read_exact(&mut [0])
-                    .unwrap();
+                std::fs::File::from(copy.try_clone().unwrap()).read_exact(&mut [0]).unwrap();
                 assert_eq!(waiter.wait(in_ms(1)).await, Wake::Deadline);
             }
             // Dropped with a poll pending, and the executor ends right after.

@@ -1,1 +1,149 @@
-//! session
+//! One connection each: what its bytes mean and what it is answered. No I/O and no clock: bytes and
+//! the time come in, bytes and [`Event`]s go out; the shard carries them.
+
+mod ask;
+mod close;
+mod http;
+mod media_message;
+mod rtmp;
+mod rtmp_replies;
+
+pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+pub use close::CloseReason;
+pub use http::HttpSession;
+pub use media_message::MediaMessage;
+pub use rtmp::RtmpSession;
+
+use crate::media::Moment;
+
+/// What a session wants of its shard.
+#[derive(Debug)]
+pub enum Event {
+    /// Ask the control shard; the answer goes to `verdict` with the same serial.
+    Ask {
+        /// Which of the session's questions.
+        serial: u32,
+        /// What it wants.
+        want: Want,
+    },
+    /// A publisher's message.
+    Media(MediaMessage),
+    /// The publisher ends its stream, with a goodbye.
+    EndPublish {
+        /// The message stream.
+        message_stream_id: u32,
+    },
+    /// The viewer ends its play.
+    EndPlay {
+        /// The message stream.
+        message_stream_id: u32,
+    },
+}
+
+/// What a session reads and writes while it handles one input.
+#[derive(Debug)]
+pub struct Io<'a> {
+    /// The time.
+    pub now: Moment,
+    /// Bytes to the client, sent between messages of the stream.
+    pub out: &'a mut Vec<u8>,
+    /// What the shard has to do.
+    pub events: &'a mut Vec<Event>,
+}
+
+/// A connection's protocol.
+#[derive(Debug)]
+pub enum Session {
+    /// RTMP.
+    Rtmp(Box<RtmpSession>),
+    /// HTTP.
+    Http(Box<HttpSession>),
+}
+
+impl Session {
+    /// Bytes came from the client. An error ends the connection; what is in `io.out` goes first.
+    pub fn input(&mut self, bytes: &[u8], io: &mut Io<'_>) -> Result<(), CloseReason> {
+        match self {
+            Self::Rtmp(session) => session.input(bytes, io),
+            Self::Http(session) => session.input(bytes, io),
+        }
+    }
+
+    /// The answer to a question.
+    pub fn verdict(
+        &mut self,
+        serial: u32,
+        verdict: &Verdict,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        match self {
+            Self::Rtmp(session) => session.verdict(serial, verdict, io),
+            Self::Http(session) => session.verdict(serial, verdict, io),
+        }
+    }
+
+    /// On which message stream the question with this serial was asked; `None` when nobody awaits its
+    /// answer any more.
+    pub fn message_stream_of(&self, serial: u32) -> Option<u32> {
+        match self {
+            Self::Rtmp(session) => session.message_stream_of(serial),
+            Self::Http(session) => session.message_stream_of(serial),
+        }
+    }
+
+    /// The stream that a play of this connection waits for, or follows, has a publisher (again).
+    pub fn stream_up(&mut self, message_stream_id: u32, io: &mut Io<'_>) {
+        if let Self::Rtmp(session) = self {
+            session.stream_up(message_stream_id, io);
+        }
+    }
+
+    /// The stream of a play has ended. Says whether the connection ends with it.
+    pub fn stream_down(&mut self, message_stream_id: u32, io: &mut Io<'_>) -> Option<CloseReason> {
+        match self {
+            Self::Rtmp(session) => {
+                session.stream_down(message_stream_id, io);
+                None
+            }
+            Self::Http(_) => Some(CloseReason::Done),
+        }
+    }
+
+    /// The first frame is about to be sent to a viewer; `has` tells the tracks of the stream.
+    pub fn media_begins(&mut self, has_video: bool, has_audio: bool, io: &mut Io<'_>) {
+        if let Self::Http(session) = self {
+            session.media_begins(has_video, has_audio, io);
+        }
+    }
+
+    /// Checks the time-outs; called about once a second.
+    pub fn tick(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        match self {
+            Self::Rtmp(session) => session.tick(io),
+            Self::Http(session) => session.tick(io),
+        }
+    }
+
+    /// The shard is about to close the connection: the client's last words.
+    pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
+        if let Self::Rtmp(session) = self {
+            session.farewell(reason, io);
+        }
+    }
+
+    /// What the client said of itself, once known.
+    pub fn client(&self) -> Option<&std::sync::Arc<ClientInfo>> {
+        match self {
+            Self::Rtmp(session) => session.client(),
+            Self::Http(session) => session.client(),
+        }
+    }
+
+    /// The protocol's name in logs.
+    pub fn protocol(&self) -> &'static str {
+        match self {
+            Self::Rtmp(_) => "rtmp",
+            Self::Http(_) => "http",
+        }
+    }
+}

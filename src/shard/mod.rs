@@ -1,1 +1,108 @@
-//! shard
+//! A media shard: one core, its connections, what they publish and view, and the turns it works in.
+//!
+//! A turn: take what other nodes sent, read every ready socket, hand at most one envelope to each other
+//! node, send what is due. The shard's state belongs to one task, so nothing here is shared or locked.
+//!
+//! | file            | subject                                                              |
+//! |-----------------|----------------------------------------------------------------------|
+//! | `acceptor`      | the thread that hands connections to shards                           |
+//! | `load`          | what the acceptor knows of the shards                                 |
+//! | `run`           | the executor of a shard: turns and the waits between them             |
+//! | `turn`          | one turn                                                             |
+//! | `connections`   | a connection's life on the shard: bytes in, events, output, the end   |
+//! | `conns`         | the connection table                                                  |
+//! | `notices`       | what other nodes say, and what the shard does about it                |
+//! | `publication`   | the owner's side of a stream                                          |
+//! | `viewers`       | the viewers' side of a stream                                         |
+//! | `flush`         | the egress pass                                                       |
+//! | `housekeeping`  | time-outs, looked at by and by                                        |
+//! | `messages`, `outbox`, `claim` | between nodes                                           |
+//! | `report`        | what a shard says of itself                                           |
+
+mod acceptor;
+mod claim;
+mod connections;
+mod conns;
+mod flush;
+mod housekeeping;
+mod load;
+mod messages;
+mod notices;
+mod outbox;
+mod publication;
+mod report;
+mod run;
+mod turn;
+mod viewers;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
+pub use conns::{Conn, ConnTable};
+pub use flush::{Pass, Scope};
+pub use load::{Seat, ShardLoad};
+pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice};
+pub use outbox::{Gap, MeshCounters, Outbox};
+pub use publication::Publication;
+pub use report::{ShardReport, StreamReport};
+pub use run::{ShardPlan, run};
+pub use viewers::{Attached, LogState, Viewer, ViewerStream};
+
+use crate::config::Settings;
+use crate::media::{Moment, SegmentPool, StreamId};
+use crate::rt::mesh::{Inbox, MeshEnd};
+use crate::rt::poller::{Poller, Ready};
+use crate::session::Event;
+
+/// One media shard's state.
+#[derive(Debug)]
+pub struct Shard {
+    index: usize,
+    control: Node,
+    settings: Arc<Settings>,
+    mesh: MeshEnd<Box<Envelope>>,
+    inbox: Inbox<NewConnection>,
+    load: Arc<ShardLoad>,
+    poller: Poller,
+    conns: ConnTable,
+    publications: HashMap<StreamId, Publication>,
+    viewers: HashMap<StreamId, ViewerStream>,
+    outbox: Outbox,
+    releases: claim::Releases,
+    pool: SegmentPool,
+    pass: Pass,
+    /// Where reads go before the session takes the bytes.
+    scratch: Box<[u8]>,
+    ready: Vec<Ready>,
+    events: Vec<Event>,
+    /// Connections with output to send.
+    out_list: Vec<ConnKey>,
+    /// Connections on their way out.
+    closing: Vec<ConnKey>,
+    /// Viewers that begin with the frame just appended.
+    joined: Vec<(ConnKey, u32)>,
+    gaps: Vec<Gap>,
+    turn_min: Duration,
+    /// What the last pass cost; holds stretch so that passes take at most half of the time.
+    pass_cost: Duration,
+    pass_not_before: Moment,
+    next_housekeeping: Moment,
+    housekeeping_slot: usize,
+    seed: u64,
+    is_draining: bool,
+    drained_said: bool,
+    counters: Counters,
+}
+
+/// Counts of a shard that no part of it keeps for itself.
+#[derive(Debug, Default)]
+struct Counters {
+    turns: u64,
+    reads: u64,
+    read_bytes: u64,
+    closed: BTreeMap<&'static str, u64>,
+    /// Egress bytes at the last look, and when that was: for the load.
+    egress_mark: (u64, Moment),
+}

@@ -1,0 +1,47 @@
+# Everything a developer runs. `make test` needs only cargo: it installs the rest itself.
+
+CARGO ?= cargo
+# Integration tests wait for media in real time more than they compute.
+WAITING_TESTS ?= 8
+
+.PHONY: help run build test test-deps test-unit test-integration lint bench
+
+help:
+	@echo "make run               build and run the server, release profile (ARGS='…' for its options)"
+	@echo "make test              install what tests need, build, run all tests"
+	@echo "make test-unit         unit and property tests only"
+	@echo "make test-integration  real clients against the real server (TEST=name for one file)"
+	@echo "make lint              formatting, clippy, documentation: no warning"
+	@echo "make bench             micro-benchmarks"
+
+run:
+	$(CARGO) run --release -- $(ARGS)
+
+# The tests use the dev profile (opt-level 1): the overflow checks and debug assertions stay on in
+# the server under test, its load there is small, and dependencies are built once for unit and
+# integration tests. --tests and --bins in one command, so that features agree and nothing is
+# built a second time.
+build: test-deps
+	$(CARGO) build --workspace --bins --tests
+
+test: test-deps build test-unit test-integration
+
+test-deps:
+	@scripts/test-deps
+
+test-unit: build
+	$(CARGO) test --workspace --lib --bins
+	$(CARGO) test --workspace --doc
+
+# cargo runs one file of tests after the other, so a heavy one disturbs only itself.
+test-integration: build
+	RUST_TEST_THREADS=$(WAITING_TESTS) $(CARGO) test --workspace --no-fail-fast \
+		$(if $(TEST),--test $(TEST),--test '*')
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --all-targets --workspace -- -D warnings
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace
+
+bench:
+	$(CARGO) bench --workspace

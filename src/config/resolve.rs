@@ -1,0 +1,243 @@
+//! From the tree to [`Settings`]: reads the types, looks up what each app inherits, validates.
+//!
+//! An app's tables are laid over each other before they are read, least specific first: top-level
+//! hooks, `apps.default`, `apps.NAME`, `apps."NAME/INSTANCE"`, then the same of the vhost. So
+//! inheritance goes key by key, and an error names the place that its value really came from.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::app::App;
+use super::de::read;
+use super::error::{ConfigError, dotted};
+use super::hooks::Hooks;
+use super::settings::{
+    ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
+    ServerSettings, Settings, VhostApps,
+};
+use super::tree::Node;
+use super::value::Address;
+use super::{Config, unsupported, validate};
+use crate::proto::name::{DEFAULT_VHOST, host_key};
+
+/// The table of what no other table speaks for.
+pub(super) const DEFAULT_APP: &str = "default";
+
+/// Reads and validates everything.
+pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
+    let config: Config = read(&[], tree).map_err(|error| vec![error])?;
+    let mut errors = validate::sections(&config, tree);
+    let mut unsupported = unsupported::list(&config);
+    let mut vhosts = HashMap::new();
+    let mut hosts = HashMap::new();
+    for vhost in std::iter::once(DEFAULT_VHOST).chain(config.vhosts.keys().map(String::as_str)) {
+        match vhost_apps(tree, vhost, &mut errors, &mut unsupported) {
+            Ok(apps) => vhosts.insert(vhost.to_owned(), apps),
+            Err(error) => {
+                errors.push(error);
+                None
+            }
+        };
+    }
+    for (vhost, table) in &config.vhosts {
+        for host in std::iter::once(vhost).chain(&table.aliases) {
+            hosts.insert(host_key(host), vhost.clone());
+        }
+    }
+    // What apps.default gets wrong, all that inherit it get wrong: once is enough.
+    let mut seen = Vec::new();
+    errors.retain(|error| {
+        let this = (error.origin.clone(), error.reason.clone());
+        let new = !seen.contains(&this);
+        seen.push(this);
+        new
+    });
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    Ok(Settings {
+        server: server(&config),
+        limits: limits(&config),
+        rtmp: rtmp(&config),
+        http: HttpSettings {
+            listen: addresses(&config.http.listen),
+            trusted_proxies: config.http.trusted_proxies.clone(),
+            cors: config.http.cors.clone(),
+            origins: config.http.origins.clone(),
+            flv_missing: config.http.flv_missing,
+        },
+        api: ApiSettings {
+            listen: addresses(&config.api.listen),
+            token: Some(config.api.token.clone()).filter(|token| !token.is_empty()),
+        },
+        log: LogSettings {
+            format: config.log.format,
+            level: config.log.level.0.clone(),
+            file: Some(config.log.file.clone()).filter(|file| !file.is_empty()),
+        },
+        vhosts,
+        hosts,
+        unsupported,
+        config,
+    })
+}
+
+/// The apps of one vhost, those that only the top level names included.
+fn vhost_apps(
+    tree: &Node,
+    vhost: &str,
+    errors: &mut Vec<ConfigError>,
+    unsupported: &mut Vec<String>,
+) -> Result<VhostApps, ConfigError> {
+    let top = tree.child("apps");
+    let own_table = tree.child("vhosts").and_then(|all| all.child(vhost));
+    let own = own_table.and_then(|table| table.child("apps"));
+    let keys: BTreeSet<&str> = [top, own]
+        .into_iter()
+        .flatten()
+        .flat_map(Node::keys)
+        .filter(|key| *key != DEFAULT_APP)
+        .collect();
+
+    let mut resolve = |app: Option<&str>| -> Result<Arc<AppSettings>, ConfigError> {
+        let mut layers = Node::default();
+        if let Some(hooks) = tree.child("hooks") {
+            layers.overlay(&Node::wrap("hooks", hooks.clone()));
+        }
+        let mut in_apps = Vec::new();
+        lay_apps(&mut layers, top, app, &mut in_apps);
+        for key in ["hooks", "access"] {
+            if let Some(node) = own_table.and_then(|table| table.child(key)) {
+                layers.overlay(&Node::wrap(key, node.clone()));
+            }
+        }
+        lay_apps(&mut layers, own, app, &mut in_apps);
+
+        let mut path = Vec::new();
+        if own_table.is_some() {
+            path.extend(["vhosts", vhost]);
+        }
+        path.extend(["apps", app.unwrap_or(DEFAULT_APP)]);
+        let table: App = read(&path, &layers)?;
+        errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
+        unsupported::hooks(&table.hooks, &layers, unsupported);
+        Ok(Arc::new(app_settings(&table)))
+    };
+    let default = resolve(None)?;
+    let mut named = HashMap::new();
+    for key in keys {
+        named.insert(key.to_owned(), resolve(Some(key))?);
+    }
+    // Connections are judged before their app is known: what the apps say does not count.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(hooks) = table.child("hooks") {
+            layers.overlay(&Node::wrap("hooks", hooks.clone()));
+        }
+    }
+    if let Some(node) = layers.child("hooks") {
+        let hooks: Hooks = read(&["hooks"], node)?;
+        unsupported::hooks(&hooks, &layers, unsupported);
+    }
+    Ok(VhostApps { default, named })
+}
+
+/// Lays `default`, `NAME` and `NAME/INSTANCE` of one `apps` table over `layers`, and notes which
+/// hooks of connections they hold.
+fn lay_apps(
+    layers: &mut Node,
+    apps: Option<&Node>,
+    app: Option<&str>,
+    in_apps: &mut Vec<&'static str>,
+) {
+    let whole_app = app.and_then(|app| app.split_once('/')).map(|(app, _)| app);
+    for key in [Some(DEFAULT_APP), whole_app, app].into_iter().flatten() {
+        let Some(table) = apps.and_then(|apps| apps.child(key)) else {
+            continue;
+        };
+        if table.child("latency").is_some() {
+            // A preset that is nearer than a hold wins over it.
+            layers.remove("hold");
+        }
+        let hooks = table.child("hooks");
+        in_apps.extend(
+            ["on_connect", "on_disconnect"]
+                .into_iter()
+                .filter(|name| hooks.and_then(|hooks| hooks.child(name)).is_some()),
+        );
+        layers.overlay(table);
+    }
+}
+
+fn app_settings(app: &App) -> AppSettings {
+    let (video, audio, turn_min) = app.latency.preset();
+    AppSettings {
+        latency: app.latency,
+        hold_video: app.hold.video.map_or(video, |time| time.0),
+        hold_audio: app.hold.audio.map_or(audio, |time| time.0),
+        turn_min,
+        log_reach: app.log_reach.0,
+        gop_bytes: bytes(app.gop_bytes.0),
+        max_bitrate: Some(app.max_bitrate.0).filter(|rate| *rate > 0),
+        max_connections: Some(app.max_connections).filter(|count| *count > 0),
+        takeover: app.publish.takeover,
+        publish_silent: app.publish.silent.0,
+        publish_resume: app.publish.resume.0,
+        resume_after_goodbye: app.publish.resume_after_goodbye,
+        publish_idle_timeout: app.publish.idle_timeout.limit(),
+        missing: app.play.missing,
+        wait_timeout: app.play.wait_timeout.limit(),
+        viewer_max_lag: app.viewer.max_lag.0,
+        viewer_stall_timeout: app.viewer.stall_timeout.limit(),
+        viewer_socket_buffer: bytes(app.viewer.socket_buffer.0),
+        access: app.access.clone(),
+        referer: app.referer.clone(),
+    }
+}
+
+fn server(config: &Config) -> ServerSettings {
+    ServerSettings {
+        shards: config.server.shards,
+        control_core: config.server.control_core,
+        drain: config.server.drain.0,
+        accept: config.server.accept,
+        egress: config.server.egress,
+        unknown_apps: config.server.unknown_apps,
+    }
+}
+
+fn limits(config: &Config) -> LimitSettings {
+    let limits = &config.limits;
+    LimitSettings {
+        connections: limits.connections,
+        connections_per_address: Some(limits.connections_per_address).filter(|n| *n > 0),
+        streams: limits.streams,
+        logs_per_stream: limits.logs_per_stream,
+        handshake_timeout: limits.handshake_timeout.0,
+        idle_connection: limits.idle_connection.limit(),
+    }
+}
+
+fn rtmp(config: &Config) -> RtmpSettings {
+    let rtmp = &config.rtmp;
+    // The ranges were validated; saturation is for the type only.
+    let small = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
+    RtmpSettings {
+        listen: addresses(&rtmp.listen),
+        chunk_size: small(rtmp.chunk_size.0),
+        ack_window: small(rtmp.ack_window.0),
+        max_message: bytes(rtmp.max_message.0),
+        ping: rtmp.ping.limit(),
+        ping_timeout: rtmp.ping_timeout.0,
+        proxy_protocol_from: rtmp.proxy_protocol_from.clone(),
+    }
+}
+
+fn addresses(listen: &[Address]) -> Vec<SocketAddr> {
+    listen.iter().map(|address| address.0).collect()
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,104 @@
+//! Keys whose feature this version does not have yet. Each feature takes its lines from here when
+//! it is built.
+
+use super::Config;
+use super::app::App;
+use super::cluster::Cluster;
+use super::error::dotted;
+use super::hooks::Hooks;
+use super::push::Push;
+use super::signalling::Signalling;
+use super::tree::Node;
+
+/// One sentence per key that asks for what is not there.
+pub(super) fn list(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    relays(&config.apps, &[], &mut found);
+    push(&config.push, &["push"], &mut found);
+    for (vhost, table) in &config.vhosts {
+        relays(&table.apps, &["vhosts", vhost], &mut found);
+        push(&table.push, &["vhosts", vhost, "push"], &mut found);
+    }
+    signalling(&config.signalling, &mut found);
+    cluster(&config.cluster, &mut found);
+    if config.demo.enabled {
+        say(&["demo", "enabled"], "there are no demo pages", &mut found);
+    }
+    found
+}
+
+/// One sentence per hook that an app would call, after inheritance: a table may switch on again
+/// what another one switched off.
+pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
+    for (name, entries) in hooks.entries() {
+        let origin = layers.origin_of(&["hooks", name]);
+        let sentence =
+            format!("hooks.{name} is set ({origin}), but hooks are not called in this version.");
+        if hooks.enabled && !entries.is_empty() && !found.contains(&sentence) {
+            found.push(sentence);
+        }
+    }
+}
+
+fn say(path: &[&str], what: &str, found: &mut Vec<String>) {
+    let key = dotted(path.iter().copied());
+    found.push(format!("{key} is set, but {what} in this version."));
+}
+
+fn relays(apps: &std::collections::BTreeMap<String, App>, path: &[&str], found: &mut Vec<String>) {
+    for (name, app) in apps {
+        for (key, relays) in [("push", &app.push), ("pull", &app.pull)] {
+            if !relays.is_empty() {
+                let path = [path, &["apps", name, key]].concat();
+                say(&path, "streams are not relayed", found);
+            }
+        }
+    }
+}
+
+fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {
+    let default = Push::default();
+    for (key, changed) in [
+        ("secret", push.secret != default.secret),
+        ("required", push.required != default.required),
+        ("client_send", push.client_send != default.client_send),
+        ("max_message", push.max_message != default.max_message),
+        ("history", push.history != default.history),
+    ] {
+        if changed {
+            let path = [path, &[key]].concat();
+            say(&path, "there is no push channel", found);
+        }
+    }
+}
+
+fn signalling(signalling: &Signalling, found: &mut Vec<String>) {
+    let default = Signalling::default();
+    for (key, changed) in [
+        ("path", signalling.path != default.path),
+        ("listen", signalling.listen != default.listen),
+        ("store", signalling.store != default.store),
+        ("max_members", signalling.max_members != default.max_members),
+        ("shutdown", signalling.shutdown != default.shutdown),
+        ("resume", signalling.resume != default.resume),
+        ("turn", signalling.turn != default.turn),
+    ] {
+        if changed {
+            say(&["signalling", key], "there is no signalling", found);
+        }
+    }
+}
+
+fn cluster(cluster: &Cluster, found: &mut Vec<String>) {
+    let default = Cluster::default();
+    for (key, changed) in [
+        ("redis", cluster.redis != default.redis),
+        ("node", cluster.node != default.node),
+        ("advertise", cluster.advertise != default.advertise),
+        ("lease", cluster.lease != default.lease),
+    ] {
+        if changed {
+            say(&["cluster", key], "there are no clusters", found);
+        }
+    }
+}

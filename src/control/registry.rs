@@ -1,0 +1,568 @@
+//! The registry of stream names: the one writer that decides who publishes a name and who may
+//! view it. No I/O and no clock; messages in, messages out.
+//!
+//! What must hold:
+//! - A name has at most one publisher. It is claimed by the verdict and freed by `PublishEnded`,
+//!   which the owner's claim sends whatever becomes of the connection.
+//! - `StreamUp` follows `PublishStarted`, so a subscription never reaches an owner that does not
+//!   know the publication.
+//! - A shard with viewers (or with an accepted play on its way) is told of each publication and of
+//!   the end; a shard without viewers is told nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{AppSettings, FlvMissing, Missing, Settings, Takeover};
+use crate::media::{Epoch, Moment, Resume, StreamId};
+use crate::proto::name::StreamName;
+use crate::session::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+use crate::shard::{AskToken, Node, Notice};
+
+/// An owner that does not answer a probe, or does not give the name back, within this time on top
+/// of the wait that the policy allows, keeps the name; the second publisher is refused.
+const OWNER_ANSWER_MAX: Duration = Duration::from_secs(1);
+/// Two take-overs of a name within this time by two addresses are a fight.
+const FIGHT_WINDOW: Duration = Duration::from_secs(10);
+/// For so long further take-overs of the name are refused.
+const FIGHT_PAUSE: Duration = Duration::from_secs(30);
+
+/// Everything the control shard knows of streams.
+#[derive(Debug)]
+pub struct Registry {
+    settings: Arc<Settings>,
+    ids: HashMap<StreamName, StreamId>,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Streams with something to do at a time.
+    timed: HashSet<StreamId>,
+    connections: HashMap<(String, String), u64>,
+    next_stream: u64,
+    next_epoch: u64,
+    counters: RegistryCounters,
+}
+
+/// Counts since the start.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct RegistryCounters {
+    /// Questions answered with accept.
+    pub accepted: u64,
+    /// Questions refused.
+    pub refused: u64,
+    /// Publishers replaced by another.
+    pub takeovers: u64,
+    /// Take-overs refused because two encoders fight for the name.
+    pub fights: u64,
+    /// Publications that went on after a gap.
+    pub resumed: u64,
+    /// Gaps that ended without a publisher.
+    pub gaps_expired: u64,
+}
+
+/// One line of the API.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct StreamEntry {
+    /// The name as people write it.
+    pub name: String,
+    /// The stream's number.
+    pub id: u64,
+    /// The publication, when there is one.
+    pub epoch: Option<u64>,
+    /// The shard of the publisher.
+    pub owner_shard: Option<usize>,
+    /// The publisher's address.
+    pub publisher: Option<String>,
+    /// Shards with viewers.
+    pub viewer_shards: Vec<usize>,
+    /// Waiting for the publisher to come back.
+    pub in_gap: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    name: StreamName,
+    settings: Arc<AppSettings>,
+    publisher: Option<Publisher>,
+    /// Accepted plays per node, less those it has said good-bye for.
+    viewers: BTreeMap<Node, u64>,
+    resume: Option<Resume>,
+    /// Viewers were told of a publication and not yet of its end.
+    announced: bool,
+    gap_until: Option<Moment>,
+    contender: Option<Contender>,
+    takeovers: Vec<(Moment, IpAddr)>,
+    fight_until: Moment,
+}
+
+#[derive(Debug)]
+struct Publisher {
+    node: Node,
+    epoch: Epoch,
+    peer: SocketAddr,
+    started: bool,
+}
+
+/// A second publisher that waits for the first to end or to prove alive.
+#[derive(Debug)]
+struct Contender {
+    token: AskToken,
+    peer: SocketAddr,
+    phase: Phase,
+    deadline: Moment,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// The owner was asked how long its publisher has been silent; `last` is the final question.
+    Probing { last: bool },
+    /// The rest of the silence passes.
+    Waiting { until: Moment },
+    /// The owner was told to close its publisher.
+    Replacing,
+}
+
+/// Messages to nodes, in order.
+pub type Outgoing = Vec<(Node, Notice)>;
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            ids: HashMap::new(),
+            streams: BTreeMap::new(),
+            timed: HashSet::new(),
+            connections: HashMap::new(),
+            next_stream: 1,
+            next_epoch: 1,
+            counters: RegistryCounters::default(),
+        }
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> RegistryCounters {
+        self.counters
+    }
+
+    /// All streams, by age.
+    pub fn entries(&self) -> Vec<StreamEntry> {
+        self.streams
+            .iter()
+            .map(|(id, stream)| StreamEntry {
+                name: stream.name.to_string(),
+                id: id.0,
+                epoch: stream.publisher.as_ref().map(|publisher| publisher.epoch.0),
+                owner_shard: stream.publisher.as_ref().map(|publisher| publisher.node),
+                publisher: stream.publisher.as_ref().map(|publisher| publisher.peer.to_string()),
+                viewer_shards: stream.viewers.keys().copied().collect(),
+                in_gap: stream.gap_until.is_some(),
+            })
+            .collect()
+    }
+
+    /// A question of a connection. The answer may come later (see [`Registry::tick`]).
+    pub fn ask(&mut self, token: AskToken, ask: &Ask, now: Moment, out: &mut Outgoing) {
+        let verdict = match &ask.what {
+            Want::Connect => Some(self.connect(&ask.client)),
+            Want::Publish { name, .. } => self.publish(token, ask.peer, name, now, out),
+            Want::Play { name, http, .. } => Some(self.play(token, &ask.client, name, *http)),
+        };
+        if let Some(verdict) = verdict {
+            self.answer(token, verdict, out);
+        }
+    }
+
+    /// A connection that had been accepted is gone.
+    pub fn disconnected(&mut self, client: &ClientInfo) {
+        let key = (client.vhost.clone(), client.app.clone());
+        if let Some(count) = self.connections.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.connections.remove(&key);
+            }
+        }
+    }
+
+    /// The owner has set the publication up: those who wait for it may subscribe.
+    pub fn publish_started(&mut self, id: StreamId, epoch: Epoch, out: &mut Outgoing) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(publisher) = &mut stream.publisher else { return };
+        if publisher.epoch != epoch {
+            return;
+        }
+        publisher.started = true;
+        stream.announced = true;
+        let owner = Owner { node: publisher.node, epoch };
+        for &node in stream.viewers.keys() {
+            out.push((node, Notice::StreamUp { stream: id, owner }));
+        }
+    }
+
+    /// The publisher is gone and the name is free.
+    pub fn publish_ended(
+        &mut self,
+        id: StreamId,
+        epoch: Epoch,
+        goodbye: bool,
+        resume: Option<Resume>,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.publisher.as_ref().is_none_or(|publisher| publisher.epoch != epoch) {
+            return;
+        }
+        stream.publisher = None;
+        if resume.is_some() {
+            stream.resume = resume;
+        }
+        if let Some(contender) = stream.contender.take() {
+            if contender.phase == Phase::Replacing {
+                stream.takeovers.push((now, contender.peer.ip()));
+                self.counters.takeovers += 1;
+            }
+            let verdict = self.claim(id, contender.token, contender.peer);
+            self.answer(contender.token, verdict, out);
+            return;
+        }
+        let ends_now = !stream.announced || (goodbye && !stream.settings.resume_after_goodbye);
+        let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
+        if gap.is_zero() {
+            self.end(id, out);
+        } else {
+            stream.gap_until = Some(now + gap);
+            self.timed.insert(id);
+        }
+    }
+
+    /// A shard has no viewer of the stream left.
+    pub fn left_stream(&mut self, node: Node, id: StreamId, grants: u64) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if let Some(count) = stream.viewers.get_mut(&node) {
+            *count = count.saturating_sub(grants);
+            if *count == 0 {
+                stream.viewers.remove(&node);
+            }
+        }
+        self.forget_if_unused(id);
+    }
+
+    /// The owner's answer to a probe.
+    pub fn silence(
+        &mut self,
+        id: StreamId,
+        epoch: Epoch,
+        silent_for: Duration,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let Some(publisher) = &stream.publisher else { return };
+        let Some(contender) = &mut stream.contender else { return };
+        let Phase::Probing { last } = contender.phase else { return };
+        if publisher.epoch != epoch {
+            return;
+        }
+        let silent = stream.settings.publish_silent;
+        if silent_for >= silent {
+            contender.phase = Phase::Replacing;
+            contender.deadline = now + OWNER_ANSWER_MAX;
+            let by = contender.peer.to_string();
+            out.push((publisher.node, Notice::Replace { stream: id, epoch, by }));
+        } else if last {
+            let refusal = taken(&stream.name, publisher);
+            let token = contender.token;
+            stream.contender = None;
+            self.answer(token, Verdict::Refuse(refusal), out);
+        } else {
+            contender.phase = Phase::Waiting { until: now + (silent - silent_for) };
+        }
+    }
+
+    /// The next moment at which [`Registry::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        self.timed.iter().filter_map(|id| self.streams.get(id)?.next_deadline()).min()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Moment, out: &mut Outgoing) {
+        if self.next_deadline().is_none_or(|at| at > now) {
+            return;
+        }
+        let due: Vec<StreamId> = self.timed.iter().copied().collect();
+        for id in due {
+            self.tick_stream(id, now, out);
+            if self.streams.get(&id).is_none_or(|stream| stream.next_deadline().is_none()) {
+                self.timed.remove(&id);
+            }
+        }
+    }
+
+    fn tick_stream(&mut self, id: StreamId, now: Moment, out: &mut Outgoing) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.gap_until.is_some_and(|until| until <= now) {
+            self.counters.gaps_expired += 1;
+            self.end(id, out);
+            return;
+        }
+        let (Some(contender), Some(publisher)) = (&mut stream.contender, &stream.publisher) else {
+            return;
+        };
+        if contender.deadline <= now {
+            let refusal = taken(&stream.name, publisher);
+            let token = contender.token;
+            stream.contender = None;
+            self.answer(token, Verdict::Refuse(refusal), out);
+        } else if let Phase::Waiting { until } = contender.phase
+            && until <= now
+        {
+            contender.phase = Phase::Probing { last: true };
+            let epoch = publisher.epoch;
+            out.push((publisher.node, Notice::Probe { stream: id, epoch }));
+        }
+    }
+
+    fn connect(&mut self, client: &Arc<ClientInfo>) -> Verdict {
+        if !self.settings.serves_app(&client.vhost, &client.app, &client.instance) {
+            return Verdict::Refuse(Refusal::new(
+                RefusalReason::UnknownApp,
+                format!("application {} is not served here", client.app),
+            ));
+        }
+        let settings = self.settings.app(&client.vhost, &client.app, &client.instance);
+        let key = (client.vhost.clone(), client.app.clone());
+        let count = self.connections.entry(key).or_default();
+        if settings.max_connections.is_some_and(|max| *count >= max as u64) {
+            return Verdict::Refuse(Refusal::new(
+                RefusalReason::Limit,
+                format!("application {} has reached max_connections", client.app),
+            ));
+        }
+        *count += 1;
+        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
+    }
+
+    fn publish(
+        &mut self,
+        token: AskToken,
+        peer: SocketAddr,
+        name: &StreamName,
+        now: Moment,
+        out: &mut Outgoing,
+    ) -> Option<Verdict> {
+        let id = match self.stream(name) {
+            Ok(id) => id,
+            Err(refusal) => return Some(Verdict::Refuse(refusal)),
+        };
+        let stream = self.streams.get_mut(&id)?;
+        let Some(publisher) = &stream.publisher else {
+            return Some(self.claim(id, token, peer));
+        };
+        let refusal = taken(name, publisher);
+        // Only one at a time contends for a name; the others are refused at once.
+        if stream.contender.is_some() || stream.settings.takeover == Takeover::Reject {
+            return Some(Verdict::Refuse(refusal));
+        }
+        let (node, epoch) = (publisher.node, publisher.epoch);
+        let (phase, notice, wait) = match stream.settings.takeover {
+            Takeover::Replace => {
+                if stream.is_fight(now) {
+                    self.counters.fights += 1;
+                    tracing::warn!(
+                        stream = %name, %peer,
+                        "two publishers fight for the name; take-overs are refused for 30 s"
+                    );
+                    return Some(Verdict::Refuse(refusal));
+                }
+                let by = peer.to_string();
+                (Phase::Replacing, Notice::Replace { stream: id, epoch, by }, Duration::ZERO)
+            }
+            _ => (
+                Phase::Probing { last: false },
+                Notice::Probe { stream: id, epoch },
+                stream.settings.publish_silent,
+            ),
+        };
+        out.push((node, notice));
+        stream.contender =
+            Some(Contender { token, peer, phase, deadline: now + wait + OWNER_ANSWER_MAX });
+        self.timed.insert(id);
+        None
+    }
+
+    fn play(
+        &mut self,
+        token: AskToken,
+        client: &Arc<ClientInfo>,
+        name: &StreamName,
+        http: bool,
+    ) -> Verdict {
+        if http && let Verdict::Refuse(refusal) = self.connect(client) {
+            return Verdict::Refuse(refusal);
+        }
+        let verdict = self.play_accepted(token, client, name, http);
+        // A refused HTTP viewer was never connected.
+        if http && matches!(verdict, Verdict::Refuse(_)) {
+            self.disconnected(client);
+        }
+        verdict
+    }
+
+    fn play_accepted(
+        &mut self,
+        token: AskToken,
+        client: &Arc<ClientInfo>,
+        name: &StreamName,
+        http: bool,
+    ) -> Verdict {
+        let id = match self.stream(name) {
+            Ok(id) => id,
+            Err(refusal) => return Verdict::Refuse(refusal),
+        };
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
+        };
+        let settings = Arc::clone(&stream.settings);
+        let missing = stream.publisher.is_none() && stream.gap_until.is_none();
+        let may_wait = if http {
+            self.settings.http.flv_missing == FlvMissing::Wait
+        } else {
+            settings.missing == Missing::Wait
+        };
+        if missing && !may_wait {
+            self.forget_if_unused(id);
+            return Verdict::Refuse(Refusal::new(
+                RefusalReason::NotPublished,
+                format!("{name} is not published"),
+            ));
+        }
+        *stream.viewers.entry(token.node).or_default() += 1;
+        let owner = stream
+            .publisher
+            .as_ref()
+            .filter(|publisher| publisher.started)
+            .map(|publisher| Owner { node: publisher.node, epoch: publisher.epoch });
+        let connected = http.then(|| Arc::clone(client));
+        Verdict::Accept(Grant::Play { stream: id, name: name.clone(), owner, connected, settings })
+    }
+
+    /// Gives the free name to a publisher.
+    fn claim(&mut self, id: StreamId, token: AskToken, peer: SocketAddr) -> Verdict {
+        let epoch = Epoch(self.next_epoch);
+        self.next_epoch += 1;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
+        };
+        debug_assert!(stream.publisher.is_none());
+        if stream.gap_until.take().is_some() {
+            self.counters.resumed += 1;
+        }
+        stream.publisher = Some(Publisher { node: token.node, epoch, peer, started: false });
+        Verdict::Accept(Grant::Publish {
+            stream: id,
+            epoch,
+            name: stream.name.clone(),
+            resume: stream.resume,
+            settings: Arc::clone(&stream.settings),
+        })
+    }
+
+    /// The stream's entry, made when missing.
+    fn stream(&mut self, name: &StreamName) -> Result<StreamId, Refusal> {
+        if let Some(&id) = self.ids.get(name) {
+            return Ok(id);
+        }
+        let max = self.settings.limits.streams;
+        if self.streams.len() >= max {
+            return Err(Refusal::new(
+                RefusalReason::Limit,
+                format!("limits.streams = {max} is reached"),
+            ));
+        }
+        let id = StreamId(self.next_stream);
+        self.next_stream += 1;
+        self.ids.insert(name.clone(), id);
+        let settings = self.settings.app(name.vhost(), name.app(), name.instance());
+        self.streams.insert(
+            id,
+            Stream {
+                name: name.clone(),
+                settings,
+                publisher: None,
+                viewers: BTreeMap::new(),
+                resume: None,
+                announced: false,
+                gap_until: None,
+                contender: None,
+                takeovers: Vec::new(),
+                fight_until: Moment::ZERO,
+            },
+        );
+        Ok(id)
+    }
+
+    /// The stream is over for those who watch; they may go on waiting for the next publisher.
+    fn end(&mut self, id: StreamId, out: &mut Outgoing) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.gap_until = None;
+        stream.resume = None;
+        if std::mem::take(&mut stream.announced) {
+            for &node in stream.viewers.keys() {
+                out.push((node, Notice::StreamDown { stream: id }));
+            }
+        }
+        self.forget_if_unused(id);
+    }
+
+    fn forget_if_unused(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        let used = stream.publisher.is_some()
+            || stream.contender.is_some()
+            || stream.gap_until.is_some()
+            || !stream.viewers.is_empty();
+        if !used {
+            self.ids.remove(&stream.name);
+            self.streams.remove(&id);
+            self.timed.remove(&id);
+        }
+    }
+
+    fn answer(&mut self, token: AskToken, verdict: Verdict, out: &mut Outgoing) {
+        match verdict {
+            Verdict::Accept(_) => self.counters.accepted += 1,
+            Verdict::Refuse(_) => self.counters.refused += 1,
+        }
+        out.push((token.node, Notice::Verdict(token, Box::new(verdict))));
+    }
+}
+
+impl Stream {
+    fn next_deadline(&self) -> Option<Moment> {
+        let contender = self.contender.as_ref().map(|contender| match contender.phase {
+            Phase::Waiting { until } => until.min(contender.deadline),
+            _ => contender.deadline,
+        });
+        [self.gap_until, contender].into_iter().flatten().min()
+    }
+
+    /// Whether the last two take-overs were a fight, or one is going on.
+    fn is_fight(&mut self, now: Moment) -> bool {
+        if now < self.fight_until {
+            return true;
+        }
+        self.takeovers.retain(|(at, _)| now.since(*at) <= FIGHT_WINDOW);
+        let addresses: HashSet<IpAddr> = self.takeovers.iter().map(|(_, by)| *by).collect();
+        let fight = self.takeovers.len() >= 2 && addresses.len() >= 2;
+        if fight {
+            self.fight_until = now + FIGHT_PAUSE;
+        }
+        fight
+    }
+}
+
+fn taken(name: &StreamName, publisher: &Publisher) -> Refusal {
+    Refusal::new(
+        RefusalReason::NameTaken,
+        format!("{name} is already published by {}", publisher.peer),
+    )
+}

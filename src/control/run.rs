@@ -1,0 +1,176 @@
+//! The control shard's executor: notices in, notices out, deadlines, signals.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::api::{Api, ApiListener};
+use super::registry::Registry;
+use super::reports::Reports;
+use crate::config::Settings;
+use crate::media::Moment;
+use crate::rt::clock;
+use crate::rt::event_fd::EventFd;
+use crate::rt::executor::yield_if_needed;
+use crate::rt::mesh::{Inbox, MeshEnd};
+use crate::rt::waiter::Waiter;
+use crate::session::{Refusal, RefusalReason, Verdict};
+use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
+
+/// What other threads tell the control shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlEvent {
+    /// Stop taking connections, tell the clients, close.
+    Drain,
+}
+
+/// What the control shard is made of; sent to its thread.
+#[derive(Debug)]
+pub struct ControlPlan {
+    /// The server's settings.
+    pub settings: Arc<Settings>,
+    /// Its end of the mesh: the last node.
+    pub mesh: MeshEnd<Box<Envelope>>,
+    /// Events of other threads.
+    pub events: Inbox<ControlEvent>,
+    /// Stops the acceptor.
+    pub stop_accepting: Arc<EventFd>,
+    /// The acceptor's counts.
+    pub accepted: Arc<AcceptCounters>,
+    /// Open listening sockets of the API.
+    pub api: Vec<ApiListener>,
+}
+
+struct Control {
+    registry: Rc<RefCell<Registry>>,
+    mesh: MeshEnd<Box<Envelope>>,
+    outbox: Outbox,
+    reports: Reports,
+    shards: usize,
+    is_draining: bool,
+    drained: usize,
+}
+
+/// Runs the control shard on the executor of the calling thread, until the shards are drained or the
+/// time for that is up.
+pub async fn run(plan: ControlPlan) -> io::Result<()> {
+    let nodes = plan.mesh.nodes();
+    let shards = nodes - 1;
+    let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
+    let reports = Reports::new(shards, plan.mesh.doorbell().bell());
+    let api = Api::new(&plan.settings, &registry, &reports, &plan.accepted);
+    for listener in plan.api {
+        api.serve(listener);
+    }
+    let mut waiter = Waiter::new(plan.mesh.doorbell())?;
+    let mut control = Control {
+        registry,
+        mesh: plan.mesh,
+        outbox: Outbox::new(nodes),
+        reports,
+        shards,
+        is_draining: false,
+        drained: 0,
+    };
+    let mut drain_until: Option<Moment> = None;
+    loop {
+        let now = clock::now();
+        while let Some(ControlEvent::Drain) = plan.events.try_recv() {
+            if drain_until.is_none() {
+                tracing::info!("draining: no new connections; clients are told and closed");
+                drain_until = Some(now + plan.settings.server.drain);
+                plan.stop_accepting.write();
+                control.drain();
+            }
+        }
+        control.turn(now);
+        if drain_until.is_some_and(|until| now >= until || control.is_drained()) {
+            return Ok(());
+        }
+        yield_if_needed().await;
+        let has_more = || plan.events.has_pending() || control.reports.has_request();
+        if control.outbox.is_empty() && control.mesh.prepare_sleep_with(has_more) {
+            let deadline = control.registry.borrow().next_deadline();
+            let until = [deadline, drain_until].into_iter().flatten().min();
+            waiter.wait(until).await;
+            control.mesh.awake();
+            control.mesh.drain_doorbell();
+        } else if !control.outbox.is_empty() {
+            // A lane is full: its shard is busy; it is tried again shortly.
+            crate::rt::executor::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Control {
+    fn turn(&mut self, now: Moment) {
+        for node in 0..self.shards {
+            while let Some(envelope) = self.mesh.try_recv(node) {
+                for notice in envelope.notices {
+                    self.notice(node, notice, now);
+                }
+            }
+        }
+        let mut out = Vec::new();
+        self.registry.borrow_mut().tick(now, &mut out);
+        self.say(out);
+        if self.reports.take_request() {
+            for shard in 0..self.shards {
+                self.outbox.notice(shard, Notice::ReportRequest);
+            }
+        }
+        // The control shard sends no media, so there are no gaps.
+        self.outbox.hand_over(&self.mesh, &mut Vec::new());
+    }
+
+    fn notice(&mut self, from: Node, notice: Notice, now: Moment) {
+        let mut out = Vec::new();
+        {
+            let mut registry = self.registry.borrow_mut();
+            match notice {
+                Notice::Ask(token, _) if self.is_draining => {
+                    let refusal =
+                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
+                    let verdict = Box::new(Verdict::Refuse(refusal));
+                    out.push((from, Notice::Verdict(token, verdict)));
+                }
+                Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                Notice::Disconnected(client) => registry.disconnected(&client),
+                Notice::PublishStarted { stream, epoch } => {
+                    registry.publish_started(stream, epoch, &mut out);
+                }
+                Notice::PublishEnded { stream, epoch, goodbye, resume } => {
+                    registry.publish_ended(stream, epoch, goodbye, resume, now, &mut out);
+                }
+                Notice::LeftStream { stream, grants } => {
+                    registry.left_stream(from, stream, grants);
+                }
+                Notice::Silence { stream, epoch, silent_for } => {
+                    registry.silence(stream, epoch, silent_for, now, &mut out);
+                }
+                Notice::Report(report) => self.reports.answer(*report),
+                Notice::Drained => self.drained += 1,
+                _ => debug_assert!(false, "a notice for a media shard"),
+            }
+        }
+        self.say(out);
+    }
+
+    fn say(&mut self, out: Vec<(Node, Notice)>) {
+        for (node, notice) in out {
+            self.outbox.notice(node, notice);
+        }
+    }
+
+    fn drain(&mut self) {
+        self.is_draining = true;
+        for shard in 0..self.shards {
+            self.outbox.notice(shard, Notice::Drain);
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.is_draining && self.drained == self.shards
+    }
+}

@@ -1,0 +1,239 @@
+//! The stream log: everything a shard sends of one stream in one wire form, written once.
+//!
+//! It is at once the GOP cache of new viewers (they begin at the newest join point), the send
+//! queue of every viewer (each is a cursor, see [`super::Cursor`]) and the bound on memory: its
+//! reach in time and bytes is capped, and a slow viewer can never make it grow past that.
+//!
+//! Positions count bytes since the log began and are never reused. All segments but the last are
+//! full, so a position finds its segment by division.
+
+use std::cell::OnceCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::segment::{SEGMENT_BYTES, Segment, SegmentPool};
+use super::{Frame, Moment, Preamble, Wire};
+
+/// Bytes a log holds at most, whatever its reach in time.
+const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Where a new viewer, or one that fell behind, begins.
+#[derive(Debug)]
+pub struct JoinPoint {
+    /// Position of the first message.
+    pub position: u64,
+    /// Headers in force there.
+    preamble: Arc<Preamble>,
+    /// Position behind the last header in the log before this point.
+    header_end: u64,
+    timestamp_ms: u32,
+    lead: OnceCell<Rc<[u8]>>,
+}
+
+/// One stream in one wire form on one shard.
+#[derive(Debug)]
+pub struct Log {
+    wire: Wire,
+    segments: VecDeque<Segment>,
+    index: VecDeque<Message>,
+    /// Position of the first byte of the first segment.
+    base: u64,
+    end: u64,
+    join: Option<JoinPoint>,
+    header_end: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    start: u64,
+    arrival: Moment,
+}
+
+impl Log {
+    /// An empty log.
+    pub fn new(wire: Wire) -> Self {
+        Self {
+            wire,
+            segments: VecDeque::new(),
+            index: VecDeque::new(),
+            base: 0,
+            end: 0,
+            join: None,
+            header_end: 0,
+        }
+    }
+
+    /// The wire form it is written in.
+    pub fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    /// Position behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Position of the oldest byte held.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Where a viewer can begin now.
+    pub fn join_point(&self) -> Option<&JoinPoint> {
+        self.join.as_ref()
+    }
+
+    /// Appends a header that followers have to see before the next frame.
+    pub fn append_header(&mut self, frame: &Frame, pool: &mut SegmentPool) {
+        self.append(frame, pool);
+        self.header_end = self.end;
+    }
+
+    /// Appends a frame at which a viewer can begin; `preamble` are the headers in force.
+    pub fn append_joinable(
+        &mut self,
+        frame: &Frame,
+        preamble: &Arc<Preamble>,
+        pool: &mut SegmentPool,
+    ) {
+        self.join = Some(JoinPoint {
+            position: self.end,
+            preamble: Arc::clone(preamble),
+            header_end: self.header_end,
+            timestamp_ms: frame.wire_timestamp_ms(),
+            lead: OnceCell::new(),
+        });
+        self.append(frame, pool);
+    }
+
+    /// Appends a frame. Copies its payload once, whatever the number of viewers.
+    pub fn append(&mut self, frame: &Frame, pool: &mut SegmentPool) {
+        self.index.push_back(Message { start: self.end, arrival: frame.arrival });
+        let segments = &mut self.segments;
+        let mut written = 0_u64;
+        self.wire.write_frame(frame, &mut |mut bytes| {
+            written += bytes.len() as u64;
+            while !bytes.is_empty() {
+                if segments.back().is_none_or(Segment::is_full) {
+                    segments.push_back(pool.take());
+                }
+                let Some(last) = segments.back_mut() else { return };
+                let taken = last.append(bytes);
+                bytes = &bytes[taken..];
+            }
+        });
+        self.end += written;
+    }
+
+    /// No viewer can begin here until the next join point (the group of pictures grew too large).
+    pub fn forget_join_point(&mut self) {
+        self.join = None;
+    }
+
+    /// The bytes from `position` on that lie together, at most `bytes_max`. Empty at the end.
+    pub fn bytes_at(&self, position: u64, bytes_max: usize) -> &[u8] {
+        debug_assert!(position >= self.base && position <= self.end);
+        let offset = position.saturating_sub(self.base);
+        let within = (offset % SEGMENT_BYTES as u64) as usize;
+        let Some(segment) = self.segments.get((offset / SEGMENT_BYTES as u64) as usize) else {
+            return &[];
+        };
+        let bytes = segment.bytes().get(within..).unwrap_or(&[]);
+        &bytes[..bytes.len().min(bytes_max)]
+    }
+
+    /// Whether a message begins, or the log ends, at `position`.
+    pub fn is_boundary(&self, position: u64) -> bool {
+        position == self.end || self.message_end(position).1 == position
+    }
+
+    /// End and start of the message that `position` lies in (for the log's end: the end twice).
+    pub fn message_end(&self, position: u64) -> (u64, u64) {
+        let next = self.index.partition_point(|message| message.start <= position);
+        let end = self.index.get(next).map_or(self.end, |message| message.start);
+        let start = next.checked_sub(1).map_or(self.base, |at| self.index[at].start);
+        if position == self.end { (self.end, self.end) } else { (end, start) }
+    }
+
+    /// Position of the first message that arrived after `oldest`: a cursor before it is late.
+    pub fn position_of(&self, oldest: Moment) -> u64 {
+        let first = self.index.partition_point(|message| message.arrival < oldest);
+        self.index.get(first).map_or(self.end, |message| message.start)
+    }
+
+    /// When the message at `position` arrived; `None` at the end.
+    pub fn arrival_at(&self, position: u64) -> Option<Moment> {
+        if position >= self.end {
+            return None;
+        }
+        let next = self.index.partition_point(|message| message.start <= position);
+        next.checked_sub(1).map(|at| self.index[at].arrival)
+    }
+
+    /// The oldest position that may be kept after the next eviction: the reach in time and bytes.
+    pub fn reach_limit(&self, oldest: Moment) -> u64 {
+        self.position_of(oldest).max(self.end.saturating_sub(LOG_BYTES_MAX)).min(self.end)
+    }
+
+    /// Gives back segments that no viewer can need: those before `slowest` (the smallest cursor)
+    /// and before the join point, and all before `limit` (see [`Log::reach_limit`]; cursors before
+    /// it must have been moved on).
+    pub fn evict(&mut self, slowest: u64, limit: u64, pool: &mut SegmentPool) {
+        let join = self.join.as_ref().map_or(self.end, |join| join.position);
+        let keep = slowest.min(join).max(limit);
+        while self.base + SEGMENT_BYTES as u64 <= keep {
+            let Some(segment) = self.segments.pop_front() else { break };
+            pool.give_back(segment);
+            self.base += SEGMENT_BYTES as u64;
+        }
+        while self.index.len() > 1 && self.index[1].start <= self.base {
+            self.index.pop_front();
+        }
+        if self.join.as_ref().is_some_and(|join| join.position < self.base) {
+            self.join = None;
+        }
+    }
+
+    /// Bytes held.
+    pub fn held_bytes(&self) -> u64 {
+        self.end - self.base
+    }
+
+    /// Gives every segment back; the log is at its end.
+    pub fn clear(&mut self, pool: &mut SegmentPool) {
+        while let Some(segment) = self.segments.pop_front() {
+            pool.give_back(segment);
+        }
+        self.index.clear();
+        self.join = None;
+        // Keeps positions and segments in step: the next byte opens a new segment.
+        self.base = self.end;
+    }
+}
+
+impl JoinPoint {
+    /// The headers in wire form, stamped with the time of the first frame; made once for all
+    /// viewers that begin here.
+    pub fn lead(&self, wire: Wire) -> &Rc<[u8]> {
+        self.lead.get_or_init(|| {
+            let mut bytes = Vec::new();
+            for header in self.preamble.headers() {
+                wire.write(header.track, self.timestamp_ms, &header.payload, &mut |part| {
+                    bytes.extend_from_slice(part);
+                });
+            }
+            bytes.into()
+        })
+    }
+
+    /// Whether a viewer that followed the log up to `position` lacks headers in force here.
+    pub fn has_headers_after(&self, position: u64) -> bool {
+        self.header_end > position
+    }
+
+    /// The headers in force here.
+    pub fn preamble(&self) -> &Arc<Preamble> {
+        &self.preamble
+    }
+}

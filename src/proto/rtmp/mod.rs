@@ -1,0 +1,23 @@
+//! The wire layer of RTMP (Adobe "RTMP Specification 1.0", 2012), bytes in and bytes out.
+//!
+//! | module           | what it knows                                                       |
+//! |------------------|---------------------------------------------------------------------|
+//! | [`handshake`]    | both sides of the handshake, simple and signed                      |
+//! | [`chunk_reader`] | chunks → [`Message`]                                                |
+//! | [`chunk_writer`] | messages → chunks: the same for every viewer, or short for one peer |
+//! | [`message`]      | type ids and protocol control messages                              |
+//! | [`command`]      | AMF0 commands and data messages                                     |
+//! | [`status`]       | NetStatus codes                                                     |
+//! | [`client`]       | a client session, for relays, the load generator and tests          |
+
+#![deny(clippy::unwrap_used, clippy::indexing_slicing)]
+
+pub mod chunk_reader;
+pub mod chunk_writer;
+pub mod client;
+pub mod command;
+pub mod handshake;
+pub mod message;
+pub mod status;
+
+pub use chunk_reader::Message;

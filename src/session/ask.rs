@@ -1,0 +1,157 @@
+//! What a session asks the control shard before anything takes effect, and the answers.
+//!
+//! No acceptance, no side effect: until the verdict is there, no frame of the session is seen by
+//! anybody and nothing of it is kept but headers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::AppSettings;
+use crate::media::{Epoch, Resume, StreamId};
+use crate::proto::name::StreamName;
+
+/// What the client said of itself; the same for all asks of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// Virtual host, resolved.
+    pub vhost: String,
+    /// Application without instance and query.
+    pub app: String,
+    /// Instance, `_definst_` when none was named.
+    pub instance: String,
+    /// Query of the application, raw, without `?`.
+    pub connect_args: String,
+    /// `tcUrl` as sent; for HTTP `http://HOST/APP`.
+    pub tc_url: String,
+    /// `flashVer`; for HTTP the User-Agent.
+    pub flash_version: String,
+    /// `swfUrl` as sent.
+    pub swf_url: String,
+    /// `pageUrl`; for HTTP the Referer.
+    pub page_url: String,
+}
+
+/// A question to the control shard.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// What the client said of itself.
+    pub client: Arc<ClientInfo>,
+    /// What it wants.
+    pub what: Want,
+}
+
+/// What a client wants to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// To be a client of an application at all.
+    Connect,
+    /// To publish a stream.
+    Publish {
+        /// The stream's name.
+        name: StreamName,
+        /// `live`, `record`, `append` or what else was sent.
+        kind: String,
+        /// Query of the stream name, raw, without `?`.
+        args: String,
+    },
+    /// To view a stream.
+    Play {
+        /// The stream's name.
+        name: StreamName,
+        /// Query of the stream name, raw, without `?`.
+        args: String,
+        /// Over HTTP, where connect and play are one request.
+        http: bool,
+    },
+}
+
+/// The control shard's answer.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Go on.
+    Accept(Grant),
+    /// Say so to the client and close.
+    Refuse(Refusal),
+}
+
+/// What was accepted.
+#[derive(Clone, Debug)]
+pub enum Grant {
+    /// The connection.
+    Connect {
+        /// Who was counted as connected.
+        client: Arc<ClientInfo>,
+        /// Settings of its application.
+        settings: Arc<AppSettings>,
+    },
+    /// The name is claimed for this connection.
+    Publish {
+        /// The stream's number.
+        stream: StreamId,
+        /// The number of this publication.
+        epoch: Epoch,
+        /// Under which name (a hook may have renamed it).
+        name: StreamName,
+        /// The clock of an earlier publisher, when viewers still wait.
+        resume: Option<Resume>,
+        /// Settings of the application.
+        settings: Arc<AppSettings>,
+    },
+    /// The connection may view the stream.
+    Play {
+        /// The stream's number.
+        stream: StreamId,
+        /// Under which name.
+        name: StreamName,
+        /// Which node holds its publisher, when there is one.
+        owner: Option<Owner>,
+        /// Who was counted as connected by the same verdict (HTTP).
+        connected: Option<Arc<ClientInfo>>,
+        /// Settings of the application.
+        settings: Arc<AppSettings>,
+    },
+}
+
+/// Where a stream's frames come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The node (media shard) of the publisher's connection.
+    pub node: usize,
+    /// The publication.
+    pub epoch: Epoch,
+}
+
+/// Why something was refused; each has one answer per protocol (contract hooks, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// The server is at a limit of connections or streams.
+    Limit,
+    /// No table names the application and `server.unknown_apps = "refuse"`.
+    UnknownApp,
+    /// Somebody else publishes the name.
+    NameTaken,
+    /// Nobody publishes the stream and `play.missing = "refuse"`.
+    NotPublished,
+    /// The verdict did not come in time.
+    Unavailable,
+    /// The server is shutting down.
+    Draining,
+}
+
+/// A refusal with the sentence that the client and the log get.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The case.
+    pub reason: RefusalReason,
+    /// One sentence.
+    pub description: String,
+}
+
+impl Refusal {
+    /// A refusal with its sentence.
+    pub fn new(reason: RefusalReason, description: impl Into<String>) -> Self {
+        Self { reason, description: description.into() }
+    }
+}

@@ -1,0 +1,248 @@
+//! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`.
+//!
+//! One request per connection; a stream's body ends with the connection. Who may not view learns
+//! nothing: the verdict comes before the answer whether the stream exists.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::ask::{ClientInfo, RefusalReason, Verdict, Want};
+use super::close::CloseReason;
+use super::{Event, Io};
+use crate::config::Settings;
+use crate::limits;
+use crate::media::Moment;
+use crate::proto::flv;
+use crate::proto::http::{self, Method, Request};
+use crate::proto::name::{self, StreamName};
+
+/// Serial of the only question that the connection asks.
+const SERIAL: u32 = 0;
+const NO_CACHE: (&str, &str) = ("Cache-Control", "no-cache, no-store");
+const CLOSE: (&str, &str) = ("Connection", "close");
+
+/// One HTTP connection.
+#[derive(Debug)]
+pub struct HttpSession {
+    settings: Arc<Settings>,
+    peer: SocketAddr,
+    head: Vec<u8>,
+    state: State,
+    since: Moment,
+    client: Option<Arc<ClientInfo>>,
+    /// Value of Access-Control-Allow-Origin.
+    allow_origin: Option<String>,
+    /// The answer has no body.
+    is_head: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    Asked {
+        head_only: bool,
+    },
+    /// Accepted; the head goes out with the first frame, when the tracks are known.
+    Waiting,
+    Streaming,
+    Answered,
+}
+
+impl HttpSession {
+    /// A connection that was just accepted.
+    pub fn new(settings: Arc<Settings>, peer: SocketAddr, now: Moment) -> Self {
+        Self {
+            settings,
+            peer,
+            head: Vec::new(),
+            state: State::Reading,
+            since: now,
+            client: None,
+            allow_origin: None,
+            is_head: false,
+        }
+    }
+
+    /// What the client said of itself.
+    pub fn client(&self) -> Option<&Arc<ClientInfo>> {
+        self.client.as_ref()
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The message stream of the question, 0, while its answer is awaited and wanted.
+    pub fn message_stream_of(&self, serial: u32) -> Option<u32> {
+        let awaits = matches!(self.state, State::Asked { head_only: false } | State::Waiting);
+        (serial == SERIAL && awaits).then_some(0)
+    }
+
+    /// Bytes came from the client.
+    pub fn input(&mut self, bytes: &[u8], io: &mut Io<'_>) -> Result<(), CloseReason> {
+        if self.state != State::Reading {
+            // Nothing is expected behind the request; a viewer that chatters is read and ignored.
+            return Ok(());
+        }
+        let room = limits::HTTP_HEAD_BYTES_MAX.saturating_sub(self.head.len());
+        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        match http::parse_request(&self.head) {
+            Ok(None) => Ok(()),
+            Ok(Some(request)) => {
+                self.head = Vec::new();
+                self.request(&request, io)
+            }
+            Err(error) => self.answer(error.status(), &error.to_string(), &[], io),
+        }
+    }
+
+    /// The control shard has answered.
+    pub fn verdict(
+        &mut self,
+        serial: u32,
+        verdict: &Verdict,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let State::Asked { head_only } = self.state else { return Ok(()) };
+        debug_assert_eq!(serial, SERIAL);
+        match verdict {
+            Verdict::Accept(_) if head_only => {
+                self.stream_head(io);
+                self.state = State::Answered;
+                Err(CloseReason::Done)
+            }
+            Verdict::Accept(_) => {
+                self.state = State::Waiting;
+                Ok(())
+            }
+            Verdict::Refuse(refusal) => {
+                let (status, headers): (u16, &[(&str, &str)]) = match refusal.reason {
+                    RefusalReason::NotPublished | RefusalReason::UnknownApp => (404, &[]),
+                    RefusalReason::NameTaken => (403, &[]),
+                    RefusalReason::Limit | RefusalReason::Unavailable | RefusalReason::Draining => {
+                        (503, &[("Retry-After", "2")])
+                    }
+                };
+                let _ = self.answer(status, &refusal.description, headers, io);
+                Err(CloseReason::Refused(refusal.description.clone()))
+            }
+        }
+    }
+
+    /// The first frame is about to be sent.
+    pub fn media_begins(&mut self, has_video: bool, has_audio: bool, io: &mut Io<'_>) {
+        if self.state == State::Waiting {
+            self.stream_head(io);
+            io.out.extend_from_slice(&flv::header(has_audio, has_video));
+            self.state = State::Streaming;
+        }
+    }
+
+    /// Checks the time-outs.
+    pub fn tick(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        if self.state == State::Reading
+            && io.now.since(self.since) > self.settings.limits.handshake_timeout
+        {
+            if !self.head.is_empty() {
+                let _ = self.answer(408, "the request head did not come in time", &[], io);
+            }
+            return Err(CloseReason::HandshakeTimeout);
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: &Request, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        self.allow_origin = self.allowed_origin(request.header("origin"));
+        self.is_head = request.method == Method::Head;
+        let head_only = match request.method {
+            Method::Get => false,
+            Method::Head => true,
+            Method::Options => {
+                let headers = [
+                    ("Allow", "GET, HEAD, OPTIONS"),
+                    ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+                    ("Access-Control-Allow-Headers", "*"),
+                    ("Access-Control-Max-Age", "86400"),
+                ];
+                return self.answer(204, "", &headers, io);
+            }
+            _ => {
+                let headers = [("Allow", "GET, HEAD, OPTIONS")];
+                return self.answer(405, "use GET or HEAD", &headers, io);
+            }
+        };
+        let host = request.header("host").unwrap_or_default();
+        let named = request.query().value("vhost");
+        let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
+            self.settings.vhost_named(host).map(str::to_owned)
+        });
+        let stream = match StreamName::from_http_path(&vhost, &request.path) {
+            Ok(stream) => stream,
+            Err(error) => return self.answer(404, &error.to_string(), &[], io),
+        };
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        self.client = Some(Arc::new(ClientInfo {
+            vhost,
+            app: stream.app().to_owned(),
+            instance: stream.instance().to_owned(),
+            connect_args: request.query.clone(),
+            tc_url: format!("http://{host}/{}", stream.app()),
+            flash_version: header("user-agent"),
+            swf_url: String::new(),
+            page_url: header("referer"),
+        }));
+        self.state = State::Asked { head_only };
+        let want = Want::Play { name: stream, args: request.query.clone(), http: true };
+        io.events.push(Event::Ask { serial: SERIAL, want });
+        Ok(())
+    }
+
+    fn stream_head(&self, io: &mut Io<'_>) {
+        self.head(200, &[("Content-Type", "video/x-flv"), NO_CACHE], io);
+    }
+
+    /// A complete short answer; the connection is closed after it.
+    fn answer(
+        &mut self,
+        status: u16,
+        text: &str,
+        headers: &[(&str, &str)],
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        self.state = State::Answered;
+        let body = if text.is_empty() { String::new() } else { format!("{text}\n") };
+        let length = body.len().to_string();
+        let mut all = vec![("Content-Length", length.as_str()), NO_CACHE];
+        if !body.is_empty() {
+            all.push(("Content-Type", "text/plain; charset=utf-8"));
+        }
+        all.extend_from_slice(headers);
+        self.head(status, &all, io);
+        if !self.is_head {
+            io.out.extend_from_slice(body.as_bytes());
+        }
+        Err(CloseReason::Done)
+    }
+
+    fn head(&self, status: u16, headers: &[(&str, &str)], io: &mut Io<'_>) {
+        let mut all = headers.to_vec();
+        all.push(CLOSE);
+        if let Some(origin) = &self.allow_origin {
+            all.push(("Access-Control-Allow-Origin", origin));
+            if origin != "*" {
+                all.push(("Vary", "Origin"));
+            }
+        }
+        http::write_head(status, &all, io.out);
+    }
+
+    fn allowed_origin(&self, origin: Option<&str>) -> Option<String> {
+        let allowed = &self.settings.http.cors;
+        if allowed.iter().any(|entry| entry == "*") {
+            return Some("*".to_owned());
+        }
+        let origin = origin?;
+        allowed.iter().any(|entry| entry == origin).then(|| origin.to_owned())
+    }
+}

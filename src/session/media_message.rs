@@ -1,0 +1,51 @@
+//! A publisher's message on its way from the connection to the publication.
+
+use bytes::Bytes;
+
+use crate::media::Track;
+use crate::proto::codec::{self, PacketKind};
+use crate::proto::rtmp::command::{DataAction, DataMessage};
+use crate::proto::rtmp::message;
+
+/// A publisher's audio, video or data message.
+#[derive(Debug)]
+pub struct MediaMessage {
+    /// The message stream it came on.
+    pub message_stream_id: u32,
+    /// Its kind.
+    pub track: Track,
+    /// It is `onMetaData`.
+    pub is_metadata: bool,
+    /// Its 32-bit timestamp.
+    pub timestamp_ms: u32,
+    /// Its body; of a data message what viewers get (without `@setDataFrame`).
+    pub payload: Bytes,
+}
+
+impl MediaMessage {
+    /// Reduces a data message to what viewers get. False when there is nothing to pass on.
+    pub(super) fn unwrap_data(&mut self, type_id: u8) -> bool {
+        let body = message::amf0_body(type_id, &self.payload);
+        match DataMessage::parse(&body) {
+            Ok(data) if data.action != DataAction::Clear => {
+                self.is_metadata = data.is_metadata();
+                self.payload = data.payload;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is a header: metadata or a decoder configuration.
+    pub(super) fn is_header(&self) -> bool {
+        match self.track {
+            Track::Data => self.is_metadata,
+            Track::Video => {
+                codec::video(&self.payload).is_ok_and(|tag| tag.kind == PacketKind::Config)
+            }
+            Track::Audio => {
+                codec::audio(&self.payload).is_ok_and(|tag| tag.kind == PacketKind::Config)
+            }
+        }
+    }
+}

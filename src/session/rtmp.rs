@@ -1,0 +1,688 @@
+//! An RTMP connection, server side: handshake, connect, and up to eight message streams that publish
+//! or play. See the RTMP specification, section 7, and contract multipoint 3.3 to 3.5 for what clients
+//! really send.
+//!
+//! What must hold: nothing is answered with success before the control shard has accepted; a refusal
+//! is said and then closes; a message costs no more memory than `rtmp.max_message`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
+use super::close::CloseReason;
+use super::rtmp_replies::Replies;
+use super::{Event, Io, MediaMessage};
+use crate::config::{AppSettings, Settings};
+use crate::limits;
+use crate::media::{Moment, Track};
+use crate::proto::amf0::Value;
+use crate::proto::name::{ConnectName, PlayPath, StreamName};
+use crate::proto::rtmp::Message;
+use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
+use crate::proto::rtmp::command::Command;
+use crate::proto::rtmp::handshake::ServerHandshake;
+use crate::proto::rtmp::message::{self, UserControl};
+use crate::proto::rtmp::status;
+
+/// One RTMP connection.
+#[derive(Debug)]
+pub struct RtmpSession {
+    settings: Arc<Settings>,
+    peer: SocketAddr,
+    handshake: Option<Box<ServerHandshake>>,
+    reader: ChunkReader,
+    connect: Connect,
+    /// Commands that came while the verdict on connect was awaited.
+    deferred: Vec<Message>,
+    streams: Vec<MessageStream>,
+    next_serial: u32,
+    since: Moment,
+    /// Since when it neither publishes nor plays.
+    idle_since: Moment,
+    ack_window: u64,
+    acknowledged: u64,
+    last_input: Moment,
+    ping_sent: Option<Moment>,
+}
+
+#[derive(Debug)]
+enum Connect {
+    Awaited,
+    Asked { serial: u32, transaction: f64, name: Box<ConnectName>, client: Arc<ClientInfo> },
+    Accepted { name: Box<ConnectName>, client: Arc<ClientInfo> },
+    Refused,
+}
+
+#[derive(Debug)]
+struct MessageStream {
+    id: u32,
+    state: StreamState,
+}
+
+#[derive(Debug)]
+enum StreamState {
+    Idle,
+    PublishAsked { serial: u32, name: StreamName, early: Vec<MediaMessage>, early_bytes: usize },
+    Publishing { name: StreamName, settings: Arc<AppSettings>, last_media: Moment, rate: Rate },
+    PlayAsked { serial: u32, name: StreamName },
+    Playing { name: StreamName },
+}
+
+/// Bytes of a publisher in the current window, for `max_bitrate`.
+#[derive(Debug)]
+struct Rate {
+    since: Moment,
+    bytes: u64,
+}
+
+/// A publisher may exceed `max_bitrate` within this time (a keyframe, a burst after a stall).
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+impl RtmpSession {
+    /// A connection that was just accepted. `seed` fills the random part of the handshake.
+    pub fn new(settings: Arc<Settings>, peer: SocketAddr, seed: u64, now: Moment) -> Self {
+        let max_message = settings.rtmp.max_message.min(limits::RTMP_MESSAGE_BYTES_MAX);
+        Self {
+            handshake: Some(Box::new(ServerHandshake::new(seed, 0))),
+            reader: ChunkReader::new(ReaderLimits {
+                message_bytes_max: max_message,
+                chunk_streams_max: limits::RTMP_CHUNK_STREAMS_MAX,
+                partial_bytes_max: max_message.saturating_mul(2),
+            }),
+            connect: Connect::Awaited,
+            deferred: Vec::new(),
+            streams: Vec::new(),
+            next_serial: 0,
+            since: now,
+            idle_since: now,
+            ack_window: u64::from(settings.rtmp.ack_window),
+            acknowledged: 0,
+            last_input: now,
+            ping_sent: None,
+            settings,
+            peer,
+        }
+    }
+
+    /// What the client said of itself, once connect was read.
+    pub fn client(&self) -> Option<&Arc<ClientInfo>> {
+        match &self.connect {
+            Connect::Asked { client, .. } | Connect::Accepted { client, .. } => Some(client),
+            Connect::Awaited | Connect::Refused => None,
+        }
+    }
+
+    /// Bytes came from the client.
+    pub fn input(&mut self, mut bytes: &[u8], io: &mut Io<'_>) -> Result<(), CloseReason> {
+        self.last_input = io.now;
+        self.ping_sent = None;
+        if let Some(handshake) = &mut self.handshake {
+            let progress = handshake.input(bytes, io.out).map_err(protocol)?;
+            bytes = bytes.get(progress.consumed..).unwrap_or(&[]);
+            if !progress.done {
+                return Ok(());
+            }
+            self.handshake = None;
+        }
+        loop {
+            let read = self.reader.read(bytes).map_err(protocol)?;
+            bytes = bytes.get(read.consumed..).unwrap_or(&[]);
+            match read.message {
+                Some(message) => self.message(message, io)?,
+                None if bytes.is_empty() => break,
+                None => {}
+            }
+        }
+        self.acknowledge(io);
+        Ok(())
+    }
+
+    /// The control shard has answered.
+    pub fn verdict(
+        &mut self,
+        serial: u32,
+        verdict: &Verdict,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        if matches!(self.connect, Connect::Asked { serial: asked, .. } if asked == serial) {
+            return self.connect_verdict(verdict, io);
+        }
+        let found = self.streams.iter().position(|stream| match stream.state {
+            StreamState::PublishAsked { serial: asked, .. }
+            | StreamState::PlayAsked { serial: asked, .. } => asked == serial,
+            _ => false,
+        });
+        let Some(at) = found else {
+            // The client has changed its mind; what was granted is given back by the shard.
+            return Ok(());
+        };
+        match verdict {
+            Verdict::Accept(grant) => {
+                self.granted(at, grant, io);
+                Ok(())
+            }
+            Verdict::Refuse(refusal) => Err(self.refused(at, refusal, io)),
+        }
+    }
+
+    /// The message stream that asked with this serial.
+    pub fn message_stream_of(&self, serial: u32) -> Option<u32> {
+        self.streams.iter().find_map(|stream| match stream.state {
+            StreamState::PublishAsked { serial: asked, .. }
+            | StreamState::PlayAsked { serial: asked, .. } => {
+                (asked == serial).then_some(stream.id)
+            }
+            _ => None,
+        })
+    }
+
+    /// A stream that is played has a publisher (again).
+    pub fn stream_up(&mut self, message_stream_id: u32, io: &mut Io<'_>) {
+        if let Some(name) = self.played(message_stream_id) {
+            let stream = name.stream().to_owned();
+            self.replies(io).publish_notify(message_stream_id, &stream);
+        }
+    }
+
+    /// A stream that is played has ended.
+    pub fn stream_down(&mut self, message_stream_id: u32, io: &mut Io<'_>) {
+        if let Some(name) = self.played(message_stream_id) {
+            let stream = name.stream().to_owned();
+            self.replies(io).unpublish_notify(message_stream_id, &stream);
+        }
+    }
+
+    /// Checks the time-outs.
+    pub fn tick(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let limits = &self.settings.limits;
+        let now = io.now;
+        if !matches!(self.connect, Connect::Accepted { .. } | Connect::Asked { .. })
+            && now.since(self.since) > limits.handshake_timeout
+        {
+            return Err(CloseReason::HandshakeTimeout);
+        }
+        if self.handshake.is_some() {
+            return Ok(());
+        }
+        let mut is_busy = false;
+        for stream in &self.streams {
+            match &stream.state {
+                StreamState::Publishing { settings, last_media, .. } => {
+                    is_busy = true;
+                    let silent_for = now.since(*last_media);
+                    if settings.publish_idle_timeout.is_some_and(|max| silent_for > max) {
+                        return Err(CloseReason::PublisherIdle);
+                    }
+                }
+                StreamState::Idle => {}
+                _ => is_busy = true,
+            }
+        }
+        if is_busy {
+            self.idle_since = now;
+        } else if limits.idle_connection.is_some_and(|max| now.since(self.idle_since) > max) {
+            return Err(CloseReason::Idle);
+        }
+        let rtmp = &self.settings.rtmp;
+        match self.ping_sent {
+            Some(sent) if now.since(sent) > rtmp.ping_timeout => Err(CloseReason::PingTimeout),
+            None if rtmp.ping.is_some_and(|ping| now.since(self.last_input) > ping)
+                && matches!(self.connect, Connect::Accepted { .. }) =>
+            {
+                self.ping_sent = Some(now);
+                let stamp = (now.as_nanos() / 1_000_000) as u32;
+                self.replies(io).user_control(UserControl::PingRequest(stamp));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The shard is about to close: the client is told why, in the terms of contract hooks, 6.
+    pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
+        if !matches!(self.connect, Connect::Accepted { .. }) {
+            return;
+        }
+        let text = reason.to_string();
+        let publishing: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(|stream| matches!(stream.state, StreamState::Publishing { .. }))
+            .map(|stream| stream.id)
+            .collect();
+        let mut replies = self.replies(io);
+        match reason {
+            CloseReason::Replaced(_) => {
+                for id in publishing {
+                    replies.status(id, status::PUBLISH_BAD_NAME, &text, "");
+                }
+            }
+            CloseReason::PublisherIdle => {
+                for id in publishing {
+                    replies.status(id, status::PUBLISH_IDLE, &text, "");
+                }
+            }
+            CloseReason::Bitrate => {
+                for id in publishing {
+                    replies.status(id, status::PUBLISH_DENIED, &text, "");
+                }
+            }
+            CloseReason::Stalled | CloseReason::Internal => {
+                replies.status(0, status::CONNECT_CLOSED, &text, "");
+            }
+            CloseReason::Idle => replies.status(0, status::CONNECT_IDLE_TIMEOUT, &text, ""),
+            CloseReason::Draining => replies.status(0, status::CONNECT_APP_SHUTDOWN, &text, ""),
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, message: Message, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        match message.type_id {
+            message::AUDIO => self.media(Track::Audio, message, io),
+            message::VIDEO => self.media(Track::Video, message, io),
+            message::DATA_AMF0 | message::DATA_AMF3 => self.media(Track::Data, message, io),
+            message::COMMAND_AMF0 | message::COMMAND_AMF3 => self.command(message, io),
+            message::WINDOW_ACK_SIZE => {
+                if let Ok(window) = message::parse_window_ack_size(&message.payload)
+                    && window > 0
+                {
+                    self.ack_window = u64::from(window);
+                }
+                Ok(())
+            }
+            message::USER_CONTROL => {
+                if let Ok(UserControl::PingRequest(stamp)) = UserControl::parse(&message.payload) {
+                    self.replies(io).user_control(UserControl::PingResponse(stamp));
+                }
+                Ok(())
+            }
+            // The chunk reader has applied Set Chunk Size and Abort; nobody waits for the rest.
+            _ => Ok(()),
+        }
+    }
+
+    fn media(
+        &mut self,
+        track: Track,
+        message: Message,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let Some(stream) =
+            self.streams.iter_mut().find(|stream| stream.id == message.message_stream_id)
+        else {
+            return Ok(());
+        };
+        let mut media = MediaMessage {
+            message_stream_id: message.message_stream_id,
+            track,
+            is_metadata: false,
+            timestamp_ms: message.timestamp_ms,
+            payload: message.payload,
+        };
+        match &mut stream.state {
+            StreamState::Publishing { settings, last_media, rate, .. } => {
+                *last_media = io.now;
+                if rate.exceeds(media.payload.len(), settings.max_bitrate, io.now) {
+                    return Err(CloseReason::Bitrate);
+                }
+                if track != Track::Data || media.unwrap_data(message.type_id) {
+                    io.events.push(Event::Media(media));
+                }
+                Ok(())
+            }
+            StreamState::PublishAsked { early, early_bytes, .. } => {
+                // Before the verdict nothing is forwarded; headers are kept, they come only once.
+                let size = media.payload.len();
+                let is_kept = *early_bytes + size <= limits::EARLY_HEADER_BYTES_MAX
+                    && (track != Track::Data || media.unwrap_data(message.type_id))
+                    && media.is_header();
+                if is_kept {
+                    *early_bytes += size;
+                    early.push(media);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn command(&mut self, message: Message, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        if matches!(self.connect, Connect::Asked { .. }) {
+            if self.deferred.len() == limits::DEFERRED_MESSAGES_MAX {
+                let text = "too many commands before connect was answered";
+                return Err(CloseReason::Protocol(text.to_owned()));
+            }
+            self.deferred.push(message);
+            return Ok(());
+        }
+        let body = message::amf0_body(message.type_id, &message.payload);
+        let call = Command::parse(&body).map_err(protocol)?;
+        let stream_id = message.message_stream_id;
+        if call.name == "connect" {
+            return self.on_connect(&call, io);
+        }
+        if !matches!(self.connect, Connect::Accepted { .. }) {
+            return Err(CloseReason::Protocol(format!("{} before connect", call.name)));
+        }
+        match call.name.as_str() {
+            "createStream" => self.on_create_stream(&call, io),
+            "publish" => self.on_publish(stream_id, &call, io),
+            "play" | "play2" => self.on_play(stream_id, &call, io),
+            "deleteStream" => self.on_delete_stream(stream_id, &call, io),
+            "closeStream" => self.end_stream(stream_id, io),
+            "FCUnpublish" => self.on_fc_unpublish(&call, io),
+            "releaseStream" | "FCPublish" | "_checkbw" | "FCUnsubscribe" => {
+                self.replies(io).result(call.transaction, Value::Undefined);
+                Ok(())
+            }
+            "FCSubscribe" => {
+                let name = call.str_arg(0).unwrap_or_default().to_owned();
+                let mut replies = self.replies(io);
+                replies.result(call.transaction, Value::Undefined);
+                replies.fc_subscribe(&name);
+                Ok(())
+            }
+            // A live stream has no length.
+            "getStreamLength" => {
+                self.replies(io).result(call.transaction, Value::Number(0.0));
+                Ok(())
+            }
+            // Answers of the client to calls of ours, and what needs no answer.
+            "_result" | "_error" | "onStatus" => Ok(()),
+            _ => {
+                self.replies(io).unknown(&call);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_connect(&mut self, call: &Command, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        if !matches!(self.connect, Connect::Awaited) {
+            return Err(CloseReason::Protocol("a second connect".to_owned()));
+        }
+        let text = |key: &str| {
+            call.object.property(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let (app, tc_url) = (text("app"), text("tcUrl"));
+        let name = ConnectName::parse(&app, &tc_url).map_err(protocol)?;
+        let settings = Arc::clone(&self.settings);
+        let client = Arc::new(ClientInfo {
+            vhost: name.vhost(|host| settings.vhost_named(host).map(str::to_owned)),
+            app: name.app.clone(),
+            instance: name.instance.clone(),
+            connect_args: name.args.clone(),
+            tc_url,
+            flash_version: text("flashVer"),
+            swf_url: text("swfUrl"),
+            page_url: text("pageUrl"),
+        });
+        let serial = self.ask(Want::Connect, io);
+        self.connect =
+            Connect::Asked { serial, transaction: call.transaction, name: Box::new(name), client };
+        Ok(())
+    }
+
+    fn connect_verdict(&mut self, verdict: &Verdict, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let asked = std::mem::replace(&mut self.connect, Connect::Refused);
+        let Connect::Asked { transaction, name, client, .. } = asked else { return Ok(()) };
+        match verdict {
+            Verdict::Accept(_) => {
+                self.connect = Connect::Accepted { name, client };
+                self.idle_since = io.now;
+                let ack_window = self.settings.rtmp.ack_window;
+                let mut replies = self.replies(io);
+                replies.announce(ack_window);
+                replies.connect_success(transaction);
+                for message in std::mem::take(&mut self.deferred) {
+                    self.command(message, io)?;
+                }
+                Ok(())
+            }
+            Verdict::Refuse(refusal) => {
+                let status = match refusal.reason {
+                    RefusalReason::UnknownApp => status::CONNECT_INVALID_APP,
+                    RefusalReason::Draining => status::CONNECT_APP_SHUTDOWN,
+                    _ => status::CONNECT_REJECTED,
+                };
+                let ack_window = self.settings.rtmp.ack_window;
+                let mut replies = self.replies(io);
+                replies.announce(ack_window);
+                replies.connect_error(transaction, status, &refusal.description);
+                Err(CloseReason::Refused(refusal.description.clone()))
+            }
+        }
+    }
+
+    fn on_create_stream(&mut self, call: &Command, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let free = (1..=limits::MESSAGE_STREAMS_MAX as u32)
+            .find(|id| self.streams.iter().all(|stream| stream.id != *id));
+        let mut replies = self.replies(io);
+        match free {
+            None => replies.call_failed(call.transaction, "No more message streams."),
+            Some(id) => {
+                replies.result(call.transaction, Value::Number(f64::from(id)));
+                self.streams.push(MessageStream { id, state: StreamState::Idle });
+            }
+        }
+        Ok(())
+    }
+
+    fn on_publish(
+        &mut self,
+        stream_id: u32,
+        call: &Command,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        self.end_stream(stream_id, io)?;
+        let text = match call.args.first() {
+            Some(Value::String(text)) if text != "null" => text.clone(),
+            // publish(false) and publish(null) stop publishing.
+            _ => return Ok(()),
+        };
+        let at = self.stream_at(stream_id)?;
+        let (name, args) = self.resolve(&text)?;
+        let kind = call.str_arg(1).unwrap_or("live").to_ascii_lowercase();
+        let want = Want::Publish { name: name.clone(), kind, args };
+        let serial = self.ask(want, io);
+        self.streams[at].state =
+            StreamState::PublishAsked { serial, name, early: Vec::new(), early_bytes: 0 };
+        Ok(())
+    }
+
+    fn on_play(
+        &mut self,
+        stream_id: u32,
+        call: &Command,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        self.end_stream(stream_id, io)?;
+        let text = match (call.name.as_str(), call.args.first()) {
+            ("play", Some(Value::String(text))) => text.clone(),
+            ("play2", Some(options)) => {
+                let name = options.property("streamName").and_then(Value::as_str);
+                name.unwrap_or_default().to_owned()
+            }
+            // play(false) stops playing.
+            _ => return Ok(()),
+        };
+        let at = self.stream_at(stream_id)?;
+        let (name, args) = self.resolve(&text)?;
+        let serial = self.ask(Want::Play { name: name.clone(), args, http: false }, io);
+        self.streams[at].state = StreamState::PlayAsked { serial, name };
+        Ok(())
+    }
+
+    fn on_delete_stream(
+        &mut self,
+        stream_id: u32,
+        call: &Command,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        // GStreamer sends the stream's name instead of the id.
+        let id = match call.args.first() {
+            Some(Value::Number(id)) => *id as u32,
+            Some(Value::String(name)) => {
+                let name = name.clone();
+                self.published_as(&name).unwrap_or(stream_id)
+            }
+            _ => stream_id,
+        };
+        self.end_stream(id, io)?;
+        self.streams.retain(|stream| stream.id != id);
+        Ok(())
+    }
+
+    /// FCUnpublish names the stream, not the message stream.
+    fn on_fc_unpublish(&mut self, call: &Command, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let text = call.str_arg(0).unwrap_or_default().to_owned();
+        let published = self.published_as(&text);
+        self.replies(io).fc_unpublish(call.transaction, &text);
+        match published {
+            Some(id) => self.end_stream(id, io),
+            None => Ok(()),
+        }
+    }
+
+    /// The message stream that publishes what a client calls `text`.
+    fn published_as(&self, text: &str) -> Option<u32> {
+        let (name, _) = self.resolve(text).ok()?;
+        self.streams.iter().find_map(|stream| match &stream.state {
+            StreamState::Publishing { name: found, .. } => (*found == name).then_some(stream.id),
+            _ => None,
+        })
+    }
+
+    /// Ends what a message stream does; the message stream stays.
+    fn end_stream(&mut self, id: u32, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) else {
+            return Ok(());
+        };
+        let ended = std::mem::replace(&mut stream.state, StreamState::Idle);
+        self.idle_since = io.now;
+        match ended {
+            StreamState::Publishing { name, .. } => {
+                io.events.push(Event::EndPublish { message_stream_id: id });
+                let text = format!("{} is now unpublished.", name.stream());
+                self.replies(io).status(id, status::UNPUBLISH_SUCCESS, &text, name.stream());
+            }
+            StreamState::Playing { .. } => {
+                io.events.push(Event::EndPlay { message_stream_id: id });
+            }
+            // An answer on its way finds nobody who awaits it; the shard gives the grant back.
+            StreamState::PublishAsked { .. } | StreamState::PlayAsked { .. } => {}
+            StreamState::Idle => {}
+        }
+        Ok(())
+    }
+
+    fn granted(&mut self, at: usize, grant: &Grant, io: &mut Io<'_>) {
+        let id = self.streams[at].id;
+        let state = std::mem::replace(&mut self.streams[at].state, StreamState::Idle);
+        match (state, grant) {
+            (StreamState::PublishAsked { early, .. }, Grant::Publish { name, settings, .. }) => {
+                self.streams[at].state = StreamState::Publishing {
+                    name: name.clone(),
+                    settings: Arc::clone(settings),
+                    last_media: io.now,
+                    rate: Rate { since: io.now, bytes: 0 },
+                };
+                self.replies(io).publish_start(id, name.stream(), true);
+                io.events.extend(early.into_iter().map(Event::Media));
+            }
+            (StreamState::PlayAsked { .. }, Grant::Play { name, .. }) => {
+                self.streams[at].state = StreamState::Playing { name: name.clone() };
+                self.replies(io).play_start(id, name.stream());
+            }
+            // The control shard answers the question that was asked.
+            _ => debug_assert!(false, "a grant for another question"),
+        }
+    }
+
+    fn refused(&mut self, at: usize, refusal: &Refusal, io: &mut Io<'_>) -> CloseReason {
+        let stream = &mut self.streams[at];
+        let id = stream.id;
+        let (name, is_publish) = match std::mem::replace(&mut stream.state, StreamState::Idle) {
+            StreamState::PublishAsked { name, .. } => (name, true),
+            StreamState::PlayAsked { name, .. } => (name, false),
+            _ => return CloseReason::Refused(refusal.description.clone()),
+        };
+        let status = match (is_publish, refusal.reason) {
+            (_, RefusalReason::Draining) => status::CONNECT_APP_SHUTDOWN,
+            (true, RefusalReason::NameTaken) => status::PUBLISH_BAD_NAME,
+            (true, _) => status::PUBLISH_DENIED,
+            (false, RefusalReason::NotPublished) => status::PLAY_STREAM_NOT_FOUND,
+            (false, _) => status::PLAY_FAILED,
+        };
+        self.replies(io).status(id, status, &refusal.description, name.stream());
+        CloseReason::Refused(refusal.description.clone())
+    }
+
+    fn resolve(&self, text: &str) -> Result<(StreamName, String), CloseReason> {
+        let Connect::Accepted { name, .. } = &self.connect else {
+            return Err(CloseReason::Protocol("a stream before connect".to_owned()));
+        };
+        let path = PlayPath::parse(text).map_err(protocol)?;
+        let stream = name
+            .stream(&path, |host| self.settings.vhost_named(host).map(str::to_owned))
+            .map_err(protocol)?;
+        Ok((stream, path.args))
+    }
+
+    fn stream_at(&self, id: u32) -> Result<usize, CloseReason> {
+        self.streams
+            .iter()
+            .position(|stream| stream.id == id)
+            .ok_or_else(|| CloseReason::Protocol(format!("message stream {id} was not created")))
+    }
+
+    fn played(&self, id: u32) -> Option<&StreamName> {
+        self.streams.iter().find_map(|stream| match &stream.state {
+            StreamState::Playing { name, .. } if stream.id == id => Some(name),
+            _ => None,
+        })
+    }
+
+    fn ask(&mut self, want: Want, io: &mut Io<'_>) -> u32 {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        io.events.push(Event::Ask { serial, want });
+        serial
+    }
+
+    fn acknowledge(&mut self, io: &mut Io<'_>) {
+        let received = self.reader.bytes_read();
+        if received - self.acknowledged >= self.ack_window {
+            self.acknowledged = received;
+            self.replies(io).acknowledgement(received);
+        }
+    }
+
+    fn replies<'a>(&self, io: &'a mut Io<'_>) -> Replies<'a> {
+        Replies { out: io.out, chunk_size: self.settings.rtmp.chunk_size as usize }
+    }
+
+    /// The client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
+impl Rate {
+    /// Counts and says whether the rate over the last window is above `max_bits` per second.
+    fn exceeds(&mut self, bytes: usize, max_bits: Option<u64>, now: Moment) -> bool {
+        let Some(max_bits) = max_bits else { return false };
+        self.bytes += bytes as u64;
+        let elapsed = now.since(self.since);
+        let allowed = max_bits as f64 / 8.0 * RATE_WINDOW.as_secs_f64();
+        if elapsed >= RATE_WINDOW {
+            self.since = now;
+            self.bytes = 0;
+        }
+        self.bytes as f64 > allowed
+    }
+}
+
+fn protocol(error: impl std::fmt::Display) -> CloseReason {
+    CloseReason::Protocol(error.to_string())
+}

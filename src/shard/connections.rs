@@ -1,0 +1,333 @@
+//! A connection's life on its shard: bytes in, events out, output, and the end.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::acceptor::{NewConnection, Protocol};
+use super::conns::{Closing, Conn};
+use super::messages::{AskToken, ConnKey, Notice};
+use crate::limits;
+use crate::media::{Moment, StreamId};
+use crate::rt::socket;
+use crate::session::{
+    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session,
+};
+
+/// How long a connection on its way out may take to send its last words and be closed by its peer.
+const LINGER: Duration = Duration::from_secs(1);
+/// The pause after the socket took none or part of the output.
+const OUTPUT_RETRY: Duration = Duration::from_millis(5);
+
+impl Shard {
+    /// Takes a connection from the acceptor.
+    pub(super) fn accept(&mut self, new: NewConnection, now: Moment) {
+        let NewConnection { socket, peer, protocol, seat } = new;
+        if self.is_draining {
+            return;
+        }
+        let _ = socket::set_nodelay(&socket, true);
+        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(now.as_nanos());
+        let settings = Arc::clone(&self.settings);
+        let session = match protocol {
+            Protocol::Rtmp => {
+                Session::Rtmp(Box::new(RtmpSession::new(settings, peer, self.seed, now)))
+            }
+            Protocol::Http => Session::Http(Box::new(HttpSession::new(settings, peer, now))),
+        };
+        let key = self.conns.insert(Conn::new(socket, peer, session, seat, now));
+        let Some(conn) = self.conns.get(key) else { return };
+        if let Err(error) = self.poller.add(conn, key.token()) {
+            tracing::warn!(shard = self.index, %peer, %error, "a connection cannot be watched");
+            self.conns.remove(key);
+        }
+    }
+
+    /// Reads a ready socket, within its share of the turn.
+    pub(super) fn read(&mut self, key: ConnKey, now: Moment) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut budget = limits::READ_BYTES_PER_TURN_MAX;
+        while budget > 0 {
+            let Some(conn) = self.conns.get_mut(key) else { break };
+            match socket::recv(&*conn, &mut scratch) {
+                Ok(0) => {
+                    self.peer_closed(key, now);
+                    break;
+                }
+                Ok(count) => {
+                    conn.bytes_in += count as u64;
+                    self.counters.reads += 1;
+                    self.counters.read_bytes += count as u64;
+                    budget = budget.saturating_sub(count);
+                    if conn.closing.is_none() {
+                        let bytes = &scratch[..count];
+                        self.drive(key, now, |session, io| session.input(bytes, io));
+                    }
+                    if count < scratch.len() {
+                        break;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.peer_closed(key, now);
+                    break;
+                }
+            }
+        }
+        self.scratch = scratch;
+    }
+
+    /// Calls the session and does what it says. A bug in it costs this connection only.
+    pub(super) fn drive<F>(&mut self, key: ConnKey, now: Moment, call: F)
+    where
+        F: FnOnce(&mut Session, &mut Io<'_>) -> Result<(), CloseReason>,
+    {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let mut events = std::mem::take(&mut self.events);
+        let mut io = Io { now, out: &mut conn.out, events: &mut events };
+        let session = &mut conn.session;
+        let result = catch_unwind(AssertUnwindSafe(|| call(session, &mut io)));
+        let too_much = conn.out.len() > limits::OUTPUT_BYTES_MAX;
+        self.list_output(key);
+        for event in events.drain(..) {
+            self.event(key, event, now);
+        }
+        // A nested call may have left a list behind; the longer-lived one is kept.
+        if self.events.capacity() < events.capacity() {
+            self.events = events;
+        }
+        match result {
+            Ok(Ok(())) if too_much => self.close(key, CloseReason::OutputFull, now),
+            Ok(Ok(())) => {}
+            Ok(Err(reason)) => self.close(key, reason, now),
+            Err(_) => self.close(key, CloseReason::Internal, now),
+        }
+    }
+
+    fn event(&mut self, key: ConnKey, event: Event, now: Moment) {
+        match event {
+            Event::Media(message) => self.publish_media(key, message, now),
+            Event::Ask { serial, want } => {
+                let Some(conn) = self.conns.get(key) else { return };
+                let client = conn
+                    .session
+                    .client()
+                    .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
+                let ask = Box::new(Ask { peer: conn.peer, client, what: want });
+                let token = AskToken { node: self.index, connection: key, serial };
+                self.outbox.notice(self.control, Notice::Ask(token, ask));
+            }
+            Event::EndPublish { message_stream_id } => {
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                let Some(stream) = conn.published(message_stream_id) else { return };
+                conn.publishes.retain(|publishing| publishing.stream != stream);
+                self.end_publication(stream, true, "the publisher ended it");
+            }
+            Event::EndPlay { message_stream_id } => {
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                let played = conn
+                    .plays
+                    .iter()
+                    .position(|play| play.message_stream_id == message_stream_id)
+                    .map(|at| conn.plays.swap_remove(at).stream);
+                if let Some(stream) = played {
+                    self.end_play(key, message_stream_id, stream);
+                }
+            }
+        }
+    }
+
+    fn publish_media(&mut self, key: ConnKey, message: MediaMessage, now: Moment) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Some(stream) = conn.published(message.message_stream_id) else { return };
+        let Some(publication) = self.publications.get_mut(&stream) else { return };
+        let epoch = publication.claim.epoch;
+        let Some(frame) = publication.accept(message, now, &mut self.outbox) else { return };
+        if let Some(local) = self.viewers.get_mut(&stream)
+            && local.follows(epoch)
+        {
+            local.push(&frame, &mut self.pool, &mut self.joined);
+            self.begin_joined(now);
+        }
+    }
+
+    /// Viewers that begin with the frame just appended get what goes before it.
+    pub(super) fn begin_joined(&mut self, now: Moment) {
+        while let Some((key, message_stream_id)) = self.joined.pop() {
+            let tracks = self.conns.get(key).and_then(|conn| {
+                let play =
+                    conn.plays.iter().find(|play| play.message_stream_id == message_stream_id)?;
+                Some(self.viewers.get(&play.stream)?.tracks())
+            });
+            if let Some((has_video, has_audio)) = tracks {
+                self.drive(key, now, |session, io| {
+                    session.media_begins(has_video, has_audio, io);
+                    Ok(())
+                });
+            }
+        }
+    }
+
+    /// Ends a publication; its claim frees the name.
+    pub(super) fn end_publication(&mut self, stream: StreamId, goodbye: bool, why: &str) {
+        let Some(mut publication) = self.publications.remove(&stream) else { return };
+        publication.claim.goodbye = goodbye;
+        let counters = publication.counters;
+        tracing::info!(
+            shard = self.index,
+            stream = %publication.name,
+            frames = counters.frames_in,
+            bytes = counters.bytes_in,
+            timestamps_repaired = publication.timestamps_repaired(),
+            why,
+            "publish ended"
+        );
+    }
+
+    /// Takes a viewer out of its log; what it has begun to be sent goes first into its output.
+    fn end_play(&mut self, key: ConnKey, message_stream_id: u32, stream: StreamId) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        let rest = viewed.detach(key, message_stream_id, &mut self.pool);
+        self.leave_if_unviewed(stream);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.mid_message == Some(message_stream_id) {
+            conn.mid_message = None;
+            if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
+                conn.out.splice(0..0, rest);
+                self.list_output(key);
+            }
+        }
+    }
+
+    /// Puts a connection with output on the list.
+    pub(super) fn list_output(&mut self, key: ConnKey) {
+        if let Some(conn) = self.conns.get_mut(key)
+            && !conn.out.is_empty()
+            && !conn.is_out_listed
+        {
+            conn.is_out_listed = true;
+            self.out_list.push(key);
+        }
+    }
+
+    /// Sends the output of every connection that is not in the middle of a message; of the others, the
+    /// egress pass sends it at the next boundary.
+    pub(super) fn send_outputs(&mut self, now: Moment) {
+        let mut list = std::mem::take(&mut self.out_list);
+        list.retain(|&key| {
+            let Some(conn) = self.conns.get_mut(key) else { return false };
+            if conn.out.is_empty() {
+                conn.is_out_listed = false;
+                return false;
+            }
+            if conn.out_next_try > now {
+                return true;
+            }
+            if conn.mid_message.is_some() {
+                conn.out_next_try = now + OUTPUT_RETRY;
+                return true;
+            }
+            match socket::send_now(&*conn, &conn.out) {
+                Ok(sent) => conn.out_sent(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => {
+                    conn.is_out_listed = false;
+                    conn.out.clear();
+                    self.pass.dead.push((key, CloseReason::PeerClosed));
+                    return false;
+                }
+            }
+            conn.is_out_listed = !conn.out.is_empty();
+            conn.out_next_try = if conn.is_out_listed { now + OUTPUT_RETRY } else { Moment::ZERO };
+            conn.is_out_listed
+        });
+        // Nothing above adds to the list.
+        self.out_list = list;
+    }
+
+    fn peer_closed(&mut self, key: ConnKey, now: Moment) {
+        if self.conns.get(key).is_some_and(|conn| conn.closing.is_some()) {
+            self.conns.remove(key);
+        } else {
+            self.close(key, CloseReason::PeerClosed, now);
+        }
+    }
+
+    /// Ends a connection: what it publishes and plays ends at once, its last words are sent, and the
+    /// socket is closed when the peer has closed or after a short while.
+    pub(super) fn close(&mut self, key: ConnKey, reason: CloseReason, now: Moment) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.closing.is_some() {
+            if reason == CloseReason::PeerClosed {
+                self.conns.remove(key);
+            }
+            return;
+        }
+        let deadline = now + LINGER;
+        let is_gone = reason == CloseReason::PeerClosed;
+        let plays = std::mem::take(&mut conn.plays);
+        let publishes = std::mem::take(&mut conn.publishes);
+        let farewell_after = conn.out.len();
+        if !is_gone && reason != CloseReason::Internal {
+            let mut events = Vec::new();
+            let mut io = Io { now, out: &mut conn.out, events: &mut events };
+            let session = &mut conn.session;
+            if catch_unwind(AssertUnwindSafe(|| session.farewell(&reason, &mut io))).is_err() {
+                conn.out.truncate(farewell_after);
+            }
+        }
+        conn.admission = None;
+        *self.counters.closed.entry(reason.word()).or_default() += 1;
+        log_close(self.index, conn, &reason, now);
+        conn.closing = Some(Closing { reason: reason.clone(), deadline, is_shut: false });
+        for play in plays {
+            self.end_play(key, play.message_stream_id, play.stream);
+        }
+        for publishing in publishes {
+            self.end_publication(publishing.stream, false, &reason.to_string());
+        }
+        if is_gone {
+            self.conns.remove(key);
+            return;
+        }
+        self.list_output(key);
+        self.closing.push(key);
+    }
+
+    /// Shuts the connections whose last words are sent, and drops those whose time is up.
+    pub(super) fn finish_closing(&mut self, now: Moment) {
+        let conns = &mut self.conns;
+        self.closing.retain(|&key| {
+            let Some(conn) = conns.get_mut(key) else { return false };
+            let is_sent = conn.out.is_empty();
+            let Some(closing) = &mut conn.closing else { return false };
+            if closing.deadline <= now {
+                conns.remove(key);
+                return false;
+            }
+            if is_sent && !closing.is_shut {
+                closing.is_shut = true;
+                if socket::shutdown_write(&*conn).is_err() {
+                    conns.remove(key);
+                    return false;
+                }
+            }
+            true
+        });
+    }
+}
+
+fn log_close(shard: usize, conn: &Conn, reason: &CloseReason, now: Moment) {
+    tracing::info!(
+        shard,
+        peer = %conn.peer,
+        protocol = conn.session.protocol(),
+        bytes_in = conn.bytes_in,
+        bytes_out = conn.bytes_out,
+        seconds = now.since(conn.since).as_secs(),
+        reason = reason.word(),
+        "closed: {reason}"
+    );
+}

@@ -1,0 +1,208 @@
+//! The connection table of a shard: it owns the sockets. A key carries a generation, so that an answer
+//! for a connection that is gone never reaches another one in the same slot.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::claim::Admission;
+use super::load::Seat;
+use super::messages::ConnKey;
+use crate::media::{Moment, StreamId};
+use crate::session::{CloseReason, Session};
+
+/// Something that a connection plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Play {
+    /// On which of its message streams (0 over HTTP).
+    pub message_stream_id: u32,
+    /// The stream.
+    pub stream: StreamId,
+}
+
+/// Something that a connection publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publishing {
+    /// On which of its message streams.
+    pub message_stream_id: u32,
+    /// The stream.
+    pub stream: StreamId,
+}
+
+/// A connection on its way out: its last words are sent, then the sending side is shut, then the
+/// peer's end is awaited, so that a reset does not overtake the words.
+#[derive(Debug)]
+pub struct Closing {
+    /// Why.
+    pub reason: CloseReason,
+    /// Not longer than this.
+    pub deadline: Moment,
+    /// The sending side is shut.
+    pub is_shut: bool,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    socket: OwnedFd,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// What its bytes mean.
+    pub session: Session,
+    /// Bytes of commands and answers that go before, or between, messages of a stream.
+    pub out: Vec<u8>,
+    /// Not before this moment: the socket was full.
+    pub out_next_try: Moment,
+    /// It is in the shard's list of connections with output.
+    pub is_out_listed: bool,
+    /// What it plays.
+    pub plays: Vec<Play>,
+    /// What it publishes.
+    pub publishes: Vec<Publishing>,
+    /// The message stream whose message is half sent: nothing else may be sent before its rest.
+    pub mid_message: Option<u32>,
+    /// It counts as connected at the control shard.
+    pub admission: Option<Admission>,
+    _seat: Seat,
+    /// Set when it is on its way out.
+    pub closing: Option<Closing>,
+    /// When it was accepted.
+    pub since: Moment,
+    /// Bytes read.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+}
+
+impl Conn {
+    /// A connection that was just accepted.
+    pub fn new(
+        socket: OwnedFd,
+        peer: SocketAddr,
+        session: Session,
+        seat: Seat,
+        now: Moment,
+    ) -> Self {
+        Self {
+            socket,
+            peer,
+            session,
+            out: Vec::new(),
+            out_next_try: Moment::ZERO,
+            is_out_listed: false,
+            plays: Vec::new(),
+            publishes: Vec::new(),
+            mid_message: None,
+            admission: None,
+            _seat: seat,
+            closing: None,
+            since: now,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// The stream that a message stream publishes.
+    pub fn published(&self, message_stream_id: u32) -> Option<StreamId> {
+        self.publishes
+            .iter()
+            .find(|publishing| publishing.message_stream_id == message_stream_id)
+            .map(|publishing| publishing.stream)
+    }
+
+    /// The first `count` bytes of the output are sent.
+    pub fn out_sent(&mut self, count: usize) {
+        self.bytes_out += count as u64;
+        self.out.drain(..count);
+        if self.out.is_empty() && self.out.capacity() > 4096 {
+            self.out = Vec::new();
+        }
+    }
+}
+
+impl AsFd for Conn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// All connections of a shard.
+#[derive(Debug, Default)]
+pub struct ConnTable {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    len: usize,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    conn: Option<Box<Conn>>,
+}
+
+impl ConnTable {
+    /// Number of connections.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Number of slots, used or not: what [`ConnTable::key_at`] can be asked for.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The key of the connection in a slot.
+    pub fn key_at(&self, slot: usize) -> Option<ConnKey> {
+        let found = self.slots.get(slot)?;
+        found.conn.as_ref()?;
+        Some(ConnKey { slot: slot as u32, generation: found.generation })
+    }
+
+    /// Adds a connection.
+    pub fn insert(&mut self, conn: Conn) -> ConnKey {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            (self.slots.len() - 1) as u32
+        });
+        let found = &mut self.slots[slot as usize];
+        found.conn = Some(Box::new(conn));
+        self.len += 1;
+        ConnKey { slot, generation: found.generation }
+    }
+
+    /// The connection of a key, when it is still there.
+    pub fn get(&self, key: ConnKey) -> Option<&Conn> {
+        let slot = self.slots.get(key.slot as usize)?;
+        if slot.generation == key.generation { slot.conn.as_deref() } else { None }
+    }
+
+    /// The same, to change it.
+    pub fn get_mut(&mut self, key: ConnKey) -> Option<&mut Conn> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        if slot.generation == key.generation { slot.conn.as_deref_mut() } else { None }
+    }
+
+    /// Takes a connection out; dropping it closes the socket.
+    pub fn remove(&mut self, key: ConnKey) -> Option<Box<Conn>> {
+        let slot = self.slots.get_mut(key.slot as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let conn = slot.conn.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.slot);
+        self.len -= 1;
+        Some(conn)
+    }
+}
+
+impl ConnKey {
+    /// As the readiness set carries it.
+    pub fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.slot)
+    }
+
+    /// From the readiness set.
+    pub fn from_token(token: u64) -> Self {
+        Self { slot: token as u32, generation: (token >> 32) as u32 }
+    }
+}

@@ -1,0 +1,285 @@
+//! The egress pass: every viewer that is behind gets one send from its cursor to the end of the log.
+//!
+//! Nothing here allocates, formats or looks up a name per frame or per viewer. A refused send costs
+//! its viewer a pause that grows over turns; nobody else waits for it.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::conns::ConnTable;
+use super::messages::ConnKey;
+use super::viewers::{LogState, Viewer};
+use crate::config::AppSettings;
+use crate::limits;
+use crate::media::{Moment, SegmentPool, Skipped};
+use crate::rt::egress::{Egress, SendItem, recycle};
+use crate::rt::executor::yield_if_needed;
+use crate::session::CloseReason;
+
+/// The longest pause after refused sends.
+const BACK_OFF_MAX: Duration = Duration::from_millis(100);
+/// The first pause after a refused send.
+const BACK_OFF_MIN: Duration = Duration::from_millis(2);
+
+/// Counts of the egress of one shard.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct EgressCounters {
+    /// Passes over a log.
+    pub passes: u64,
+    /// Sends handed to the kernel.
+    pub sends: u64,
+    /// Bytes that it took.
+    pub send_bytes: u64,
+    /// Sends that it took only partly or not at all.
+    pub sends_refused: u64,
+    /// Viewers moved forward because they were too slow.
+    pub skips: u64,
+    /// Of these, those that had to wait for the next keyframe.
+    pub skips_waiting: u64,
+    /// Viewers closed because they took nothing.
+    pub stalled: u64,
+    /// Passes that were put off because the shard had no CPU time left.
+    pub flush_late: u64,
+}
+
+/// What a pass works with; kept between passes for its memory.
+#[derive(Debug)]
+pub struct Pass {
+    egress: Egress,
+    items: Vec<SendItem<'static>>,
+    results: Vec<io::Result<usize>>,
+    /// Viewers served by the current slice, in step with `items`.
+    targets: Vec<Target>,
+    worklist: Vec<u32>,
+    /// Counts.
+    pub counters: EgressCounters,
+    /// Connections that the pass found dead.
+    pub dead: Vec<(ConnKey, CloseReason)>,
+    /// Connections that were moved forward, for the log.
+    pub skipped: Vec<(ConnKey, Skipped, u64)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    viewer: u32,
+    len: usize,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Log,
+    Out,
+}
+
+/// Which viewers of a log a pass serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All: the log is due.
+    All,
+    /// Those whose socket was full, and those that just began.
+    Waiting,
+}
+
+impl Pass {
+    /// With its way to the kernel.
+    pub fn new(egress: Egress) -> Self {
+        Self {
+            egress,
+            items: Vec::new(),
+            results: Vec::new(),
+            targets: Vec::new(),
+            worklist: Vec::new(),
+            counters: EgressCounters::default(),
+            dead: Vec::new(),
+            skipped: Vec::new(),
+        }
+    }
+
+    /// The way to the kernel.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
+    /// Serves the viewers of a log and gives back memory that nobody needs any more.
+    pub async fn run(
+        &mut self,
+        state: &mut LogState,
+        settings: &AppSettings,
+        conns: &mut ConnTable,
+        pool: &mut SegmentPool,
+        scope: Scope,
+        now: Moment,
+    ) {
+        self.counters.passes += 1;
+        self.select(state, settings, scope, now);
+        while !self.worklist.is_empty() {
+            let mut from = 0;
+            while from < self.worklist.len() {
+                from = self.send_slice(from, state, conns, now);
+                self.settle(state, conns, now);
+                yield_if_needed().await;
+            }
+            self.keep_unfinished(state, now);
+        }
+        finish(state, settings, pool, now);
+    }
+
+    /// Fills the worklist and applies the drop policy.
+    fn select(&mut self, state: &mut LogState, settings: &AppSettings, scope: Scope, now: Moment) {
+        let late = state.log.position_of(now - settings.viewer_max_lag);
+        let lost = state.log.reach_limit(now - settings.log_reach);
+        let limit = late.max(lost);
+        self.worklist.clear();
+        for (index, viewer) in state.viewers.iter_mut().enumerate() {
+            viewer.pass_bytes = 0;
+            viewer.may_go_on = false;
+            if viewer.cursor.is_before(limit) {
+                let lag_bytes = viewer.cursor.lag_bytes(&state.log);
+                let skipped = viewer.cursor.skip(&state.log);
+                self.counters.skips += 1;
+                if skipped == Skipped::Waits {
+                    self.counters.skips_waiting += 1;
+                    state.waiting += 1;
+                    viewer.waiting_since = now;
+                }
+                if self.skipped.len() < self.skipped.capacity().max(64) {
+                    self.skipped.push((viewer.connection, skipped, lag_bytes));
+                }
+            }
+            if viewer.next_try > now || viewer.cursor.is_caught_up(&state.log) {
+                continue;
+            }
+            let wanted = scope == Scope::All || viewer.next_try != Moment::ZERO || viewer.is_eager;
+            viewer.is_eager = false;
+            if wanted {
+                self.worklist.push(index as u32);
+            }
+        }
+        state.has_eager = false;
+        if scope == Scope::All {
+            state.due = None;
+        }
+    }
+
+    /// One batch of sends from the worklist; returns how far it came.
+    fn send_slice(
+        &mut self,
+        from: usize,
+        state: &LogState,
+        conns: &ConnTable,
+        now: Moment,
+    ) -> usize {
+        let mut items = recycle(std::mem::take(&mut self.items));
+        self.targets.clear();
+        let mut at = from;
+        while at < self.worklist.len() && items.len() < limits::SENDS_PER_SLICE_MAX {
+            let index = self.worklist[at];
+            at += 1;
+            let viewer = &state.viewers[index as usize];
+            let Some(conn) = conns.get(viewer.connection) else { continue };
+            let is_blocked = conn.closing.is_some()
+                || conn.out_next_try > now
+                || conn.mid_message.is_some_and(|id| id != viewer.message_stream_id);
+            if is_blocked {
+                continue;
+            }
+            let (bytes, source) = if conn.out.is_empty() {
+                (viewer.cursor.next(&state.log, limits::SEND_BYTES_PER_PASS_MAX), Source::Log)
+            } else if viewer.cursor.at_boundary(&state.log) {
+                (&conn.out[..], Source::Out)
+            } else {
+                let max = limits::SEND_BYTES_PER_PASS_MAX;
+                (viewer.cursor.next_within_message(&state.log, max), Source::Log)
+            };
+            if !bytes.is_empty() {
+                items.push(SendItem { fd: conn.as_fd(), bytes });
+                self.targets.push(Target { viewer: index, len: bytes.len(), source });
+            }
+        }
+        self.counters.sends += items.len() as u64;
+        self.egress.send_batch(&items, &mut self.results);
+        self.items = recycle(items);
+        at
+    }
+
+    /// Takes the kernel's answers in.
+    fn settle(&mut self, state: &mut LogState, conns: &mut ConnTable, now: Moment) {
+        for (target, result) in self.targets.iter().zip(self.results.drain(..)) {
+            let viewer = &mut state.viewers[target.viewer as usize];
+            let Some(conn) = conns.get_mut(viewer.connection) else { continue };
+            let sent = match result {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => {
+                    self.dead.push((viewer.connection, CloseReason::PeerClosed));
+                    continue;
+                }
+            };
+            if sent > 0 {
+                self.counters.send_bytes += sent as u64;
+                viewer.pass_bytes += sent;
+                viewer.blocked_since = None;
+                match target.source {
+                    Source::Out => conn.out_sent(sent),
+                    Source::Log => {
+                        conn.bytes_out += sent as u64;
+                        viewer.cursor.advance(sent);
+                    }
+                }
+                let at_boundary = viewer.cursor.at_boundary(&state.log);
+                conn.mid_message = (!at_boundary).then_some(viewer.message_stream_id);
+            }
+            if sent == target.len {
+                viewer.refusals = 0;
+                viewer.next_try = Moment::ZERO;
+                viewer.may_go_on = viewer.pass_bytes < limits::SEND_BYTES_PER_PASS_MAX;
+            } else {
+                self.counters.sends_refused += 1;
+                refused(viewer, now);
+            }
+        }
+    }
+
+    /// Leaves in the worklist those that took all that was offered and have more to come.
+    fn keep_unfinished(&mut self, state: &mut LogState, now: Moment) {
+        let log = &state.log;
+        let viewers = &mut state.viewers;
+        self.worklist.retain(|&index| {
+            let viewer = &mut viewers[index as usize];
+            if viewer.cursor.is_caught_up(log) || viewer.next_try > now {
+                return false;
+            }
+            if std::mem::take(&mut viewer.may_go_on) {
+                return true;
+            }
+            // Served again in the next turn: its share of this pass is used up, or its connection
+            // has something else half sent.
+            viewer.next_try = now + Duration::from_nanos(1);
+            false
+        });
+    }
+}
+
+fn refused(viewer: &mut Viewer, now: Moment) {
+    let pause = BACK_OFF_MIN * (1 << viewer.refusals.min(6));
+    viewer.next_try = now + pause.min(BACK_OFF_MAX);
+    viewer.refusals = viewer.refusals.saturating_add(1);
+    viewer.blocked_since.get_or_insert(now);
+}
+
+/// Plans the next pass and gives back what no viewer needs.
+fn finish(state: &mut LogState, settings: &AppSettings, pool: &mut SegmentPool, now: Moment) {
+    let mut slowest = u64::MAX;
+    let mut retry_at: Option<Moment> = None;
+    for viewer in &state.viewers {
+        slowest = slowest.min(viewer.cursor.needs().unwrap_or(u64::MAX));
+        if viewer.next_try != Moment::ZERO && !viewer.cursor.is_caught_up(&state.log) {
+            retry_at = Some(retry_at.map_or(viewer.next_try, |at| at.min(viewer.next_try)));
+        }
+    }
+    state.retry_at = retry_at;
+    let limit = state.log.reach_limit(now - settings.log_reach);
+    state.log.evict(slowest, limit.min(slowest), pool);
+}

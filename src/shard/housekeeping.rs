@@ -1,0 +1,163 @@
+//! Time-outs, pace and counts: looked at by and by, a part of the connections at a time, so that no
+//! turn is long.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::messages::{ConnKey, Notice};
+use super::report::{ShardReport, StreamReport};
+use super::{Shard, viewers::ViewerStream};
+use crate::media::{Moment, StreamId};
+use crate::rt::clock;
+use crate::session::CloseReason;
+
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(100);
+/// In so many looks every connection is seen once.
+const LOOKS: usize = 10;
+/// The pace of a shard without streams.
+const TURN_MIN_DEFAULT: Duration = Duration::from_millis(5);
+
+impl Shard {
+    /// Does what is due.
+    pub(super) fn housekeeping(&mut self, now: Moment) {
+        if now < self.next_housekeeping {
+            return;
+        }
+        self.next_housekeeping = now + INTERVAL;
+        let slots = self.conns.slots();
+        for _ in 0..slots.div_ceil(LOOKS) {
+            if let Some(key) = self.conns.key_at(self.housekeeping_slot)
+                && self.conns.get(key).is_some_and(|conn| conn.closing.is_none())
+            {
+                self.drive(key, now, |session, io| session.tick(io));
+            }
+            self.housekeeping_slot += 1;
+            if self.housekeeping_slot >= slots {
+                self.housekeeping_slot = 0;
+                self.watch_viewers(now);
+            }
+        }
+        self.turn_min = self
+            .publications
+            .values()
+            .map(|publication| publication.settings.turn_min)
+            .chain(self.viewers.values().map(|viewed| viewed.settings.turn_min))
+            .min()
+            .unwrap_or(TURN_MIN_DEFAULT);
+        self.publish_load(now);
+        if self.is_draining && self.conns.len() == 0 && !self.drained_said {
+            self.drained_said = true;
+            self.outbox.notice(self.control, Notice::Drained);
+        }
+    }
+
+    /// Closes viewers that take nothing, and those whose wait for a publisher is over.
+    fn watch_viewers(&mut self, now: Moment) {
+        let mut closed: Vec<(ConnKey, CloseReason)> = Vec::new();
+        for viewed in self.viewers.values() {
+            let settings = &viewed.settings;
+            for viewer in viewed.logs.iter().flat_map(|state| &state.viewers) {
+                let stalled = viewer
+                    .blocked_since
+                    .zip(settings.viewer_stall_timeout)
+                    .is_some_and(|(since, max)| now.since(since) > max);
+                let waited = viewer.cursor.is_waiting()
+                    && settings
+                        .wait_timeout
+                        .is_some_and(|max| now.since(viewer.waiting_since) > max);
+                if stalled {
+                    self.pass.counters.stalled += 1;
+                    closed.push((viewer.connection, CloseReason::Stalled));
+                } else if waited {
+                    let text =
+                        format!("{} was not published within play.wait_timeout", viewed.name);
+                    closed.push((viewer.connection, CloseReason::Refused(text)));
+                }
+            }
+        }
+        for (key, reason) in closed {
+            self.close(key, reason, now);
+        }
+    }
+
+    fn publish_load(&mut self, now: Moment) {
+        let (bytes, at) = self.counters.egress_mark;
+        let elapsed = now.since(at);
+        if elapsed < Duration::from_secs(1) {
+            return;
+        }
+        let sent = self.pass.counters.send_bytes;
+        let rate = (sent - bytes) as f64 / elapsed.as_secs_f64();
+        self.load.set_egress(rate as u64);
+        self.counters.egress_mark = (sent, now);
+    }
+
+    /// Stops taking connections and ends those that are there.
+    pub(super) fn drain(&mut self, now: Moment) {
+        self.is_draining = true;
+        for slot in 0..self.conns.slots() {
+            if let Some(key) = self.conns.key_at(slot) {
+                self.close(key, CloseReason::Draining, now);
+            }
+        }
+        self.next_housekeeping = now;
+    }
+
+    /// How things are.
+    pub(super) fn report(&self) -> ShardReport {
+        let mut drops = BTreeMap::new();
+        let egress = self.pass.counters;
+        drops.insert("mesh_full", self.outbox.counters.frames_dropped);
+        drops.insert("viewer_lag", egress.skips);
+        drops.insert("stalled", egress.stalled);
+        let mut streams: BTreeMap<StreamId, StreamReport> = BTreeMap::new();
+        for viewed in self.viewers.values() {
+            streams.insert(viewed.id, report_viewers(viewed));
+        }
+        for (&id, publication) in &self.publications {
+            let entry = streams.entry(id).or_default();
+            entry.id = id.0;
+            entry.name = publication.name.to_string();
+            entry.epoch = Some(publication.claim.epoch.0);
+            entry.publisher = true;
+            entry.gop_bytes = publication.gop().bytes();
+            entry.timestamps_repaired = publication.timestamps_repaired();
+            entry.publication = publication.counters;
+        }
+        drops.insert(
+            "before_keyframe",
+            streams.values().map(|stream| stream.publication.frames_useless).sum(),
+        );
+        ShardReport {
+            shard: self.index,
+            connections: self.conns.len(),
+            viewers: streams.values().map(|stream| stream.viewers).sum(),
+            publishers: self.publications.len(),
+            turns: self.counters.turns,
+            cpu_us: clock::thread_cpu().as_micros() as u64,
+            reads: self.counters.reads,
+            read_bytes: self.counters.read_bytes,
+            egress,
+            egress_backend: format!("{:?}", self.pass.egress().backend()),
+            mesh: self.outbox.counters,
+            drops,
+            closed: self.counters.closed.clone(),
+            log_bytes: streams.values().map(|stream| stream.log_bytes).sum(),
+            streams: streams.into_values().collect(),
+        }
+    }
+}
+
+fn report_viewers(viewed: &ViewerStream) -> StreamReport {
+    StreamReport {
+        name: viewed.name.to_string(),
+        id: viewed.id.0,
+        epoch: Shard::epoch_of(viewed).map(|epoch| epoch.0),
+        viewers: viewed.viewer_count(),
+        waiting: viewed.logs.iter().map(|state| state.waiting).sum(),
+        logs: viewed.logs.len(),
+        log_bytes: viewed.held_bytes(),
+        ..StreamReport::default()
+    }
+}

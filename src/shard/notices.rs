@@ -1,0 +1,393 @@
+//! What other nodes say to a shard, and what it does about it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shard;
+use super::claim::{Admission, Claim};
+use super::conns::{Play, Publishing};
+use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice};
+use super::publication::Publication;
+use super::viewers::{Attached, ViewerStream};
+use crate::config::AppSettings;
+use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
+use crate::proto::name::StreamName;
+use crate::rt::socket;
+use crate::session::{CloseReason, Grant, Owner, Session, Verdict};
+
+/// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
+const ENDING_MAX: Duration = Duration::from_secs(5);
+/// The kernel holds at least this much unsent data per viewer.
+const NOTSENT_MIN: u32 = 64 * 1024;
+
+impl Shard {
+    /// Does what a notice asks for.
+    pub(super) fn notice(&mut self, from: Node, notice: Notice, now: Moment) {
+        match notice {
+            Notice::Verdict(token, verdict) => self.on_verdict(token, &verdict, now),
+            Notice::StreamUp { stream, owner } => self.on_stream_up(stream, owner, now),
+            Notice::StreamDown { stream } => {
+                if let Some(viewed) = self.viewers.get_mut(&stream) {
+                    viewed.ending = Some(now + ENDING_MAX);
+                    viewed.owner = None;
+                    for state in &mut viewed.logs {
+                        state.due = Some(now);
+                    }
+                }
+            }
+            Notice::Subscribe { stream, epoch } => {
+                if let Some(publication) = self.publications.get_mut(&stream)
+                    && publication.claim.epoch == epoch
+                {
+                    publication.subscribe(from, &mut self.outbox);
+                }
+            }
+            Notice::Unsubscribe { stream, epoch } => {
+                if let Some(publication) = self.publications.get_mut(&stream)
+                    && publication.claim.epoch == epoch
+                {
+                    publication.unsubscribe(from);
+                }
+            }
+            Notice::Probe { stream, epoch } => {
+                if let Some(publication) = self.publications.get(&stream)
+                    && publication.claim.epoch == epoch
+                {
+                    let silent_for = now.since(publication.last_media);
+                    let answer = Notice::Silence { stream, epoch, silent_for };
+                    self.outbox.notice(self.control, answer);
+                }
+            }
+            Notice::Replace { stream, epoch, by } => {
+                let publisher = self
+                    .publications
+                    .get(&stream)
+                    .filter(|publication| publication.claim.epoch == epoch)
+                    .map(|publication| publication.connection);
+                if let Some(key) = publisher {
+                    self.close(key, CloseReason::Replaced(format!("replaced by {by}")), now);
+                }
+            }
+            Notice::ReportRequest => {
+                let report = Box::new(self.report());
+                self.outbox.notice(self.control, Notice::Report(report));
+            }
+            Notice::Drain => self.drain(now),
+            // These go to the control shard.
+            Notice::Ask(..)
+            | Notice::Disconnected(_)
+            | Notice::PublishStarted { .. }
+            | Notice::PublishEnded { .. }
+            | Notice::LeftStream { .. }
+            | Notice::Silence { .. }
+            | Notice::Report(_)
+            | Notice::Drained => debug_assert!(false, "a notice for the control shard"),
+        }
+    }
+
+    /// Frames of a stream that this shard subscribes.
+    pub(super) fn media(&mut self, batch: MediaBatch, now: Moment) {
+        let counters = &mut self.outbox.counters;
+        counters.frames_received += batch.frames.len() as u64;
+        counters.bytes_received +=
+            batch.frames.iter().map(|frame| frame.payload.len() as u64).sum::<u64>();
+        let Some(viewed) = self.viewers.get_mut(&batch.stream) else { return };
+        if !viewed.follows(batch.epoch) {
+            return;
+        }
+        if let (Some(preamble), Some(first)) = (&batch.start, batch.frames.first()) {
+            viewed.begin(batch.epoch, preamble, first, &mut self.pool);
+        }
+        for frame in &batch.frames {
+            viewed.push(frame, &mut self.pool, &mut self.joined);
+        }
+        self.begin_joined(now);
+    }
+
+    fn on_verdict(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {
+        let key = token.connection;
+        let awaited = self
+            .conns
+            .get(key)
+            .filter(|conn| conn.closing.is_none())
+            .and_then(|conn| conn.session.message_stream_of(token.serial));
+        match verdict {
+            Verdict::Accept(Grant::Connect { client, .. }) => {
+                let admission = Admission::new(Arc::clone(client), &self.releases);
+                if let Some(conn) = self.conns.get_mut(key)
+                    && conn.closing.is_none()
+                {
+                    conn.admission = Some(admission);
+                }
+                self.tell(token, verdict, now);
+            }
+            Verdict::Accept(Grant::Publish { stream, epoch, name, resume, settings }) => {
+                let claim = Claim::new(*stream, *epoch, *resume, &self.releases);
+                if let Some(message_stream_id) = awaited {
+                    self.begin_publish(key, message_stream_id, claim, name, settings, now);
+                    self.tell(token, verdict, now);
+                }
+            }
+            Verdict::Accept(Grant::Play { stream, name, owner, connected, settings }) => {
+                if let Some(client) = connected {
+                    let admission = Admission::new(Arc::clone(client), &self.releases);
+                    if let Some(conn) = self.conns.get_mut(key)
+                        && conn.closing.is_none()
+                    {
+                        conn.admission = Some(admission);
+                    }
+                }
+                let viewed = self.viewers.entry(*stream).or_insert_with(|| {
+                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings))
+                });
+                viewed.grants += 1;
+                self.turn_min = self.turn_min.min(settings.turn_min);
+                self.tell(token, verdict, now);
+                if let Some(message_stream_id) = awaited {
+                    self.begin_play(key, message_stream_id, *stream, *owner, now);
+                    self.begin_joined(now);
+                }
+                self.leave_if_unviewed(*stream);
+            }
+            Verdict::Refuse(refusal) => {
+                if let Some(conn) = self.conns.get(key) {
+                    tracing::info!(
+                        shard = self.index, peer = %conn.peer, reason = ?refusal.reason,
+                        "refused: {}", refusal.description
+                    );
+                }
+                self.tell(token, verdict, now);
+            }
+        }
+    }
+
+    fn tell(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {
+        if self.conns.get(token.connection).is_some_and(|conn| conn.closing.is_none()) {
+            self.drive(token.connection, now, |session, io| {
+                session.verdict(token.serial, verdict, io)
+            });
+        }
+    }
+
+    fn begin_publish(
+        &mut self,
+        key: ConnKey,
+        message_stream_id: u32,
+        claim: Claim,
+        name: &StreamName,
+        settings: &Arc<AppSettings>,
+        now: Moment,
+    ) {
+        let (stream, epoch) = (claim.stream, claim.epoch);
+        let resumed: Option<Resume> = claim.resume;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.publishes.push(Publishing { message_stream_id, stream });
+        tracing::info!(
+            shard = self.index, peer = %conn.peer, stream = %name, %epoch,
+            resumed = resumed.is_some(),
+            "publish started"
+        );
+        let publication = Publication::new(
+            key,
+            message_stream_id,
+            name.clone(),
+            Arc::clone(settings),
+            claim,
+            now,
+        );
+        self.publications.insert(stream, publication);
+        self.turn_min = self.turn_min.min(settings.turn_min);
+        self.outbox.notice(self.control, Notice::PublishStarted { stream, epoch });
+    }
+
+    fn begin_play(
+        &mut self,
+        key: ConnKey,
+        message_stream_id: u32,
+        stream: StreamId,
+        owner: Option<Owner>,
+        now: Moment,
+    ) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.closing.is_some() {
+            return;
+        }
+        let settings = Arc::clone(&viewed.settings);
+        let wire = match conn.session {
+            Session::Rtmp(_) => {
+                Wire::Rtmp { message_stream_id, chunk_size: self.settings.rtmp.chunk_size }
+            }
+            Session::Http(_) => Wire::Flv,
+        };
+        // A viewer that has fallen behind should be noticed here, not hidden in the kernel.
+        if settings.viewer_socket_buffer > 0 {
+            let _ = socket::set_send_buffer(&*conn, settings.viewer_socket_buffer);
+        }
+        let _ = socket::set_notsent_lowat(&*conn, NOTSENT_MIN);
+        let peer = conn.peer;
+        conn.plays.push(Play { message_stream_id, stream });
+        let logs_max = self.settings.limits.logs_per_stream;
+        let attached = viewed.attach(
+            key,
+            message_stream_id,
+            wire,
+            owner.is_some() && viewed.is_up,
+            now,
+            logs_max,
+            &mut self.pool,
+        );
+        tracing::info!(shard = self.index, %peer, stream = %viewed.name, "play started");
+        match attached {
+            Attached::Joined => {
+                self.joined.push((key, message_stream_id));
+            }
+            Attached::Waits => {}
+            Attached::NoLog => {
+                let text = format!("limits.logs_per_stream = {logs_max} is reached");
+                self.close(key, CloseReason::Refused(text), now);
+                return;
+            }
+        }
+        if let Some(owner) = owner {
+            self.follow(stream, owner);
+            if let Some(viewed) = self.viewers.get_mut(&stream) {
+                viewed.is_up = true;
+            }
+        }
+    }
+
+    fn on_stream_up(&mut self, stream: StreamId, owner: Owner, now: Moment) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        if viewed.ending.is_some() {
+            viewed.ending = Some(now);
+            self.end_streams(now);
+        }
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        let was_up = std::mem::replace(&mut viewed.is_up, true);
+        if !was_up {
+            self.for_each_viewer(stream, now, |session, id, io| session.stream_up(id, io));
+        }
+        self.follow(stream, owner);
+        self.begin_joined(now);
+    }
+
+    /// Subscribes a publication that is newer than the one followed.
+    fn follow(&mut self, stream: StreamId, owner: Owner) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        if viewed.owner.is_some_and(|known| known.epoch >= owner.epoch) {
+            return;
+        }
+        viewed.owner = Some(owner);
+        if owner.node != self.index {
+            let notice = Notice::Subscribe { stream, epoch: owner.epoch };
+            self.outbox.notice(owner.node, notice);
+            return;
+        }
+        let Some(publication) = self.publications.get(&stream) else { return };
+        let gop = publication.gop();
+        // Without a frame to begin with, the first one that comes begins the publication.
+        if let Some(first) = gop.frames().next() {
+            viewed.begin(owner.epoch, gop.preamble(), first, &mut self.pool);
+        }
+        for frame in gop.frames() {
+            viewed.push(frame, &mut self.pool, &mut self.joined);
+        }
+    }
+
+    /// A stream without viewers is not kept.
+    pub(super) fn leave_if_unviewed(&mut self, stream: StreamId) {
+        let Some(viewed) = self.viewers.get(&stream) else { return };
+        if viewed.viewer_count() > 0 {
+            return;
+        }
+        let Some(viewed) = self.viewers.remove(&stream) else { return };
+        if let Some(Owner { node, epoch }) = viewed.owner
+            && node != self.index
+        {
+            self.outbox.notice(node, Notice::Unsubscribe { stream, epoch });
+        }
+        let notice = Notice::LeftStream { stream, grants: viewed.grants };
+        self.outbox.notice(self.control, notice);
+    }
+
+    /// Tells the viewers of ended streams, each when it has been sent everything or when time is up.
+    pub(super) fn end_streams(&mut self, now: Moment) {
+        let ending: Vec<StreamId> = self
+            .viewers
+            .values()
+            .filter(|viewed| viewed.ending.is_some())
+            .map(|viewed| viewed.id)
+            .collect();
+        for stream in ending {
+            let Some(viewed) = self.viewers.get_mut(&stream) else { continue };
+            let is_late = viewed.ending.is_some_and(|at| at <= now);
+            let mut told = Vec::new();
+            let mut remaining = 0;
+            for state in &mut viewed.logs {
+                for viewer in &mut state.viewers {
+                    if viewer.ended {
+                        continue;
+                    }
+                    if is_late && !viewer.cursor.is_caught_up(&state.log) {
+                        if !viewer.cursor.is_waiting() {
+                            viewer.cursor.skip(&state.log);
+                        }
+                        if viewer.cursor.is_waiting() {
+                            state.waiting += 1;
+                        }
+                    }
+                    if is_late || viewer.cursor.is_caught_up(&state.log) {
+                        viewer.ended = true;
+                        told.push((viewer.connection, viewer.message_stream_id));
+                    } else {
+                        remaining += 1;
+                    }
+                }
+            }
+            if remaining == 0 {
+                viewed.ending = None;
+                viewed.is_up = false;
+            }
+            for (key, id) in told {
+                let mut ends = None;
+                self.drive(key, now, |session, io| {
+                    ends = session.stream_down(id, io);
+                    Ok(())
+                });
+                if let Some(reason) = ends {
+                    self.close(key, reason, now);
+                }
+            }
+        }
+    }
+
+    fn for_each_viewer(
+        &mut self,
+        stream: StreamId,
+        now: Moment,
+        call: impl Fn(&mut Session, u32, &mut crate::session::Io<'_>),
+    ) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        let viewers: Vec<(ConnKey, u32)> = viewed
+            .logs
+            .iter_mut()
+            .flat_map(|state| &mut state.viewers)
+            .map(|viewer| {
+                viewer.ended = false;
+                (viewer.connection, viewer.message_stream_id)
+            })
+            .collect();
+        for (key, id) in viewers {
+            self.drive(key, now, |session, io| {
+                call(session, id, io);
+                Ok(())
+            });
+        }
+    }
+
+    /// The epoch that is followed; for the report.
+    pub(super) fn epoch_of(viewed: &ViewerStream) -> Option<Epoch> {
+        viewed.owner.map(|owner| owner.epoch)
+    }
+}

@@ -1,0 +1,141 @@
+//! What a shard has to say to the other nodes: collected during a turn, handed over at its end as at
+//! most one envelope per destination.
+//!
+//! Always true: notices to a node arrive in the order in which they were said, and none is lost; media
+//! that does not fit into the lane is dropped whole, the drop is reported to the caller (which resumes
+//! at the next join point) and counted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::messages::{Envelope, MediaBatch, Node, Notice};
+use crate::limits;
+use crate::media::{Epoch, Frame, Preamble, StreamId};
+use crate::rt::mesh::MeshEnd;
+
+/// Counts of the mesh, of one shard.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct MeshCounters {
+    /// Envelopes sent: at most one per destination and turn.
+    pub envelopes_sent: u64,
+    /// Frames sent, counted per destination.
+    pub frames_sent: u64,
+    /// Payload bytes of those frames.
+    pub bytes_sent: u64,
+    /// Envelopes received.
+    pub envelopes_received: u64,
+    /// Frames received.
+    pub frames_received: u64,
+    /// Payload bytes of those frames.
+    pub bytes_received: u64,
+    /// Frames dropped because a lane was full.
+    pub frames_dropped: u64,
+    /// Notices that had to wait for room in a lane.
+    pub notices_delayed: u64,
+}
+
+/// The outboxes of one node.
+#[derive(Debug)]
+pub struct Outbox {
+    lanes: Vec<Lane>,
+    /// Counted here and by the reader of the mesh.
+    pub counters: MeshCounters,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    notices: VecDeque<Notice>,
+    media: Vec<MediaBatch>,
+    frames: usize,
+    bytes: usize,
+}
+
+/// Media of a stream that a node did not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The node.
+    pub node: Node,
+    /// The stream.
+    pub stream: StreamId,
+}
+
+impl Outbox {
+    /// Empty boxes for every node.
+    pub fn new(nodes: usize) -> Self {
+        Self {
+            lanes: (0..nodes).map(|_| Lane::default()).collect(),
+            counters: MeshCounters::default(),
+        }
+    }
+
+    /// Says something that must arrive.
+    pub fn notice(&mut self, node: Node, notice: Notice) {
+        self.lanes[node].notices.push_back(notice);
+    }
+
+    /// Passes a frame on. `start` begins a subscription (or ends a gap) with the headers in force.
+    /// False when the turn's share of the lane is used up: the frame is dropped.
+    pub fn frame(
+        &mut self,
+        node: Node,
+        stream: StreamId,
+        epoch: Epoch,
+        start: Option<Arc<Preamble>>,
+        frame: &Frame,
+    ) -> bool {
+        let lane = &mut self.lanes[node];
+        if lane.bytes + frame.payload.len() > limits::MESH_ENVELOPE_BYTES_MAX && lane.frames > 0 {
+            self.counters.frames_dropped += 1;
+            return false;
+        }
+        lane.frames += 1;
+        lane.bytes += frame.payload.len();
+        // A connection's frames come one after the other, so the last batch is nearly always the one.
+        match lane.media.last_mut() {
+            Some(batch) if batch.stream == stream && batch.epoch == epoch && start.is_none() => {
+                batch.frames.push(frame.clone());
+            }
+            _ => lane.media.push(MediaBatch { stream, epoch, start, frames: vec![frame.clone()] }),
+        }
+        true
+    }
+
+    /// Whether anything waits to be handed over.
+    pub fn is_empty(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.notices.is_empty() && lane.media.is_empty())
+    }
+
+    /// Hands everything over, as far as the lanes have room. `gaps` gets the streams whose frames were
+    /// dropped.
+    pub fn hand_over(&mut self, mesh: &MeshEnd<Box<Envelope>>, gaps: &mut Vec<Gap>) {
+        for (node, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.notices.is_empty() && lane.media.is_empty() {
+                continue;
+            }
+            let (frames, bytes) = (lane.frames as u64, lane.bytes as u64);
+            (lane.frames, lane.bytes) = (0, 0);
+            let count = lane.notices.len().min(limits::MESH_ENVELOPE_NOTICES_MAX);
+            // Frames of a turn must not overtake notices of an earlier one.
+            let media = std::mem::take(&mut lane.media);
+            let envelope =
+                Box::new(Envelope { notices: lane.notices.drain(..count).collect(), media });
+            match mesh.try_send(node, envelope) {
+                Ok(()) => {
+                    self.counters.envelopes_sent += 1;
+                    self.counters.frames_sent += frames;
+                    self.counters.bytes_sent += bytes;
+                }
+                Err(envelope) => {
+                    self.counters.frames_dropped += frames;
+                    self.counters.notices_delayed += envelope.notices.len() as u64;
+                    gaps.extend(
+                        envelope.media.iter().map(|batch| Gap { node, stream: batch.stream }),
+                    );
+                    for notice in envelope.notices.into_iter().rev() {
+                        lane.notices.push_front(notice);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! The owner's side of a stream: what a publisher sends becomes frames with one clock, and goes once
+//! to each shard that has viewers.
+
+use std::sync::Arc;
+
+use super::claim::Claim;
+use super::messages::{ConnKey, Node};
+use super::outbox::Outbox;
+use crate::config::AppSettings;
+use crate::media::{Applied, Frame, FrameKind, Gop, Joinable, Moment, Preamble, Timeline, Track};
+use crate::proto::codec::{self, PacketKind};
+use crate::proto::name::StreamName;
+use crate::session::MediaMessage;
+
+/// Counts of one publication.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub struct PublicationCounters {
+    /// Audio, video and data messages read.
+    pub frames_in: u64,
+    /// Their payload bytes.
+    pub bytes_in: u64,
+    /// Headers that repeated what was known.
+    pub headers_repeated: u64,
+    /// Frames before the first keyframe.
+    pub frames_useless: u64,
+    /// Frames that could not be understood.
+    pub frames_malformed: u64,
+}
+
+/// A stream that a connection of this shard publishes.
+#[derive(Debug)]
+pub struct Publication {
+    /// The publisher's connection.
+    pub connection: ConnKey,
+    /// The message stream it publishes on.
+    pub message_stream_id: u32,
+    /// Its name.
+    pub name: StreamName,
+    /// Settings of its application.
+    pub settings: Arc<AppSettings>,
+    /// Holds the name; dropped with the publication.
+    pub claim: Claim,
+    /// When the last media message came.
+    pub last_media: Moment,
+    /// Counts.
+    pub counters: PublicationCounters,
+    timeline: Timeline,
+    preamble: Arc<Preamble>,
+    gop: Gop,
+    subscribers: Vec<Subscriber>,
+}
+
+#[derive(Debug)]
+struct Subscriber {
+    node: Node,
+    /// Missed frames: goes on at the next join point.
+    in_gap: bool,
+}
+
+impl Publication {
+    /// A publication that begins now.
+    pub fn new(
+        connection: ConnKey,
+        message_stream_id: u32,
+        name: StreamName,
+        settings: Arc<AppSettings>,
+        claim: Claim,
+        now: Moment,
+    ) -> Self {
+        Self {
+            connection,
+            message_stream_id,
+            name,
+            timeline: Timeline::new(claim.resume),
+            preamble: Arc::default(),
+            gop: Gop::new(settings.gop_bytes),
+            subscribers: Vec::new(),
+            last_media: now,
+            counters: PublicationCounters::default(),
+            settings,
+            claim,
+        }
+    }
+
+    /// Takes a publisher's message, sends it to the subscribed nodes and returns it for the viewers of
+    /// this shard. `None` when there is nothing to pass on.
+    pub fn accept(
+        &mut self,
+        message: MediaMessage,
+        now: Moment,
+        outbox: &mut Outbox,
+    ) -> Option<Frame> {
+        self.last_media = now;
+        self.counters.frames_in += 1;
+        self.counters.bytes_in += message.payload.len() as u64;
+        let (kind, slot) = self.classify(&message)?;
+        let dts_ms = match kind {
+            FrameKind::Keyframe | FrameKind::Inter | FrameKind::Audio => {
+                self.timeline.media(message.track, message.timestamp_ms, now)
+            }
+            _ => self.timeline.header(message.timestamp_ms),
+        };
+        self.claim.resume = self.timeline.resume();
+        let frame = Frame {
+            track: message.track,
+            kind,
+            slot,
+            dts_ms,
+            arrival: now,
+            payload: message.payload,
+        };
+        if kind.is_preamble() {
+            match Arc::make_mut(&mut self.preamble).apply(&frame) {
+                Applied::Unchanged => {
+                    self.counters.headers_repeated += 1;
+                    return None;
+                }
+                Applied::Changed | Applied::NotKept => {}
+            }
+        }
+        let joinable = self.gop.push(&frame, &self.preamble);
+        if joinable == Joinable::Useless {
+            self.counters.frames_useless += 1;
+            return None;
+        }
+        for subscriber in &mut self.subscribers {
+            let start = match (subscriber.in_gap, joinable) {
+                (true, Joinable::Yes) => Some(Arc::clone(&self.preamble)),
+                (true, _) => continue,
+                (false, _) => None,
+            };
+            let (stream, epoch) = (self.claim.stream, self.claim.epoch);
+            subscriber.in_gap = !outbox.frame(subscriber.node, stream, epoch, start, &frame);
+        }
+        Some(frame)
+    }
+
+    /// A node wants the stream: it gets the current group of pictures at once.
+    pub fn subscribe(&mut self, node: Node, outbox: &mut Outbox) {
+        if self.subscribers.iter().any(|subscriber| subscriber.node == node) {
+            return;
+        }
+        let (stream, epoch) = (self.claim.stream, self.claim.epoch);
+        let mut start = Some(Arc::clone(self.gop.preamble()));
+        let mut in_gap = self.gop.is_empty();
+        for frame in self.gop.frames() {
+            if !outbox.frame(node, stream, epoch, start.take(), frame) {
+                in_gap = true;
+                break;
+            }
+        }
+        self.subscribers.push(Subscriber { node, in_gap });
+    }
+
+    /// A node has no viewer left.
+    pub fn unsubscribe(&mut self, node: Node) {
+        self.subscribers.retain(|subscriber| subscriber.node != node);
+    }
+
+    /// Frames for the node were dropped.
+    pub fn gap(&mut self, node: Node) {
+        for subscriber in &mut self.subscribers {
+            subscriber.in_gap |= subscriber.node == node;
+        }
+    }
+
+    /// The frames that a viewer of this shard begins with.
+    pub fn gop(&self) -> &Gop {
+        &self.gop
+    }
+
+    /// The headers in force.
+    pub fn preamble(&self) -> &Arc<Preamble> {
+        &self.preamble
+    }
+
+    /// Timestamps that had to be repaired.
+    pub fn timestamps_repaired(&self) -> u64 {
+        self.timeline.repaired()
+    }
+
+    fn classify(&mut self, message: &MediaMessage) -> Option<(FrameKind, u8)> {
+        let found = match message.track {
+            Track::Video => codec::video(&message.payload).map(|tag| {
+                let kind = match tag.kind {
+                    PacketKind::Config => FrameKind::Config,
+                    PacketKind::Keyframe => FrameKind::Keyframe,
+                    PacketKind::Inter => FrameKind::Inter,
+                    _ => FrameKind::Other,
+                };
+                (kind, tag.track_id)
+            }),
+            Track::Audio => codec::audio(&message.payload).map(|tag| {
+                let kind = match tag.kind {
+                    PacketKind::Config => FrameKind::Config,
+                    PacketKind::Keyframe | PacketKind::Inter => FrameKind::Audio,
+                    _ => FrameKind::Other,
+                };
+                (kind, tag.track_id)
+            }),
+            Track::Data if message.is_metadata => Ok((FrameKind::Metadata, 0)),
+            Track::Data => Ok((FrameKind::Other, 0)),
+        };
+        if found.is_err() {
+            self.counters.frames_malformed += 1;
+        }
+        found.ok()
+    }
+}

@@ -1,0 +1,132 @@
+//! The executor of a shard: turns, and the waits between them.
+//!
+//! A busy shard sleeps until its next turn may begin and looks then; an idle one waits for its sockets,
+//! its doorbell or its next deadline, and starts at once. So the number of wake-ups is bounded by the
+//! pace, whatever the number of publishers.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::acceptor::NewConnection;
+use super::claim::Releases;
+use super::conns::ConnTable;
+use super::flush::Pass;
+use super::load::ShardLoad;
+use super::messages::Envelope;
+use super::outbox::Outbox;
+use super::{Counters, Shard};
+use crate::config::Settings;
+use crate::media::{Moment, SegmentPool};
+use crate::rt::clock;
+use crate::rt::egress::{Egress, EgressChoice};
+use crate::rt::executor::sleep_until;
+use crate::rt::mesh::{Inbox, MeshEnd};
+use crate::rt::poller::Poller;
+use crate::rt::waiter::{Waiter, Wake};
+
+/// Ready sockets taken per turn; more are taken in the next.
+const EVENTS_MAX: usize = 1024;
+/// The scratch buffer that reads go to.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// What a shard is made of; sent to its thread.
+#[derive(Debug)]
+pub struct ShardPlan {
+    /// Its number.
+    pub index: usize,
+    /// The server's settings.
+    pub settings: Arc<Settings>,
+    /// Its end of the mesh.
+    pub mesh: MeshEnd<Box<Envelope>>,
+    /// Where the acceptor puts its connections.
+    pub inbox: Inbox<NewConnection>,
+    /// What it tells the acceptor.
+    pub load: Arc<ShardLoad>,
+    /// How its sends reach the kernel.
+    pub egress: EgressChoice,
+    /// Something that differs between shards and starts.
+    pub seed: u64,
+}
+
+/// Runs a shard on the executor of the calling thread, until it is drained.
+pub async fn run(plan: ShardPlan) -> io::Result<()> {
+    let mut shard = Shard::new(plan)?;
+    let mut waiter = Waiter::new(&shard.poller)?;
+    // Whether the last wait ended before the pace allowed a turn.
+    let mut is_busy = false;
+    loop {
+        let started = clock::now();
+        let has_work = shard.turn().await;
+        if shard.drained_said && shard.outbox.is_empty() {
+            return Ok(());
+        }
+        let earliest = started + shard.turn_min();
+        if is_busy && has_work {
+            sleep_until(earliest).await;
+            continue;
+        }
+        let inbox = &shard.inbox;
+        if !shard.mesh.prepare_sleep_with(|| inbox.has_pending()) {
+            is_busy = true;
+            sleep_until(earliest).await;
+            continue;
+        }
+        let until = shard.next_due().map(|due| due.max(earliest));
+        let wake = waiter.wait(until).await;
+        shard.mesh.awake();
+        is_busy = wake == Wake::Ready && clock::now() < earliest;
+        if is_busy {
+            sleep_until(earliest).await;
+        }
+    }
+}
+
+impl Shard {
+    fn new(plan: ShardPlan) -> io::Result<Self> {
+        let poller = Poller::new(EVENTS_MAX)?;
+        poller.add_doorbell(plan.mesh.doorbell_fd())?;
+        let nodes = plan.mesh.nodes();
+        let egress = Egress::new(plan.egress);
+        tracing::debug!(shard = plan.index, egress = egress.note(), "shard started");
+        Ok(Self {
+            index: plan.index,
+            control: nodes - 1,
+            settings: plan.settings,
+            mesh: plan.mesh,
+            inbox: plan.inbox,
+            load: plan.load,
+            poller,
+            conns: ConnTable::default(),
+            publications: HashMap::new(),
+            viewers: HashMap::new(),
+            outbox: Outbox::new(nodes),
+            releases: Releases::default(),
+            pool: SegmentPool::default(),
+            pass: Pass::new(egress),
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            ready: Vec::with_capacity(EVENTS_MAX),
+            events: Vec::new(),
+            out_list: Vec::new(),
+            closing: Vec::new(),
+            joined: Vec::new(),
+            gaps: Vec::new(),
+            turn_min: Duration::from_millis(5),
+            pass_cost: Duration::ZERO,
+            pass_not_before: Moment::ZERO,
+            next_housekeeping: Moment::ZERO,
+            housekeeping_slot: 0,
+            seed: plan.seed,
+            is_draining: false,
+            drained_said: false,
+            counters: Counters {
+                turns: 0,
+                reads: 0,
+                read_bytes: 0,
+                closed: BTreeMap::new(),
+                egress_mark: (0, clock::now()),
+            },
+        })
+    }
+}

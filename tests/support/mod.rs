@@ -1,0 +1,16 @@
+//! What the behaviour tests share: a server process, real clients, and exact comparison of media.
+//!
+//! - Every process started here is killed by id, with its group, when its guard is dropped.
+//! - Every wait has a deadline and a condition; nothing sleeps to let something else happen.
+//! - Every failure carries the standard error of the processes that took part.
+#![allow(dead_code, reason = "each test file uses its own part of this module")]
+
+pub(crate) mod api;
+pub(crate) mod ffmpeg;
+pub(crate) mod http;
+pub(crate) mod media;
+pub(crate) mod packets;
+pub(crate) mod process;
+pub(crate) mod scratch;
+pub(crate) mod server;
+pub(crate) mod wait;

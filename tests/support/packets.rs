@@ -1,0 +1,251 @@
+//! Lists of media packets, and the test that a player's list is the end of its source's list.
+//!
+//! A list is what `ffmpeg -copyts -i X -map 0 -c copy -f framemd5` prints of X: nothing is decoded, and
+//! each packet has its dts, pts, size and MD5. Tracks are told apart by their kind, since their
+//! order in the list follows which packet came first.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::Process;
+
+/// What turns an input of ffmpeg into a list.
+pub(crate) const COPY_TO_LIST: [&str; 6] = ["-map", "0", "-c", "copy", "-f", "framemd5"];
+
+/// How long ffmpeg may take to read a file.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+
+/// One packet, times in ms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Packet {
+    /// Decoding time.
+    pub(crate) dts: i64,
+    /// Presentation time.
+    pub(crate) pts: i64,
+    /// Payload, bytes.
+    pub(crate) size: u64,
+    /// MD5 of the payload.
+    pub(crate) md5: String,
+}
+
+/// One track of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Track {
+    /// Size and MD5 of the codec configuration.
+    pub(crate) configuration: Option<String>,
+    /// The packets in order.
+    pub(crate) packets: Vec<Packet>,
+}
+
+/// The packets of one file or one player.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Packets {
+    /// The video track; empty when there is none.
+    pub(crate) video: Track,
+    /// The audio track; empty when there is none.
+    pub(crate) audio: Track,
+}
+
+/// A media file's packets, and which of them a player may start with.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    packets: Packets,
+    keyframes: Vec<i64>,
+}
+
+/// Where in the source a player started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Joined {
+    /// Video packets before the first one received.
+    pub(crate) video_skipped: usize,
+    /// Audio packets before the first one received.
+    pub(crate) audio_skipped: usize,
+    /// The first audio packet's time minus the first video packet's, if there are both, ms.
+    pub(crate) audio_after_video_ms: Option<i64>,
+}
+
+impl Packets {
+    /// Reads a media file with ffmpeg.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        let mut command = Command::new("ffmpeg");
+        command
+            .args(["-nostdin", "-v", "error", "-copyts", "-i"])
+            .arg(path)
+            .args(COPY_TO_LIST)
+            .arg("-");
+        let list = Process::run("ffmpeg lists packets", &mut command, READ_LIMIT);
+        Self::parse(&list)
+    }
+
+    /// Reads a list from a file; `None` when the file is not there yet.
+    pub(crate) fn read_list(path: &Path) -> Option<Self> {
+        let text = fs::read_to_string(path).ok()?;
+        // A player may be in the middle of its last line.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        Some(Self::parse(whole))
+    }
+
+    /// Whether there is no packet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.video.packets.is_empty() && self.audio.packets.is_empty()
+    }
+
+    fn parse(list: &str) -> Self {
+        let mut kinds: Vec<(usize, String)> = Vec::new();
+        let mut configurations: Vec<(usize, String)> = Vec::new();
+        let mut parsed = Self::default();
+        for line in list.lines() {
+            if let Some(rest) = line.strip_prefix("#media_type ") {
+                let (number, kind) = rest.split_once(':').expect("media_type has a number");
+                let number = number.parse().expect("a stream number");
+                kinds.push((number, kind.trim().to_owned()));
+            } else if let Some(rest) = line.strip_prefix("#extradata ") {
+                let (number, digest) = rest.split_once(',').expect("extradata has a number");
+                let number = number.parse().expect("a stream number");
+                let digest = digest.split_whitespace().collect::<String>();
+                configurations.push((number, digest));
+            } else if !line.starts_with('#') && !line.trim().is_empty() {
+                let (number, packet) = parse_packet(line);
+                if let Some(track) = parsed.track_mut(&kinds, number) {
+                    track.packets.push(packet);
+                }
+            }
+        }
+        for (number, digest) in configurations {
+            if let Some(track) = parsed.track_mut(&kinds, number) {
+                track.configuration = Some(digest);
+            }
+        }
+        parsed
+    }
+
+    fn track_mut(&mut self, kinds: &[(usize, String)], number: usize) -> Option<&mut Track> {
+        let (_, kind) = kinds.iter().find(|(known, _)| *known == number)?;
+        match kind.as_str() {
+            "video" => Some(&mut self.video),
+            "audio" => Some(&mut self.audio),
+            _ => None,
+        }
+    }
+}
+
+impl Source {
+    /// Reads a media file.
+    pub(crate) fn of_file(path: &Path) -> Self {
+        let mut command = Command::new("ffprobe");
+        command
+            .args(["-v", "error", "-select_streams", "v"])
+            .args(["-show_entries", "packet=dts,flags", "-of", "csv=p=0"])
+            .arg(path);
+        let flags = Process::run("ffprobe lists keyframes", &mut command, READ_LIMIT);
+        let keyframes = flags
+            .lines()
+            .filter_map(|line| line.split_once(','))
+            .filter(|(_, flags)| flags.starts_with('K'))
+            .map(|(dts, _)| dts.parse().expect("a dts"))
+            .collect();
+        let source = Self { packets: Packets::of_file(path), keyframes };
+        assert!(!source.packets.is_empty(), "{} is empty", path.display());
+        assert_eq!(
+            source.keyframes.is_empty(),
+            source.packets.video.packets.is_empty(),
+            "{}: a video track has keyframes",
+            path.display()
+        );
+        source
+    }
+
+    /// All packets.
+    pub(crate) fn packets(&self) -> &Packets {
+        &self.packets
+    }
+
+    /// Checks that `received` is the source from some keyframe on, to the last packet, bit by bit,
+    /// with the source's own timestamps, and without a track that the source does not have.
+    ///
+    /// Without video a player may start at any audio packet.
+    pub(crate) fn assert_played(&self, who: &str, received: &Packets) -> Joined {
+        let joined = Joined {
+            video_skipped: assert_tail(
+                &format!("{who}, video"),
+                &self.packets.video,
+                &received.video,
+            ),
+            audio_skipped: assert_tail(
+                &format!("{who}, audio"),
+                &self.packets.audio,
+                &received.audio,
+            ),
+            audio_after_video_ms: received
+                .audio
+                .packets
+                .first()
+                .zip(received.video.packets.first())
+                .map(|(audio, video)| audio.dts - video.dts),
+        };
+        if let Some(first) = received.video.packets.first() {
+            assert!(
+                self.keyframes.contains(&first.dts),
+                "{who} starts at dts {}, which is no keyframe",
+                first.dts
+            );
+        }
+        joined
+    }
+}
+
+/// Checks that `received` is the end of `source`; gives the number of packets before it.
+fn assert_tail(who: &str, source: &Track, received: &Track) -> usize {
+    let Some(first) = received.packets.first() else {
+        assert!(source.packets.is_empty(), "{who}: nothing was received");
+        return 0;
+    };
+    assert_eq!(source.configuration, received.configuration, "{who}: codec configuration");
+    let skipped = source
+        .packets
+        .iter()
+        .position(|packet| packet == first)
+        .unwrap_or_else(|| panic!("{who}: the first packet, {first:?}, is not in the source"));
+    let expected = &source.packets[skipped..];
+    if expected != received.packets {
+        panic!("{who}: {}", first_difference(expected, &received.packets));
+    }
+    skipped
+}
+
+/// Where two lists part, with a few packets of each.
+fn first_difference(expected: &[Packet], received: &[Packet]) -> String {
+    let at = expected.iter().zip(received).take_while(|(left, right)| left == right).count();
+    let mut text = format!(
+        "{} packets expected, {} received, the first difference is at {at}",
+        expected.len(),
+        received.len()
+    );
+    for number in at..at + 4 {
+        let _ = write!(
+            text,
+            "\n  expected {:?}\n  received {:?}",
+            expected.get(number),
+            received.get(number)
+        );
+    }
+    text
+}
+
+/// Parses `stream, dts, pts, duration, size, md5`.
+fn parse_packet(line: &str) -> (usize, Packet) {
+    let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+    let [number, dts, pts, _duration, size, md5, ..] = fields[..] else {
+        panic!("not a packet: {line:?}");
+    };
+    let packet = Packet {
+        dts: dts.parse().expect("a dts"),
+        pts: pts.parse().expect("a pts"),
+        size: size.parse().expect("a size"),
+        md5: md5.to_owned(),
+    };
+    (number.parse().expect("a stream number"), packet)
+}
