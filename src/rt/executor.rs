@@ -6,11 +6,14 @@
 //! - 64 KiB of registered memory: media never passes through glommio's buffers, and three rings times
 //!   the default of 10 MiB does not fit the usual memlock limit;
 //! - the threads for blocking work are not pinned, so that they do not steal the executor's core;
-//! - preemption after 10 ms (100 by default), and a heartbeat. The preemption timer is armed before the
-//!   ready tasks are run; when it has fired already at that point (the thread was off its CPU for so
+//! - preemption after a second (0.1 s by default), and a heartbeat. The preemption timer is armed before
+//!   the ready tasks are run; when it has fired already at that point (the thread was off its CPU for so
 //!   long), glommio runs none of them and parks, although they are ready: a lost wake-up. The shorter
-//!   the timer, the more often, so 1 ms is too short for a busy machine; and the heartbeat bounds what
-//!   is left, since any timer that fires makes the executor run its ready tasks.
+//!   the timer, the more often: with 1 ms a busy machine hangs within seconds. Our tasks wait for the
+//!   executor again within a turn, so they need no timer to let it look at its rings. What is left
+//!   (a late notice from another thread has the same effect) the heartbeat bounds, since any timer that
+//!   fires makes the executor run its ready tasks. A beat can be lost, too, so several are always armed,
+//!   one for each slot of a cycle.
 
 use std::any::Any;
 use std::future::Future;
@@ -20,6 +23,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use futures_lite::future::poll_once;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::clock;
@@ -33,7 +37,7 @@ struct Pace {
 }
 
 const PACE: Pace =
-    Pace { preempt_timer: Duration::from_millis(10), heartbeat: Duration::from_millis(20) };
+    Pace { preempt_timer: Duration::from_secs(1), heartbeat: Duration::from_millis(20) };
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Operations in flight per ring; more wait in a queue. A media shard has a handful, the control shard
 /// one or two per connection.
@@ -109,14 +113,9 @@ where
         };
         let _ = ready.send(Ok(()));
         Some(executor.run(async move {
-            let heartbeat = glommio::spawn_local(async move {
-                loop {
-                    sleep(pace.heartbeat).await;
-                }
-            });
+            let heartbeat = heartbeat(pace.heartbeat).await;
             let output = make().await;
-            // A task that is left behind would keep the executor's descriptors open.
-            heartbeat.cancel().await;
+            drop(heartbeat);
             output
         }))
     })?;
@@ -139,6 +138,34 @@ fn executor(
         .blocking_thread_pool_placement(PoolPlacement::Unbound(blocking_threads.max(1)))
         .make()
         .map_err(io::Error::from)
+}
+
+/// Beats that are armed at any time.
+const BEATS: u64 = 16;
+
+/// Wakes the executor every `interval`, until dropped.
+async fn heartbeat(interval: Duration) -> Vec<glommio::Task<()>> {
+    let mut tasks = Vec::new();
+    for slot in 0..BEATS {
+        let mut beat = Box::pin(async move {
+            loop {
+                sleep_until(next_beat(clock::now(), interval, slot)).await;
+            }
+        });
+        // Arms the timer now: the task's first run could be lost, too.
+        let _ = poll_once(&mut beat).await;
+        tasks.push(glommio::spawn_local(beat));
+    }
+    tasks
+}
+
+/// The first moment after `now` that belongs to `slot`. By the clock and not by the last beat, so that
+/// beats which were late together do not stay together.
+fn next_beat(now: Moment, interval: Duration, slot: u64) -> Moment {
+    let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).clamp(1, u64::MAX / 64);
+    let cycle = interval * BEATS;
+    let since_slot = (now.as_nanos() % cycle + cycle - interval * slot) % cycle;
+    now + Duration::from_nanos(cycle - since_slot)
 }
 
 impl<T> ExecutorThread<T> {
@@ -193,7 +220,7 @@ pub async fn sleep_until(deadline: Moment) {
 /// The runtime adds durations to an `Instant`, which overflows with `Moment::MAX`.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Lets other tasks run if the tasks have had their 10 ms or an urgent event waits.
+/// Lets other tasks run if the tasks have had their second or an urgent event waits.
 pub async fn yield_if_needed() {
     glommio::yield_if_needed().await;
 }
@@ -223,12 +250,8 @@ pub async fn spawn_blocking<T: Send + 'static>(
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::rt::event_fd::EventFd;
-    use crate::rt::waiter::Waiter;
 
     fn run<F>(make: impl FnOnce() -> F + Send + 'static) -> F::Output
     where
@@ -304,42 +327,35 @@ mod tests {
         assert_eq!((late, early), (None, Some(7)));
     }
 
-    /// On a CPU that others keep busy, a thread is often off it for longer than a short preemption timer,
-    /// and glommio loses the wake-up. Without the heartbeat this ends within a few hundred rounds.
     #[test]
-    fn the_heartbeat_makes_up_for_lost_wake_ups() {
-        const ROUNDS: usize = 6_000;
-        let cpu = first_usable_cpu();
-        let is_over = Arc::new(AtomicBool::new(false));
-        let hog = {
-            let is_over = Arc::clone(&is_over);
-            spawn_pinned("hog", Some(cpu), || async move {
-                while !is_over.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            })
-            .unwrap()
-        };
-        let pace =
-            Pace { preempt_timer: Duration::from_micros(30), heartbeat: Duration::from_millis(2) };
-        let event = Arc::new(EventFd::new().unwrap());
-        let writer = Arc::clone(&event);
-        let (woken, is_woken) = mpsc::channel();
-        let executor = spawn_paced("test", Some(cpu), 1, pace, || async move {
-            let mut waiter = Waiter::new(&*event).unwrap();
-            for _ in 0..ROUNDS {
-                waiter.wait(None).await;
-                event.drain();
-                woken.send(()).unwrap();
-            }
-        });
-        for _ in 0..ROUNDS {
-            writer.write();
-            is_woken.recv_timeout(Duration::from_secs(20)).expect("slept over a ready task");
+    fn beats_keep_their_slots() {
+        let interval = Duration::from_millis(10);
+        let now = Moment::from_nanos(1_234_567_890_123);
+        let mut beats: Vec<_> = (0..BEATS).map(|slot| next_beat(now, interval, slot)).collect();
+        for (slot, beat) in (0..).zip(&beats) {
+            let next = next_beat(*beat, interval, slot);
+            assert_eq!(next.since(*beat), interval * BEATS as u32);
         }
-        executor.unwrap().join().unwrap();
-        is_over.store(true, Ordering::Relaxed);
-        hog.join().unwrap();
+        beats.sort();
+        assert!(beats[0] > now && beats[0].since(now) <= interval);
+        assert!(beats.windows(2).all(|pair| pair[1].since(pair[0]) == interval));
+    }
+
+    /// What bounds a lost wake-up is that an executor whose tasks all wait for something else goes
+    /// through its ready tasks all the same.
+    #[test]
+    fn the_heartbeat_wakes_an_executor_that_has_nothing_to_do() {
+        fn times_asleep() -> u64 {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt")).unwrap();
+            line.split_whitespace().last().unwrap().parse().unwrap()
+        }
+        let woken = run(|| async {
+            let before = times_asleep();
+            sleep(PACE.heartbeat * 20).await;
+            times_asleep() - before
+        });
+        assert!((10..100).contains(&woken), "{woken} wake-ups in 20 beats");
     }
 
     #[test]
