@@ -37,6 +37,8 @@ pub const SENDS_PER_SLICE_MAX: usize = 256;
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Commands that may arrive while the verdict on connect is awaited; one more closes the connection.
 pub const DEFERRED_MESSAGES_MAX: usize = 32;
+/// Bytes of those commands; more close the connection.
+pub const DEFERRED_BYTES_MAX: usize = 256 * 1024;
 /// Header bytes (configuration, metadata) kept of a publisher whose verdict is awaited; other media is
 /// dropped.
 pub const EARLY_HEADER_BYTES_MAX: usize = 256 * 1024;

@@ -6,14 +6,11 @@
 //! - 64 KiB of registered memory: media never passes through glommio's buffers, and three rings times
 //!   the default of 10 MiB does not fit the usual memlock limit;
 //! - the threads for blocking work are not pinned, so that they do not steal the executor's core;
-//! - preemption after a second (0.1 s by default), and a heartbeat. The preemption timer is armed before
-//!   the ready tasks are run; when it has fired already at that point (the thread was off its CPU for so
-//!   long), glommio runs none of them and parks, although they are ready: a lost wake-up. The shorter
-//!   the timer, the more often: with 1 ms a busy machine hangs within seconds. Our tasks wait for the
-//!   executor again within a turn, so they need no timer to let it look at its rings. What is left
-//!   (a late notice from another thread has the same effect) the heartbeat bounds, since any timer that
-//!   fires makes the executor run its ready tasks. A beat can be lost, too, so several are always armed,
-//!   one for each slot of a cycle.
+//! - no preemption timer. It is armed before the ready tasks are run; when it has fired already at that
+//!   point (the thread was off its CPU for so long), glommio runs none of them and parks, although they
+//!   are ready: a lost wake-up, within seconds on a busy machine with 1 ms, and for ever when it strikes
+//!   the task that would arm the next timer. Tasks here go to sleep by themselves: a media shard after
+//!   each turn, the control shard after a slice of work.
 
 use std::any::Any;
 use std::future::Future;
@@ -23,21 +20,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use futures_lite::future::poll_once;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 
 use super::clock;
 use crate::media::Moment;
 
-/// How the executor is kept from holding back events and from sleeping over ready tasks.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    preempt_timer: Duration,
-    heartbeat: Duration,
-}
-
-const PACE: Pace =
-    Pace { preempt_timer: Duration::from_secs(1), heartbeat: Duration::from_millis(20) };
+/// Longer than any executor runs between two waits: the timer is armed anew at each of them.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Operations in flight per ring; more wait in a queue. A media shard has a handful, the control shard
 /// one or two per connection.
@@ -86,24 +75,9 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    spawn_paced(name, cpu, blocking_threads, PACE, make)
-}
-
-fn spawn_paced<M, F>(
-    name: &str,
-    cpu: Option<usize>,
-    blocking_threads: usize,
-    pace: Pace,
-    make: M,
-) -> io::Result<ExecutorThread<F::Output>>
-where
-    M: FnOnce() -> F + Send + 'static,
-    F: Future + 'static,
-    F::Output: Send + 'static,
-{
     let (ready, is_ready) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let executor = match executor(cpu, blocking_threads, pace.preempt_timer) {
+        let executor = match executor(cpu, blocking_threads) {
             Ok(executor) => executor,
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -112,12 +86,7 @@ where
             }
         };
         let _ = ready.send(Ok(()));
-        Some(executor.run(async move {
-            let heartbeat = heartbeat(pace.heartbeat).await;
-            let output = make().await;
-            drop(heartbeat);
-            output
-        }))
+        Some(executor.run(async move { make().await }))
     })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(ExecutorThread { thread }),
@@ -126,46 +95,14 @@ where
     }
 }
 
-fn executor(
-    cpu: Option<usize>,
-    blocking_threads: usize,
-    preempt_timer: Duration,
-) -> io::Result<LocalExecutor> {
+fn executor(cpu: Option<usize>, blocking_threads: usize) -> io::Result<LocalExecutor> {
     LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .preempt_timer(preempt_timer)
+        .preempt_timer(PREEMPT_TIMER)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(blocking_threads.max(1)))
         .make()
         .map_err(io::Error::from)
-}
-
-/// Beats that are armed at any time.
-const BEATS: u64 = 16;
-
-/// Wakes the executor every `interval`, until dropped.
-async fn heartbeat(interval: Duration) -> Vec<glommio::Task<()>> {
-    let mut tasks = Vec::new();
-    for slot in 0..BEATS {
-        let mut beat = Box::pin(async move {
-            loop {
-                sleep_until(next_beat(clock::now(), interval, slot)).await;
-            }
-        });
-        // Arms the timer now: the task's first run could be lost, too.
-        let _ = poll_once(&mut beat).await;
-        tasks.push(glommio::spawn_local(beat));
-    }
-    tasks
-}
-
-/// The first moment after `now` that belongs to `slot`. By the clock and not by the last beat, so that
-/// beats which were late together do not stay together.
-fn next_beat(now: Moment, interval: Duration, slot: u64) -> Moment {
-    let interval = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).clamp(1, u64::MAX / 64);
-    let cycle = interval * BEATS;
-    let since_slot = (now.as_nanos() % cycle + cycle - interval * slot) % cycle;
-    now + Duration::from_nanos(cycle - since_slot)
 }
 
 impl<T> ExecutorThread<T> {
@@ -220,7 +157,7 @@ pub async fn sleep_until(deadline: Moment) {
 /// The runtime adds durations to an `Instant`, which overflows with `Moment::MAX`.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Lets other tasks run if the tasks have had their second or an urgent event waits.
+/// Lets other tasks run if a timer or another urgent event waits.
 pub async fn yield_if_needed() {
     glommio::yield_if_needed().await;
 }
@@ -250,8 +187,12 @@ pub async fn spawn_blocking<T: Send + 'static>(
 mod tests {
     use std::cell::Cell;
     use std::rc::Rc;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::rt::event_fd::EventFd;
+    use crate::rt::waiter::Waiter;
 
     fn run<F>(make: impl FnOnce() -> F + Send + 'static) -> F::Output
     where
@@ -327,35 +268,43 @@ mod tests {
         assert_eq!((late, early), (None, Some(7)));
     }
 
+    /// On a CPU that others keep busy a thread is often off it for long. Any wake-up lost meanwhile,
+    /// by an event or by a timer, ends the exchange and so the test.
     #[test]
-    fn beats_keep_their_slots() {
-        let interval = Duration::from_millis(10);
-        let now = Moment::from_nanos(1_234_567_890_123);
-        let mut beats: Vec<_> = (0..BEATS).map(|slot| next_beat(now, interval, slot)).collect();
-        for (slot, beat) in (0..).zip(&beats) {
-            let next = next_beat(*beat, interval, slot);
-            assert_eq!(next.since(*beat), interval * BEATS as u32);
-        }
-        beats.sort();
-        assert!(beats[0] > now && beats[0].since(now) <= interval);
-        assert!(beats.windows(2).all(|pair| pair[1].since(pair[0]) == interval));
-    }
-
-    /// What bounds a lost wake-up is that an executor whose tasks all wait for something else goes
-    /// through its ready tasks all the same.
-    #[test]
-    fn the_heartbeat_wakes_an_executor_that_has_nothing_to_do() {
-        fn times_asleep() -> u64 {
-            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
-            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt")).unwrap();
-            line.split_whitespace().last().unwrap().parse().unwrap()
-        }
-        let woken = run(|| async {
-            let before = times_asleep();
-            sleep(PACE.heartbeat * 20).await;
-            times_asleep() - before
+    fn no_wake_up_is_lost_on_a_busy_cpu() {
+        const ROUNDS: usize = 6_000;
+        let cpu = first_usable_cpu();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let hog = {
+            let is_over = Arc::clone(&is_over);
+            spawn_pinned("hog", Some(cpu), || async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            })
+            .unwrap()
+        };
+        let event = Arc::new(EventFd::new().unwrap());
+        let writer = Arc::clone(&event);
+        let (woken, is_woken) = mpsc::channel();
+        let executor = spawn_pinned("test", Some(cpu), || async move {
+            let mut waiter = Waiter::new(&*event).unwrap();
+            for round in 0..ROUNDS {
+                waiter.wait((round % 2 == 0).then_some(Moment::MAX)).await;
+                event.drain();
+                if round % 3 == 0 {
+                    sleep(Duration::from_micros((round % 50) as u64)).await;
+                }
+                woken.send(()).unwrap();
+            }
         });
-        assert!((10..100).contains(&woken), "{woken} wake-ups in 20 beats");
+        for _ in 0..ROUNDS {
+            writer.write();
+            is_woken.recv_timeout(Duration::from_secs(20)).expect("slept over a ready task");
+        }
+        executor.unwrap().join().unwrap();
+        is_over.store(true, Ordering::Relaxed);
+        hog.join().unwrap();
     }
 
     #[test]

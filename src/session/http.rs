@@ -119,7 +119,7 @@ impl HttpSession {
             Verdict::Refuse(refusal) => {
                 let (status, headers): (u16, &[(&str, &str)]) = match refusal.reason {
                     RefusalReason::NotPublished | RefusalReason::UnknownApp => (404, &[]),
-                    RefusalReason::NameTaken => (403, &[]),
+                    RefusalReason::Denied | RefusalReason::NameTaken => (403, &[]),
                     RefusalReason::Limit | RefusalReason::Unavailable | RefusalReason::Draining => {
                         (503, &[("Retry-After", "2")])
                     }
@@ -150,6 +150,22 @@ impl HttpSession {
             return Err(CloseReason::HandshakeTimeout);
         }
         Ok(())
+    }
+
+    /// The shard is about to close: who has had no answer yet gets one.
+    pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
+        if !matches!(self.state, State::Asked { .. } | State::Waiting) {
+            return;
+        }
+        let (status, headers): (u16, &[_]) = match reason {
+            CloseReason::NotPublished(_) | CloseReason::Done => (404, &[]),
+            _ => (503, &[("Retry-After", "2")]),
+        };
+        let text = match reason {
+            CloseReason::Done => "the stream has ended".to_owned(),
+            reason => reason.to_string(),
+        };
+        let _ = self.answer(status, &text, headers, io);
     }
 
     fn request(&mut self, request: &Request, io: &mut Io<'_>) -> Result<(), CloseReason> {

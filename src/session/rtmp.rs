@@ -245,12 +245,12 @@ impl RtmpSession {
             return;
         }
         let text = reason.to_string();
-        let publishing: Vec<u32> = self
-            .streams
-            .iter()
-            .filter(|stream| matches!(stream.state, StreamState::Publishing { .. }))
-            .map(|stream| stream.id)
-            .collect();
+        let ids = |wanted: fn(&StreamState) -> bool| -> Vec<u32> {
+            let found = self.streams.iter().filter(|stream| wanted(&stream.state));
+            found.map(|stream| stream.id).collect()
+        };
+        let publishing = ids(|state| matches!(state, StreamState::Publishing { .. }));
+        let playing = ids(|state| matches!(state, StreamState::Playing { .. }));
         let mut replies = self.replies(io);
         match reason {
             CloseReason::Replaced(_) => {
@@ -266,6 +266,16 @@ impl RtmpSession {
             CloseReason::Bitrate => {
                 for id in publishing {
                     replies.status(id, status::PUBLISH_DENIED, &text, "");
+                }
+            }
+            CloseReason::NotPublished(_) => {
+                for id in playing {
+                    replies.status(id, status::PLAY_STREAM_NOT_FOUND, &text, "");
+                }
+            }
+            CloseReason::Limit(_) => {
+                for id in playing {
+                    replies.status(id, status::PLAY_FAILED, &text, "");
                 }
             }
             CloseReason::Stalled | CloseReason::Internal => {
@@ -333,7 +343,7 @@ impl RtmpSession {
             }
             StreamState::PublishAsked { early, early_bytes, .. } => {
                 // Before the verdict nothing is forwarded; headers are kept, they come only once.
-                let size = media.payload.len();
+                let size = media.payload.len() + size_of::<MediaMessage>();
                 let is_kept = *early_bytes + size <= limits::EARLY_HEADER_BYTES_MAX
                     && (track != Track::Data || media.unwrap_data(message.type_id))
                     && media.is_header();
@@ -349,7 +359,10 @@ impl RtmpSession {
 
     fn command(&mut self, message: Message, io: &mut Io<'_>) -> Result<(), CloseReason> {
         if matches!(self.connect, Connect::Asked { .. }) {
-            if self.deferred.len() == limits::DEFERRED_MESSAGES_MAX {
+            let bytes: usize = self.deferred.iter().map(|message| message.payload.len()).sum();
+            if self.deferred.len() == limits::DEFERRED_MESSAGES_MAX
+                || bytes + message.payload.len() > limits::DEFERRED_BYTES_MAX
+            {
                 let text = "too many commands before connect was answered";
                 return Err(CloseReason::Protocol(text.to_owned()));
             }
@@ -669,17 +682,14 @@ impl RtmpSession {
 }
 
 impl Rate {
-    /// Counts and says whether the rate over the last window is above `max_bits` per second.
+    /// Counts, and says whether more than `max_bits` per second have come in the current window.
     fn exceeds(&mut self, bytes: usize, max_bits: Option<u64>, now: Moment) -> bool {
         let Some(max_bits) = max_bits else { return false };
-        self.bytes += bytes as u64;
-        let elapsed = now.since(self.since);
-        let allowed = max_bits as f64 / 8.0 * RATE_WINDOW.as_secs_f64();
-        if elapsed >= RATE_WINDOW {
-            self.since = now;
-            self.bytes = 0;
+        if now.since(self.since) >= RATE_WINDOW {
+            *self = Self { since: now, bytes: 0 };
         }
-        self.bytes as f64 > allowed
+        self.bytes += bytes as u64;
+        self.bytes > (max_bits / 8).saturating_mul(RATE_WINDOW.as_secs())
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Conn {
     pub out: Vec<u8>,
     /// Not before this moment: the socket was full.
     pub out_next_try: Moment,
+    /// Refusals in a row, for the back-off.
+    pub out_refusals: u8,
     /// It is in the shard's list of connections with output.
     pub is_out_listed: bool,
     /// What it plays.
@@ -88,6 +90,7 @@ impl Conn {
             session,
             out: Vec::new(),
             out_next_try: Moment::ZERO,
+            out_refusals: 0,
             is_out_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),

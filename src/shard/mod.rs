@@ -32,6 +32,8 @@ mod outbox;
 mod publication;
 mod report;
 mod run;
+#[cfg(test)]
+mod testing;
 mod turn;
 mod viewers;
 
@@ -43,7 +45,7 @@ pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor}
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
-pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice};
+pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscription};
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
 pub use report::{ShardReport, StreamReport};
@@ -90,6 +92,7 @@ pub struct Shard {
     pass_not_before: Moment,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
+    last_subscription: Subscription,
     seed: u64,
     is_draining: bool,
     drained_said: bool,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Shard;
 use super::claim::{Admission, Claim};
 use super::conns::{Play, Publishing};
-use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice};
+use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice, Subscription};
 use super::publication::Publication;
 use super::viewers::{Attached, ViewerStream};
 use crate::config::AppSettings;
@@ -29,17 +29,17 @@ impl Shard {
             Notice::StreamDown { stream } => {
                 if let Some(viewed) = self.viewers.get_mut(&stream) {
                     viewed.ending = Some(now + ENDING_MAX);
-                    viewed.owner = None;
+                    viewed.follow(None, Subscription::default());
                     for state in &mut viewed.logs {
                         state.due = Some(now);
                     }
                 }
             }
-            Notice::Subscribe { stream, epoch } => {
+            Notice::Subscribe { stream, epoch, subscription } => {
                 if let Some(publication) = self.publications.get_mut(&stream)
                     && publication.claim.epoch == epoch
                 {
-                    publication.subscribe(from, &mut self.outbox);
+                    publication.subscribe(from, subscription, &mut self.outbox);
                 }
             }
             Notice::Unsubscribe { stream, epoch } => {
@@ -92,14 +92,17 @@ impl Shard {
         counters.bytes_received +=
             batch.frames.iter().map(|frame| frame.payload.len() as u64).sum::<u64>();
         let Some(viewed) = self.viewers.get_mut(&batch.stream) else { return };
-        if !viewed.follows(batch.epoch) {
+        if !viewed.follows(batch.subscription) {
             return;
         }
         if let (Some(preamble), Some(first)) = (&batch.start, batch.frames.first()) {
-            viewed.begin(batch.epoch, preamble, first, &mut self.pool);
+            viewed.begin(preamble, first, &mut self.pool);
+        }
+        if !viewed.has_begun() {
+            return;
         }
         for frame in &batch.frames {
-            viewed.push(frame, &mut self.pool, &mut self.joined);
+            viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
         self.begin_joined(now);
     }
@@ -208,11 +211,16 @@ impl Shard {
         owner: Option<Owner>,
         now: Moment,
     ) {
-        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.closing.is_some() {
+        if self.conns.get(key).is_none_or(|conn| conn.closing.is_some()) {
             return;
         }
+        if let Some(owner) = owner {
+            self.follow(stream, owner, now);
+        }
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        // Who was there before has been told by the notice that went before this verdict.
+        viewed.is_up |= owner.is_some();
+        let Some(conn) = self.conns.get_mut(key) else { return };
         let settings = Arc::clone(&viewed.settings);
         let wire = match conn.session {
             Session::Rtmp(_) => {
@@ -232,7 +240,7 @@ impl Shard {
             key,
             message_stream_id,
             wire,
-            owner.is_some() && viewed.is_up,
+            owner.is_some(),
             now,
             logs_max,
             &mut self.pool,
@@ -245,14 +253,7 @@ impl Shard {
             Attached::Waits => {}
             Attached::NoLog => {
                 let text = format!("limits.logs_per_stream = {logs_max} is reached");
-                self.close(key, CloseReason::Refused(text), now);
-                return;
-            }
-        }
-        if let Some(owner) = owner {
-            self.follow(stream, owner);
-            if let Some(viewed) = self.viewers.get_mut(&stream) {
-                viewed.is_up = true;
+                self.close(key, CloseReason::Limit(text), now);
             }
         }
     }
@@ -268,19 +269,21 @@ impl Shard {
         if !was_up {
             self.for_each_viewer(stream, now, |session, id, io| session.stream_up(id, io));
         }
-        self.follow(stream, owner);
+        self.follow(stream, owner, now);
         self.begin_joined(now);
     }
 
     /// Subscribes a publication that is newer than the one followed.
-    fn follow(&mut self, stream: StreamId, owner: Owner) {
+    fn follow(&mut self, stream: StreamId, owner: Owner, now: Moment) {
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        if viewed.owner.is_some_and(|known| known.epoch >= owner.epoch) {
+        if viewed.owner().is_some_and(|known| known.epoch >= owner.epoch) {
             return;
         }
-        viewed.owner = Some(owner);
+        self.last_subscription.0 += 1;
+        let subscription = self.last_subscription;
+        viewed.follow(Some(owner), subscription);
         if owner.node != self.index {
-            let notice = Notice::Subscribe { stream, epoch: owner.epoch };
+            let notice = Notice::Subscribe { stream, epoch: owner.epoch, subscription };
             self.outbox.notice(owner.node, notice);
             return;
         }
@@ -288,10 +291,10 @@ impl Shard {
         let gop = publication.gop();
         // Without a frame to begin with, the first one that comes begins the publication.
         if let Some(first) = gop.frames().next() {
-            viewed.begin(owner.epoch, gop.preamble(), first, &mut self.pool);
+            viewed.begin(gop.preamble(), first, &mut self.pool);
         }
         for frame in gop.frames() {
-            viewed.push(frame, &mut self.pool, &mut self.joined);
+            viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
     }
 
@@ -302,7 +305,7 @@ impl Shard {
             return;
         }
         let Some(viewed) = self.viewers.remove(&stream) else { return };
-        if let Some(Owner { node, epoch }) = viewed.owner
+        if let Some(Owner { node, epoch }) = viewed.owner()
             && node != self.index
         {
             self.outbox.notice(node, Notice::Unsubscribe { stream, epoch });
@@ -329,16 +332,16 @@ impl Shard {
                     if viewer.ended {
                         continue;
                     }
-                    if is_late && !viewer.cursor.is_caught_up(&state.log) {
-                        if !viewer.cursor.is_waiting() {
-                            viewer.cursor.skip(&state.log);
-                        }
-                        if viewer.cursor.is_waiting() {
-                            state.waiting += 1;
-                        }
+                    if is_late
+                        && !viewer.cursor.is_waiting()
+                        && !viewer.cursor.is_caught_up(&state.log)
+                    {
+                        viewer.cursor.wait(&state.log);
+                        state.waiting += 1;
                     }
                     if is_late || viewer.cursor.is_caught_up(&state.log) {
                         viewer.ended = true;
+                        viewer.waiting_since = now;
                         told.push((viewer.connection, viewer.message_stream_id));
                     } else {
                         remaining += 1;
@@ -388,6 +391,6 @@ impl Shard {
 
     /// The epoch that is followed; for the report.
     pub(super) fn epoch_of(viewed: &ViewerStream) -> Option<Epoch> {
-        viewed.owner.map(|owner| owner.epoch)
+        viewed.owner().map(|owner| owner.epoch)
     }
 }

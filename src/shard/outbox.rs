@@ -8,9 +8,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::messages::{Envelope, MediaBatch, Node, Notice};
+use super::messages::{Envelope, MediaBatch, Node, Notice, Subscription};
 use crate::limits;
-use crate::media::{Epoch, Frame, Preamble, StreamId};
+use crate::media::{Frame, Preamble, StreamId};
 use crate::rt::mesh::MeshEnd;
 
 /// Counts of the mesh, of one shard.
@@ -79,11 +79,12 @@ impl Outbox {
         &mut self,
         node: Node,
         stream: StreamId,
-        epoch: Epoch,
+        subscription: Subscription,
         start: Option<Arc<Preamble>>,
         frame: &Frame,
     ) -> bool {
         let lane = &mut self.lanes[node];
+        // One frame goes however large it is.
         if lane.bytes + frame.payload.len() > limits::MESH_ENVELOPE_BYTES_MAX && lane.frames > 0 {
             self.counters.frames_dropped += 1;
             return false;
@@ -92,10 +93,16 @@ impl Outbox {
         lane.bytes += frame.payload.len();
         // A connection's frames come one after the other, so the last batch is nearly always the one.
         match lane.media.last_mut() {
-            Some(batch) if batch.stream == stream && batch.epoch == epoch && start.is_none() => {
+            Some(batch)
+                if (batch.stream, batch.subscription) == (stream, subscription)
+                    && start.is_none() =>
+            {
                 batch.frames.push(frame.clone());
             }
-            _ => lane.media.push(MediaBatch { stream, epoch, start, frames: vec![frame.clone()] }),
+            _ => {
+                let frames = vec![frame.clone()];
+                lane.media.push(MediaBatch { stream, subscription, start, frames });
+            }
         }
         true
     }
@@ -115,7 +122,6 @@ impl Outbox {
             let (frames, bytes) = (lane.frames as u64, lane.bytes as u64);
             (lane.frames, lane.bytes) = (0, 0);
             let count = lane.notices.len().min(limits::MESH_ENVELOPE_NOTICES_MAX);
-            // Frames of a turn must not overtake notices of an earlier one.
             let media = std::mem::take(&mut lane.media);
             let envelope =
                 Box::new(Envelope { notices: lane.notices.drain(..count).collect(), media });
