@@ -166,7 +166,7 @@ impl Viewer {
                 return None;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "the server sent nothing in time");
+            assert!(!left.is_zero(), "what was awaited did not come in time");
             wait_readable(&[self.as_raw_fd()], left);
             self.pump();
         }
