@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use shardcast::config::{Settings, Sources};
 use shardcast::media::{
-    Epoch, Frame, FrameKind, Moment, Preamble, SegmentPool, StreamId, Track, Wire,
+    Epoch, Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, StreamId, Track, Wire,
 };
 use shardcast::proto::name::StreamName;
 use shardcast::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
@@ -27,8 +27,8 @@ use shardcast::rt::probe;
 use shardcast::rt::socket;
 use shardcast::session::{HttpSession, MediaMessage, RtmpSession, Session};
 use shardcast::shard::{
-    Attached, Claim, Conn, ConnKey, ConnTable, Envelope, Outbox, Pass, Publication, Releases,
-    Scope, Seat, ShardLoad, ViewerStream,
+    Attached, Claim, Conn, ConnKey, ConnTable, Envelope, LogState, Outbox, Pass, Publication,
+    Releases, Scope, Seat, ShardLoad, Subscription, Viewer, ViewerStream,
 };
 
 /// Frames before the count begins: several groups of pictures, more than a log's reach.
@@ -207,8 +207,8 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
     let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app));
     let mut preamble = Preamble::default();
     preamble.apply(&frame(FrameKind::Config, 0));
-    stream.begin(Epoch(1), &Arc::new(preamble), &frame(FrameKind::Keyframe, 0), &mut pool);
-    stream.push(&frame(FrameKind::Keyframe, 0), &mut pool, &mut joined);
+    stream.begin(&Arc::new(preamble), &frame(FrameKind::Keyframe, 0), &mut pool);
+    stream.push(&frame(FrameKind::Keyframe, 0), at(0), &mut pool, &mut joined);
 
     let mut clients = Vec::new();
     for number in 0..rtmp + flv {
@@ -218,7 +218,7 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
         } else {
             (Wire::Flv, 0)
         };
-        let attached = stream.attach(key, id, wire, true, at(0), 6, &mut pool);
+        let attached = stream.attach(Viewer::new(key, id, at(0)), wire, true, at(0), 6, &mut pool);
         assert_eq!(attached, Attached::Joined);
         clients.push(client);
     }
@@ -226,7 +226,7 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
     let mut pass = Pass::new(Egress::new(choice));
     let mut received = vec![0_u64; clients.len()];
     let mut allocations = 0;
-    let (mut before, mut segments_before) = (pass.counters, 0);
+    let (mut before, mut segments_before) = (pass.counters, 0_u64);
     // Silent viewers may lag for ten seconds.
     let last = WARM_UP + if silent == 0 { COUNTED } else { 200 };
     for number in 1..=last {
@@ -234,13 +234,13 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
         if number == WARM_UP + 1 {
             received.fill(0);
             before = pass.counters;
-            segments_before = pool.in_use();
+            segments_before = segments(&stream);
         }
         let kind =
             if number.is_multiple_of(GOP_FRAMES) { FrameKind::Keyframe } else { FrameKind::Inter };
         let next = frame(kind, number);
         let ((), found) = counted(async {
-            stream.push(&next, &mut pool, &mut joined);
+            stream.push(&next, at(number), &mut pool, &mut joined);
             assert!(stream.next_due().is_some());
             for state in &mut stream.logs {
                 pass.run(state, &app, &mut conns, &mut pool, Scope::All, at(number)).await;
@@ -263,9 +263,15 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
         sends: pass.counters.sends - before.sends,
         sends_refused: pass.counters.sends_refused - before.sends_refused,
         skips: pass.counters.skips,
-        segments_added: pool.in_use().saturating_sub(segments_before) as u64,
+        segments_added: segments(&stream).saturating_sub(segments_before),
         fewest_bytes: received.into_iter().min().expect("there are viewers"),
     }
+}
+
+/// Segments that the logs hold.
+fn segments(stream: &ViewerStream) -> u64 {
+    let held = |state: &LogState| state.log.held_bytes().div_ceil(SEGMENT_BYTES as u64);
+    stream.logs.iter().map(held).sum()
 }
 
 /// Allocations on the publisher's shard.
@@ -313,7 +319,7 @@ fn publish(subscribers: usize, frames_per_turn: u64) -> Published {
     let size = write(&header(1, 0, 0), &CHUNK_SIZE.to_be_bytes());
     assert!(reader.read(&size).expect("the chunk size is read").message.is_some());
     for other in 1..=subscribers {
-        publication.subscribe(other, &mut outbox);
+        publication.subscribe(other, Subscription(other as u64), &mut outbox);
     }
 
     let mut found = Published::default();
