@@ -35,7 +35,6 @@ struct Interval {
     payload_bytes: u64,
     mesh_bytes: u64,
     mesh_frames: u64,
-    received_bytes: u64,
     envelopes: u64,
     messages_seen: u64,
 }
@@ -74,8 +73,6 @@ fn the_mesh_carries_a_frame_once_whatever_the_number_of_viewers() {
             (per_shard - 1.0).abs() <= TOLERANCE,
             "{per_shard} times over the mesh: {interval:?}"
         );
-        let arrived = interval.received_bytes as f64 / interval.payload_bytes as f64;
-        assert!((arrived - 1.0).abs() <= TOLERANCE, "{arrived} times off the mesh: {interval:?}");
         // The viewers really were there: all of them got about every frame.
         let expected = interval.frames * (interval.viewers_per_shard * SHARDS) as u64;
         assert!(interval.messages_seen * 10 >= expected * 9, "viewers got little: {interval:?}");
@@ -86,8 +83,12 @@ fn the_mesh_carries_a_frame_once_whatever_the_number_of_viewers() {
         let first = intervals[0].envelopes as f64 / intervals[0].frames as f64;
         assert!(envelopes <= first * (1.0 + TOLERANCE) + 0.02, "envelopes grow: {interval:?}");
     }
-    drop(viewers);
     publisher.say_goodbye();
+    server.api().wait_until("what was sent has arrived, once", SOON, |snapshot| {
+        let received: u64 = (0..SHARDS).map(|shard| snapshot.mesh(shard, "bytes_received")).sum();
+        received == snapshot.mesh(owner, "bytes_sent")
+    });
+    drop(viewers);
     server.stop();
 }
 
@@ -100,16 +101,12 @@ impl Interval {
         messages_seen: u64,
     ) -> Self {
         let sent = |key| after.mesh(owner, key) - before.mesh(owner, key);
-        let received_bytes = (0..SHARDS)
-            .map(|shard| after.mesh(shard, "bytes_received") - before.mesh(shard, "bytes_received"))
-            .sum();
         Self {
             viewers_per_shard,
             frames: after.frames_in(STREAM) - before.frames_in(STREAM),
             payload_bytes: after.bytes_in(STREAM) - before.bytes_in(STREAM),
             mesh_bytes: sent("bytes_sent"),
             mesh_frames: sent("frames_sent"),
-            received_bytes,
             envelopes: sent("envelopes_sent"),
             messages_seen,
         }
@@ -117,14 +114,13 @@ impl Interval {
 
     fn print(&self) {
         println!(
-            "{} viewers per shard: {} frames in, {} over the mesh; {} bytes in, {} sent, {} received; \
+            "{} viewers per shard: {} frames in, {} over the mesh; {} bytes in, {} sent; \
              {} envelopes; viewers got {} messages",
             self.viewers_per_shard,
             self.frames,
             self.mesh_frames,
             self.payload_bytes,
             self.mesh_bytes,
-            self.received_bytes,
             self.envelopes,
             self.messages_seen
         );

@@ -8,7 +8,7 @@ use std::fmt::{self, Write as _};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use support::noise::Noise;
+use support::noise::{Noise, go_first, keep_undisturbed};
 use support::publisher::{Publisher, Script};
 use support::server::Server;
 use support::stamp::{Stamp, is_config, now_nanos};
@@ -32,8 +32,6 @@ const MIB: u64 = 1024 * 1024;
 const GROWTH_MAX: u64 = 2 * MIB;
 /// Latency is watched in parts of this length.
 const PART: Duration = Duration::from_millis(500);
-/// A part in which the machine held a thread up for longer says nothing about the server.
-const DISTURBED: Duration = Duration::from_millis(10);
 /// How much the latency of the others may change.
 const LATENCY_CHANGE_MAX: f64 = 0.2;
 
@@ -83,6 +81,7 @@ struct Memory {
 
 #[test]
 fn stalled_viewers_harm_nobody() {
+    go_first();
     let server = Server::start(&[("log.level", "warn")]);
     let publisher = Publisher::start(server.rtmp(), STREAM, SCRIPT);
     server.api().wait_for_frames(STREAM, 10, SOON);
@@ -289,16 +288,15 @@ impl Watcher {
 impl Phase {
     /// Counts the undisturbed parts, and at least the calmer half.
     fn of(mut parts: Vec<Part>) -> Self {
-        parts.sort_by_key(|part| part.held_up);
-        let undisturbed = parts.iter().filter(|part| part.held_up <= DISTURBED).count();
-        let parts_counted = undisturbed.max(parts.len().div_ceil(2));
+        let all = parts.len();
+        let held_up = keep_undisturbed(&mut parts, |part| part.held_up);
         let mut phase = Self {
             latencies: Latencies::default(),
-            held_up: parts[parts_counted - 1].held_up,
-            parts: parts.len(),
-            parts_counted,
+            held_up,
+            parts: all,
+            parts_counted: parts.len(),
         };
-        for mut part in parts.into_iter().take(parts_counted) {
+        for part in &mut parts {
             phase.latencies.0.append(&mut part.latencies.0);
         }
         phase.latencies.0.sort_unstable();

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::noise::Noise;
+use support::noise::{Noise, go_first, keep_undisturbed};
 use support::publisher::{Publisher, Script};
 use support::server::Server;
 use support::stamp::{Stamp, is_config};
@@ -41,12 +41,15 @@ struct Join {
     from_connect: Duration,
     /// The same from the play command, or from the HTTP request.
     from_play: Duration,
+    /// How long other programs held a thread up meanwhile.
+    held_up: Duration,
     /// How often the player had to wait for the server.
     flights: usize,
 }
 
 #[test]
 fn a_hundred_joins_within_a_ten_second_gop() {
+    go_first();
     let server = Server::start(&[]);
     let publisher = Publisher::start(server.rtmp(), STREAM, TEN_SECOND_GOP);
     server.api().wait_for_frames(STREAM, 10, SOON);
@@ -71,14 +74,13 @@ fn a_hundred_joins_within_a_ten_second_gop() {
             resident.pump();
         }
         // Connections are taken in turn, so that each wire is joined on each shard.
-        if number / SHARDS % 2 == 0 {
-            rtmp.push(join(|| Viewer::rtmp(server.rtmp(), STREAM)));
+        if (number / SHARDS).is_multiple_of(2) {
+            rtmp.push(join(&noise, || Viewer::rtmp(server.rtmp(), STREAM)));
         } else {
-            flv.push(join(|| Viewer::flv(server.http(), STREAM)));
+            flv.push(join(&noise, || Viewer::flv(server.http(), STREAM)));
         }
     }
     drop(residents);
-    let held_up = noise.take_worst();
     publisher.say_goodbye();
 
     for (wire, joins) in [("RTMP", &rtmp), ("HTTP-FLV", &flv)] {
@@ -89,10 +91,12 @@ fn a_hundred_joins_within_a_ten_second_gop() {
     println!("RTMP: at most {most_flights:?} flights after the handshake");
     assert!(rtmp.iter().all(|join| join.flights <= 3), "connect, createStream, play: {rtmp:?}");
 
-    let all: Vec<Duration> = rtmp.iter().chain(&flv).map(|join| join.from_connect).collect();
-    print_distribution("all, from connect", all.iter().copied());
-    println!("this machine held threads up by at most {held_up:?}");
-    let p99 = percentile(&all, 99);
+    let mut counted: Vec<Join> = rtmp.iter().chain(&flv).copied().collect();
+    let held_up = keep_undisturbed(&mut counted, |join| join.held_up);
+    print_distribution("undisturbed, from connect", counted.iter().map(|j| j.from_connect));
+    println!("in these, threads were held up by at most {held_up:?}");
+    let times: Vec<Duration> = counted.iter().map(|join| join.from_connect).collect();
+    let p99 = percentile(&times, 99);
     assert!(p99 <= JOIN_MAX + HOLD + held_up, "p99 of the joins is {p99:?}");
     for joins in [&rtmp, &flv] {
         let times: Vec<Duration> = joins.iter().map(|join| join.from_connect).collect();
@@ -103,7 +107,8 @@ fn a_hundred_joins_within_a_ten_second_gop() {
 }
 
 /// Joins and waits for the first keyframe; the headers must have come before it.
-fn join(open: impl FnOnce() -> Viewer) -> Join {
+fn join(noise: &Noise, open: impl FnOnce() -> Viewer) -> Join {
+    noise.take_worst();
     let start = Instant::now();
     let mut viewer = open();
     let mut has_config = [false; 2];
@@ -121,7 +126,8 @@ fn join(open: impl FnOnce() -> Viewer) -> Join {
                 // The handshake's last part and connect go out together.
                 let flights = viewer.flights();
                 let play = viewer.play_sent().expect("play was sent");
-                return Join { from_connect: now - start, from_play: now - play, flights };
+                let held_up = noise.take_worst();
+                return Join { from_connect: now - start, from_play: now - play, held_up, flights };
             }
             _ => {}
         }
