@@ -7,6 +7,7 @@
 //! |-----------------------|--------------------------------------------------------------------|
 //! | `--quick`             | 3 runs of 6 s per variant; without it 9 runs of 20 s                |
 //! | `--scenario TEXT`     | only scenarios whose title begins with TEXT (`a`, `b`)              |
+//! | `--viewers N`         | viewers per stream, instead of the scenario's                       |
 //! | `--server LABEL=PATH` | another build of the server to compare; may be repeated             |
 //!
 //! Each run starts every variant once, in random order, so that what else the machine does hits all
@@ -32,6 +33,7 @@ fn main() {
     let mut timing = Timing { runs: 9, window_s: 20 };
     let mut only = String::new();
     let mut builds = Vec::new();
+    let mut viewers = None;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("the option wants a value");
         match argument.as_str() {
@@ -39,6 +41,7 @@ fn main() {
             "floor" => return floor::main(&value()),
             "--quick" => timing = Timing { runs: 3, window_s: 6 },
             "--scenario" => only = value(),
+            "--viewers" => viewers = Some(value().parse().expect("--viewers wants a number")),
             "--server" => {
                 let text = value();
                 let (label, path) = text.split_once('=').expect("--server LABEL=PATH");
@@ -54,7 +57,8 @@ fn main() {
         path.pop();
         builds.push(Build { label: "shardcast".to_owned(), path: path.join("shardcast") });
     }
-    for scenario in scenarios(&builds) {
+    for mut scenario in scenarios(&builds) {
+        scenario.load.viewers = viewers.unwrap_or(scenario.load.viewers);
         if scenario.title.starts_with(&only) {
             run::scenario(&scenario, timing);
         }
@@ -85,12 +89,12 @@ fn scenarios(builds: &[Build]) -> Vec<Scenario> {
     many_publishers.extend(ours("balanced", Via::Rtmp));
     vec![
         Scenario {
-            title: "a: 1 publisher of 2 Mbit/s, 500 viewers",
+            title: "a: 1 publisher of 2 Mbit/s",
             load: LoadPlan { streams: 1, viewers: 500, bitrate: sample::BITRATE },
             variants: many_viewers,
         },
         Scenario {
-            title: "b: 100 publishers of 500 kbit/s, 5 viewers each",
+            title: "b: 100 publishers of 500 kbit/s",
             load: LoadPlan { streams: 100, viewers: 5, bitrate: 500_000 },
             variants: many_publishers,
         },

@@ -15,7 +15,7 @@ pub(crate) fn label(variant: &Variant, via: Via) -> String {
 
 /// Prints it as Markdown. Ratios are to the first variant, taken within each run.
 pub(crate) fn print(scenario: &Scenario, timing: Timing, outcomes: &[Vec<Outcome>]) {
-    println!("\n### {}\n", scenario.title);
+    println!("\n### {}, {} viewers each\n", scenario.title, scenario.load.viewers);
     println!(
         "{} runs of {} s; medians, in brackets the quartiles; latency is p50 / p99 from the moment a \
          frame was to be sent.\n",

@@ -9,8 +9,11 @@ use super::load::{LoadPlan, LoadReport, Via};
 use super::report;
 use super::server::{LOAD_CPU, Server, Variant, pin};
 
-/// Between the last join and the window.
-const SETTLE: Duration = Duration::from_millis(1500);
+/// Between the start of the publishers and the look at the memory without viewers.
+const PUBLISH_SETTLE: Duration = Duration::from_millis(1500);
+/// Between the last join and the window. This server pauses its passes after one that cost much, as one
+/// that sends 500 viewers their first group of pictures does; the pauses shrink over about five seconds.
+const JOIN_SETTLE: Duration = Duration::from_secs(7);
 
 /// How long to measure; windows are whole groups of pictures.
 #[derive(Clone, Copy)]
@@ -93,12 +96,12 @@ fn measure(variant: &Variant, via: Via, plan: &LoadPlan, timing: Timing) -> Outc
     load.line();
     if via != Via::Raw {
         // The publishers' buffers have their size by then.
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(PUBLISH_SETTLE);
     }
     let rss_before = server.rss_bytes();
     load.go_on();
     load.line();
-    std::thread::sleep(SETTLE);
+    std::thread::sleep(JOIN_SETTLE);
     let (cpu, sends) = (server.cpu_s(), server.sends());
     load.go_on();
     std::thread::sleep(Duration::from_secs(timing.window_s));
