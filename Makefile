@@ -47,8 +47,9 @@ lint:
 	$(CARGO) clippy --all-targets --workspace -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace
 
+# By name: without names cargo builds the unit tests once more, in the bench profile.
 bench:
-	$(CARGO) bench --workspace
+	$(CARGO) bench --bench codec --bench stream_log --bench mesh --bench rt_wait --bench rt_egress
 
 bench-instructions:
 	@command -v valgrind >/dev/null || scripts/test-deps valgrind

@@ -11,8 +11,8 @@ use super::server::{LOAD_CPU, Server, Variant, pin};
 
 /// Between the start of the publishers and the look at the memory without viewers.
 const PUBLISH_SETTLE: Duration = Duration::from_millis(1500);
-/// Between the last join and the window. This server pauses its passes after one that cost much, as one
-/// that sends 500 viewers their first group of pictures does; the pauses shrink over about five seconds.
+/// Between the last join and the window, so that groups of pictures sent to new viewers, and whatever
+/// they hold up, are not in it.
 const JOIN_SETTLE: Duration = Duration::from_secs(7);
 
 /// How long to measure; windows are whole groups of pictures.
