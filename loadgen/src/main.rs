@@ -1,3 +1,86 @@
-//! Load generator for live media servers.
+//! Load generator for live media servers: publishes and plays RTMP and HTTP-FLV, and holds what
+//! viewers receive against what was published.
+//!
+//! | module        | what it knows                                                    |
+//! |---------------|------------------------------------------------------------------|
+//! | `cli`         | the command line                                                 |
+//! | `run`         | one run from start to report                                     |
+//! | `plan`        | which viewer plays what, when, and who is in the sample          |
+//! | `publisher`   | the thread that sends frames on an absolute schedule             |
+//! | `source`      | where frames come from: `synthetic` or `flv_file`                |
+//! | `stamp`       | what a synthetic frame says about itself                         |
+//! | `published`   | what was published, for those who judge what was received        |
+//! | `viewer`      | the threads that play, count and check                           |
+//! | `check`       | order, loss, doubles, damage                                     |
+//! | `wire_form`   | how many bytes a server spends on a message                      |
+//! | `usage`       | CPU and memory of a process                                      |
+//! | `report`      | the report and its verdict                                       |
 
-fn main() {}
+mod check;
+mod cli;
+mod clock;
+mod control;
+mod flv_file;
+mod histogram;
+mod limits;
+mod media;
+mod plan;
+mod poll;
+mod published;
+mod publisher;
+mod report;
+mod run;
+mod socket;
+mod source;
+mod stamp;
+mod stream;
+mod synthetic;
+mod target;
+mod usage;
+mod viewer;
+mod wire_form;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::run::Job;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Run { target, content, viewers, output } => run::execute(Job {
+            command: "run",
+            target,
+            content: Some(content),
+            viewers: Some(viewers),
+            output,
+        }),
+        Command::Publish { target, content, output } => run::execute(Job {
+            command: "publish",
+            target,
+            content: Some(content),
+            viewers: None,
+            output,
+        }),
+        Command::Play { target, viewers, output } => run::execute(Job {
+            command: "play",
+            target,
+            content: None,
+            viewers: Some(viewers),
+            output,
+        }),
+        Command::Synthesize { file, shape, duration } => {
+            run::synthesize(file, *shape, *duration).map(|()| true)
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("loadgen: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
