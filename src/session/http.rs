@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ask::{ClientInfo, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
 use super::close::CloseReason;
 use super::{Event, Io};
 use crate::config::Settings;
@@ -148,6 +148,13 @@ impl HttpSession {
                 let _ = self.answer(408, "the request head did not come in time", &[], io);
             }
             return Err(CloseReason::HandshakeTimeout);
+        }
+        // The question follows the head at once, which has its own deadline.
+        let is_late = io.now.since(self.since) > limits::VERDICT_WAIT_MAX;
+        if is_late && matches!(self.state, State::Asked { .. }) {
+            let refusal =
+                Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
+            return self.verdict(SERIAL, &Verdict::Refuse(refusal), io);
         }
         Ok(())
     }

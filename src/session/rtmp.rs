@@ -37,6 +37,8 @@ pub struct RtmpSession {
     deferred: Vec<Message>,
     streams: Vec<MessageStream>,
     next_serial: u32,
+    /// When the newest question was asked.
+    asked_at: Moment,
     since: Moment,
     /// Since when it neither publishes nor plays.
     idle_since: Moment,
@@ -94,6 +96,7 @@ impl RtmpSession {
             deferred: Vec::new(),
             streams: Vec::new(),
             next_serial: 0,
+            asked_at: now,
             since: now,
             idle_since: now,
             ack_window: u64::from(settings.rtmp.ack_window),
@@ -205,6 +208,10 @@ impl RtmpSession {
         if self.handshake.is_some() {
             return Ok(());
         }
+        if now.since(self.asked_at) > limits::VERDICT_WAIT_MAX {
+            self.refuse_unanswered(io)?;
+        }
+        let limits = &self.settings.limits;
         let mut is_busy = false;
         for stream in &self.streams {
             match &stream.state {
@@ -659,8 +666,22 @@ impl RtmpSession {
         })
     }
 
+    /// Nobody has judged what this connection asks for.
+    fn refuse_unanswered(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let refusal = Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
+        if matches!(self.connect, Connect::Asked { .. }) {
+            return self.connect_verdict(&Verdict::Refuse(refusal), io);
+        }
+        let asked = self.streams.iter().position(|stream| {
+            let state = &stream.state;
+            matches!(state, StreamState::PublishAsked { .. } | StreamState::PlayAsked { .. })
+        });
+        asked.map_or(Ok(()), |at| Err(self.refused(at, &refusal, io)))
+    }
+
     fn ask(&mut self, want: Want, io: &mut Io<'_>) -> u32 {
         let serial = self.next_serial;
+        self.asked_at = io.now;
         self.next_serial = self.next_serial.wrapping_add(1);
         io.events.push(Event::Ask { serial, want });
         serial

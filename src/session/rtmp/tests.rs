@@ -572,6 +572,33 @@ fn a_connection_has_eight_streams() {
 }
 
 #[test]
+fn a_question_that_nobody_answers_is_refused_in_the_end() {
+    let wait = limits::VERDICT_WAIT_MAX;
+    // Those who do not answer pings in between would be closed for that.
+    let toml = "[rtmp]\nping = \"0s\"\n";
+    for (name, expected) in
+        [("connect", "NetConnection.Connect.Rejected"), ("publish", "NetStream.Publish.Denied")]
+    {
+        let mut server = server(toml);
+        server.handshake();
+        if name == "publish" {
+            server.input(&connect());
+            server.input(&call(0, "createStream", 4.0, &[Value::Null]));
+        }
+        server.said();
+        server.is_slow = true;
+        server.input(&if name == "connect" { connect() } else { publish("cam") });
+        server.tick_after(wait - Duration::from_secs(1));
+        assert_eq!(server.closed, None, "{name}");
+        server.tick_after(Duration::from_secs(2));
+        let said = server.said().join(" ");
+        assert!(said.contains(expected), "{name}: {said}");
+        let refused = CloseReason::Refused("authorisation is not available".to_owned());
+        assert_eq!(server.closed, Some(refused), "{name}");
+    }
+}
+
+#[test]
 fn time_outs_close_and_activity_keeps() {
     let toml = "limits.handshake_timeout = \"10s\"\nlimits.idle_connection = \"60s\"\n\
                 rtmp.ping = \"20s\"\nrtmp.ping_timeout = \"5s\"\n\
