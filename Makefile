@@ -4,7 +4,8 @@ CARGO ?= cargo
 # Integration tests wait for media in real time more than they compute.
 WAITING_TESTS ?= 8
 
-.PHONY: help run build test test-deps test-unit test-integration lint bench
+.PHONY: help run build test test-deps test-unit test-integration lint bench \
+	bench-instructions bench-peers
 
 help:
 	@echo "make run               build and run the server, release profile (ARGS='…' for its options)"
@@ -13,6 +14,9 @@ help:
 	@echo "make test-integration  real clients against the real server (TEST=name for one file)"
 	@echo "make lint              formatting, clippy, documentation: no warning"
 	@echo "make bench             micro-benchmarks"
+	@echo "make bench-instructions  their instructions per operation, into benches/instructions.txt"
+	@echo "                       (ARGS=--check compares with that file)"
+	@echo "make bench-peers       this server beside nginx-rtmp (ARGS=--quick: minutes, not an hour)"
 
 run:
 	$(CARGO) run --release -- $(ARGS)
@@ -43,5 +47,15 @@ lint:
 	$(CARGO) clippy --all-targets --workspace -- -D warnings
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps --workspace
 
+# By name: without names cargo builds the unit tests once more, in the bench profile.
 bench:
-	$(CARGO) bench --workspace
+	$(CARGO) bench --bench codec --bench stream_log --bench mesh --bench rt_wait --bench rt_egress
+
+bench-instructions:
+	@command -v valgrind >/dev/null || scripts/test-deps valgrind
+	@scripts/bench-instructions $(ARGS)
+
+bench-peers:
+	@scripts/test-deps nginx libnginx-mod-rtmp
+	$(CARGO) build --release --workspace
+	$(CARGO) bench --bench peers -- $(ARGS)

@@ -1,5 +1,7 @@
 //! Every cap that is not an operator's key, in one place, with what happens at the cap.
 
+use std::time::Duration;
+
 /// Messages larger than this are refused whatever `rtmp.max_message` says: the field is 24 bits.
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A peer that asks for a larger chunk size gets this one (nginx-rtmp #1042: 2 GB allocated).
@@ -37,9 +39,14 @@ pub const SENDS_PER_SLICE_MAX: usize = 256;
 pub const OUTPUT_BYTES_MAX: usize = 256 * 1024;
 /// Commands that may arrive while the verdict on connect is awaited; one more closes the connection.
 pub const DEFERRED_MESSAGES_MAX: usize = 32;
+/// Bytes of those commands; more close the connection.
+pub const DEFERRED_BYTES_MAX: usize = 256 * 1024;
 /// Header bytes (configuration, metadata) kept of a publisher whose verdict is awaited; other media is
 /// dropped.
 pub const EARLY_HEADER_BYTES_MAX: usize = 256 * 1024;
+/// A connection that has no verdict of the control shard by then is refused. Longer than any wait that
+/// the operator can ask for (hooks, a take-over), which the control shard ends itself.
+pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 /// Connections of the API at a time; one more is closed.

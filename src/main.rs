@@ -9,6 +9,8 @@ use shardcast::server;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // A kernel without the call works, with more memory.
+    let _ = shardcast::rt::memory::refuse_huge_pages();
     match Cli::from_arguments().action() {
         Action::Exit(code) => code,
         Action::Run(settings) => server::run(*settings),

@@ -92,7 +92,7 @@ pub(crate) enum Command {
 /// Where and how long.
 #[derive(Args, Debug)]
 pub(crate) struct Target {
-    /// Address of the stream: rtmp://HOST[:PORT]/APP/STREAM.
+    /// Address of the stream: `rtmp://HOST[:PORT]/APP/STREAM`.
     pub(crate) url: String,
     /// Number of streams; more than one are called STREAM-0, STREAM-1, and so on.
     #[arg(long, visible_alias = "streams", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]

@@ -612,6 +612,8 @@ fn what_is_not_built_is_named() {
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
         ("push.secret=1", "push.secret is set, "),
         ("signalling.listen=127.0.0.1:4233", "signalling.listen is set, "),
+        ("rtmp.proxy_protocol_from=10.0.0.0/8", "rtmp.proxy_protocol_from is set, "),
+        ("http.trusted_proxies=10.0.0.0/8", "http.trusted_proxies is set, "),
         ("cluster.node=a", "cluster.node is set, "),
         ("demo.enabled=true", "demo.enabled is set, "),
     ];

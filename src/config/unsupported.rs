@@ -19,6 +19,12 @@ pub(super) fn list(config: &Config) -> Vec<String> {
         relays(&table.apps, &["vhosts", vhost], &mut found);
         push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
+    if !config.rtmp.proxy_protocol_from.is_empty() {
+        say(&["rtmp", "proxy_protocol_from"], "the PROXY protocol is not read", &mut found);
+    }
+    if !config.http.trusted_proxies.is_empty() {
+        say(&["http", "trusted_proxies"], "X-Forwarded-For is not read", &mut found);
+    }
     signalling(&config.signalling, &mut found);
     cluster(&config.cluster, &mut found);
     if config.demo.enabled {

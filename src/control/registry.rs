@@ -14,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AppSettings, FlvMissing, Missing, Settings, Takeover};
+use crate::config::{AppSettings, FlvMissing, Missing, RuleAction, Settings, Takeover};
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::session::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
@@ -165,7 +165,7 @@ impl Registry {
         let verdict = match &ask.what {
             Want::Connect => Some(self.connect(&ask.client)),
             Want::Publish { name, .. } => self.publish(token, ask.peer, name, now, out),
-            Want::Play { name, http, .. } => Some(self.play(token, &ask.client, name, *http)),
+            Want::Play { name, http, .. } => Some(self.play(token, ask, name, *http)),
         };
         if let Some(verdict) = verdict {
             self.answer(token, verdict, out);
@@ -216,16 +216,24 @@ impl Registry {
         if resume.is_some() {
             stream.resume = resume;
         }
-        if let Some(contender) = stream.contender.take() {
-            if contender.phase == Phase::Replacing {
+        let contender = stream.contender.take();
+        let is_replaced =
+            contender.as_ref().is_some_and(|contender| contender.phase == Phase::Replacing);
+        let is_goodbye = goodbye && !stream.settings.resume_after_goodbye && !is_replaced;
+        if let Some(contender) = contender {
+            if is_replaced {
+                stream.forget_old_takeovers(now);
                 stream.takeovers.push((now, contender.peer.ip()));
                 self.counters.takeovers += 1;
+            }
+            if is_goodbye {
+                stream.tell_end(id, out);
             }
             let verdict = self.claim(id, contender.token, contender.peer);
             self.answer(contender.token, verdict, out);
             return;
         }
-        let ends_now = !stream.announced || (goodbye && !stream.settings.resume_after_goodbye);
+        let ends_now = !stream.announced || is_goodbye;
         let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
         if gap.is_zero() {
             self.end(id, out);
@@ -331,14 +339,14 @@ impl Registry {
         }
         let settings = self.settings.app(&client.vhost, &client.app, &client.instance);
         let key = (client.vhost.clone(), client.app.clone());
-        let count = self.connections.entry(key).or_default();
-        if settings.max_connections.is_some_and(|max| *count >= max as u64) {
+        let count = self.connections.get(&key).copied().unwrap_or_default();
+        if settings.max_connections.is_some_and(|max| count >= max as u64) {
             return Verdict::Refuse(Refusal::new(
                 RefusalReason::Limit,
                 format!("application {} has reached max_connections", client.app),
             ));
         }
-        *count += 1;
+        self.connections.insert(key, count + 1);
         Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
     }
 
@@ -350,7 +358,11 @@ impl Registry {
         now: Moment,
         out: &mut Outgoing,
     ) -> Option<Verdict> {
-        let id = match self.stream(name) {
+        let settings = self.settings.app(name.vhost(), name.app(), name.instance());
+        if !settings.permits(RuleAction::Publish, peer.ip()) {
+            return Some(Verdict::Refuse(denied(name, "may not be published", peer)));
+        }
+        let id = match self.stream(name, settings) {
             Ok(id) => id,
             Err(refusal) => return Some(Verdict::Refuse(refusal)),
         };
@@ -390,17 +402,12 @@ impl Registry {
         None
     }
 
-    fn play(
-        &mut self,
-        token: AskToken,
-        client: &Arc<ClientInfo>,
-        name: &StreamName,
-        http: bool,
-    ) -> Verdict {
+    fn play(&mut self, token: AskToken, ask: &Ask, name: &StreamName, http: bool) -> Verdict {
+        let client = &ask.client;
         if http && let Verdict::Refuse(refusal) = self.connect(client) {
             return Verdict::Refuse(refusal);
         }
-        let verdict = self.play_accepted(token, client, name, http);
+        let verdict = self.play_connected(token, ask, name, http);
         // A refused HTTP viewer was never connected.
         if http && matches!(verdict, Verdict::Refuse(_)) {
             self.disconnected(client);
@@ -408,21 +415,28 @@ impl Registry {
         verdict
     }
 
-    fn play_accepted(
+    fn play_connected(
         &mut self,
         token: AskToken,
-        client: &Arc<ClientInfo>,
+        ask: &Ask,
         name: &StreamName,
         http: bool,
     ) -> Verdict {
-        let id = match self.stream(name) {
+        let settings = self.settings.app(name.vhost(), name.app(), name.instance());
+        if !settings.permits(RuleAction::Play, ask.peer.ip()) {
+            return Verdict::Refuse(denied(name, "may not be played", ask.peer));
+        }
+        if !settings.permits_referer(&ask.client.page_url) {
+            let text = format!("{name} may not be played on this page");
+            return Verdict::Refuse(Refusal::new(RefusalReason::Denied, text));
+        }
+        let id = match self.stream(name, Arc::clone(&settings)) {
             Ok(id) => id,
             Err(refusal) => return Verdict::Refuse(refusal),
         };
         let Some(stream) = self.streams.get_mut(&id) else {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
-        let settings = Arc::clone(&stream.settings);
         let missing = stream.publisher.is_none() && stream.gap_until.is_none();
         let may_wait = if http {
             self.settings.http.flv_missing == FlvMissing::Wait
@@ -442,7 +456,7 @@ impl Registry {
             .as_ref()
             .filter(|publisher| publisher.started)
             .map(|publisher| Owner { node: publisher.node, epoch: publisher.epoch });
-        let connected = http.then(|| Arc::clone(client));
+        let connected = http.then(|| Arc::clone(&ask.client));
         Verdict::Accept(Grant::Play { stream: id, name: name.clone(), owner, connected, settings })
     }
 
@@ -468,7 +482,11 @@ impl Registry {
     }
 
     /// The stream's entry, made when missing.
-    fn stream(&mut self, name: &StreamName) -> Result<StreamId, Refusal> {
+    fn stream(
+        &mut self,
+        name: &StreamName,
+        settings: Arc<AppSettings>,
+    ) -> Result<StreamId, Refusal> {
         if let Some(&id) = self.ids.get(name) {
             return Ok(id);
         }
@@ -482,7 +500,6 @@ impl Registry {
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         self.ids.insert(name.clone(), id);
-        let settings = self.settings.app(name.vhost(), name.app(), name.instance());
         self.streams.insert(
             id,
             Stream {
@@ -503,13 +520,8 @@ impl Registry {
 
     /// The stream is over for those who watch; they may go on waiting for the next publisher.
     fn end(&mut self, id: StreamId, out: &mut Outgoing) {
-        let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.gap_until = None;
-        stream.resume = None;
-        if std::mem::take(&mut stream.announced) {
-            for &node in stream.viewers.keys() {
-                out.push((node, Notice::StreamDown { stream: id }));
-            }
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.tell_end(id, out);
         }
         self.forget_if_unused(id);
     }
@@ -537,6 +549,20 @@ impl Registry {
 }
 
 impl Stream {
+    /// The stream is over for those who watch.
+    fn tell_end(&mut self, id: StreamId, out: &mut Outgoing) {
+        self.gap_until = None;
+        self.resume = None;
+        if std::mem::take(&mut self.announced) {
+            let notices = self.viewers.keys();
+            out.extend(notices.map(|&node| (node, Notice::StreamDown { stream: id })));
+        }
+    }
+
+    fn forget_old_takeovers(&mut self, now: Moment) {
+        self.takeovers.retain(|(at, _)| now.since(*at) <= FIGHT_WINDOW);
+    }
+
     fn next_deadline(&self) -> Option<Moment> {
         let contender = self.contender.as_ref().map(|contender| match contender.phase {
             Phase::Waiting { until } => until.min(contender.deadline),
@@ -550,7 +576,7 @@ impl Stream {
         if now < self.fight_until {
             return true;
         }
-        self.takeovers.retain(|(at, _)| now.since(*at) <= FIGHT_WINDOW);
+        self.forget_old_takeovers(now);
         let addresses: HashSet<IpAddr> = self.takeovers.iter().map(|(_, by)| *by).collect();
         let fight = self.takeovers.len() >= 2 && addresses.len() >= 2;
         if fight {
@@ -560,9 +586,16 @@ impl Stream {
     }
 }
 
+fn denied(name: &StreamName, what: &str, peer: SocketAddr) -> Refusal {
+    Refusal::new(RefusalReason::Denied, format!("{name} {what} from {}", peer.ip()))
+}
+
 fn taken(name: &StreamName, publisher: &Publisher) -> Refusal {
     Refusal::new(
         RefusalReason::NameTaken,
         format!("{name} is already published by {}", publisher.peer),
     )
 }
+
+#[cfg(test)]
+mod tests;

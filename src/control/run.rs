@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::api::{Api, ApiListener};
 use super::registry::Registry;
@@ -12,11 +13,19 @@ use crate::config::Settings;
 use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::event_fd::EventFd;
-use crate::rt::executor::yield_if_needed;
+use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
 use crate::session::{Refusal, RefusalReason, Verdict};
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
+
+/// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
+/// turn: the executor looks at its rings when nothing is ready.
+const SLICE: Duration = Duration::from_millis(1);
+/// The pause.
+const PAUSE: Duration = Duration::from_micros(100);
+/// How soon a full lane is tried again.
+const LANE_RETRY: Duration = Duration::from_millis(1);
 
 /// What other threads tell the control shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +83,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         drained: 0,
     };
     let mut drain_until: Option<Moment> = None;
+    let mut working_since = clock::now();
     loop {
         let now = clock::now();
         while let Some(ControlEvent::Drain) = plan.events.try_recv() {
@@ -88,17 +98,20 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         if drain_until.is_some_and(|until| now >= until || control.is_drained()) {
             return Ok(());
         }
-        yield_if_needed().await;
         let has_more = || plan.events.has_pending() || control.reports.has_request();
-        if control.outbox.is_empty() && control.mesh.prepare_sleep_with(has_more) {
+        if !control.outbox.is_empty() {
+            sleep(LANE_RETRY).await;
+            working_since = clock::now();
+        } else if control.mesh.prepare_sleep_with(has_more) {
             let deadline = control.registry.borrow().next_deadline();
             let until = [deadline, drain_until].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
-        } else if !control.outbox.is_empty() {
-            // A lane is full: its shard is busy; it is tried again shortly.
-            crate::rt::executor::sleep(std::time::Duration::from_millis(1)).await;
+            working_since = clock::now();
+        } else if clock::now().since(working_since) >= SLICE {
+            sleep(PAUSE).await;
+            working_since = clock::now();
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The stream log: everything a shard sends of one stream in one wire form, written once.
 //!
 //! It is at once the GOP cache of new viewers (they begin at the newest join point), the send
-//! queue of every viewer (each is a cursor, see [`super::Cursor`]) and the bound on memory: its
-//! reach in time and bytes is capped, and a slow viewer can never make it grow past that.
+//! queue of every viewer (each is a cursor, see [`super::Cursor`]) and the bound on memory: it holds
+//! what lies behind the newest join point or the slowest cursor, and never more than a fixed number of
+//! bytes; cursors behind [`Log::lost_limit`] have to move on, so a slow viewer cannot make it grow.
 //!
 //! Positions count bytes since the log began and are never reused. All segments but the last are
 //! full, so a position finds its segment by division.
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use super::segment::{SEGMENT_BYTES, Segment, SegmentPool};
 use super::{Frame, Moment, Preamble, Wire};
 
-/// Bytes a log holds at most, whatever its reach in time.
+/// Bytes behind the log's end that it serves, whatever its reach in time.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Where a new viewer, or one that fell behind, begins.
@@ -74,11 +75,6 @@ impl Log {
         self.end
     }
 
-    /// Position of the oldest byte held.
-    pub fn base(&self) -> u64 {
-        self.base
-    }
-
     /// Where a viewer can begin now.
     pub fn join_point(&self) -> Option<&JoinPoint> {
         self.join.as_ref()
@@ -124,6 +120,9 @@ impl Log {
             }
         });
         self.end += written;
+        if self.join.as_ref().is_some_and(|join| join.position < self.bytes_limit()) {
+            self.join = None;
+        }
     }
 
     /// No viewer can begin here until the next join point (the group of pictures grew too large).
@@ -162,26 +161,19 @@ impl Log {
         self.index.get(first).map_or(self.end, |message| message.start)
     }
 
-    /// When the message at `position` arrived; `None` at the end.
-    pub fn arrival_at(&self, position: u64) -> Option<Moment> {
-        if position >= self.end {
-            return None;
-        }
-        let next = self.index.partition_point(|message| message.start <= position);
-        next.checked_sub(1).map(|at| self.index[at].arrival)
-    }
-
-    /// The oldest position that may be kept after the next eviction: the reach in time and bytes.
-    pub fn reach_limit(&self, oldest: Moment) -> u64 {
-        self.position_of(oldest).max(self.end.saturating_sub(LOG_BYTES_MAX)).min(self.end)
-    }
-
-    /// Gives back segments that no viewer can need: those before `slowest` (the smallest cursor)
-    /// and before the join point, and all before `limit` (see [`Log::reach_limit`]; cursors before
-    /// it must have been moved on).
-    pub fn evict(&mut self, slowest: u64, limit: u64, pool: &mut SegmentPool) {
+    /// A cursor before this position has to move on: it is behind what the log keeps, which is its
+    /// reach in time (messages not older than `oldest`) and in bytes. What lies behind the newest
+    /// join point is kept for new viewers in any case, so nobody there is lost for its age.
+    pub fn lost_limit(&self, oldest: Moment) -> u64 {
         let join = self.join.as_ref().map_or(self.end, |join| join.position);
-        let keep = slowest.min(join).max(limit);
+        self.position_of(oldest).min(join).max(self.bytes_limit())
+    }
+
+    /// Gives back the segments before `slowest` (the smallest cursor; the log's end without any) and
+    /// before the join point.
+    pub fn evict(&mut self, slowest: u64, pool: &mut SegmentPool) {
+        let join = self.join.as_ref().map_or(self.end, |join| join.position);
+        let keep = slowest.min(join);
         while self.base + SEGMENT_BYTES as u64 <= keep {
             let Some(segment) = self.segments.pop_front() else { break };
             pool.give_back(segment);
@@ -190,9 +182,10 @@ impl Log {
         while self.index.len() > 1 && self.index[1].start <= self.base {
             self.index.pop_front();
         }
-        if self.join.as_ref().is_some_and(|join| join.position < self.base) {
-            self.join = None;
-        }
+    }
+
+    fn bytes_limit(&self) -> u64 {
+        self.end.saturating_sub(LOG_BYTES_MAX)
     }
 
     /// Bytes held.
@@ -200,15 +193,11 @@ impl Log {
         self.end - self.base
     }
 
-    /// Gives every segment back; the log is at its end.
-    pub fn clear(&mut self, pool: &mut SegmentPool) {
-        while let Some(segment) = self.segments.pop_front() {
+    /// Ends the log and gives its segments back.
+    pub fn release(self, pool: &mut SegmentPool) {
+        for segment in self.segments {
             pool.give_back(segment);
         }
-        self.index.clear();
-        self.join = None;
-        // Keeps positions and segments in step: the next byte opens a new segment.
-        self.base = self.end;
     }
 }
 
@@ -230,10 +219,5 @@ impl JoinPoint {
     /// Whether a viewer that followed the log up to `position` lacks headers in force here.
     pub fn has_headers_after(&self, position: u64) -> bool {
         self.header_end > position
-    }
-
-    /// The headers in force here.
-    pub fn preamble(&self) -> &Arc<Preamble> {
-        &self.preamble
     }
 }

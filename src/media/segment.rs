@@ -34,32 +34,19 @@ impl Segment {
 #[derive(Debug, Default)]
 pub struct SegmentPool {
     free: Vec<Segment>,
-    in_use: usize,
 }
 
 impl SegmentPool {
     /// An empty segment, a used one when there is one.
     pub fn take(&mut self) -> Segment {
-        self.in_use += 1;
         self.free.pop().unwrap_or_else(|| Segment { bytes: Vec::with_capacity(SEGMENT_BYTES) })
     }
 
     /// Takes a segment back.
     pub fn give_back(&mut self, mut segment: Segment) {
-        self.in_use = self.in_use.saturating_sub(1);
         if self.free.len() < FREE_MAX {
             segment.bytes.clear();
             self.free.push(segment);
         }
-    }
-
-    /// Segments held by logs now.
-    pub fn in_use(&self) -> usize {
-        self.in_use
-    }
-
-    /// Gives free memory back to the system (called when a shard has been quiet).
-    pub fn release_free(&mut self) {
-        self.free.clear();
     }
 }

@@ -112,6 +112,8 @@ impl Bell {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use super::*;
 
     #[test]
@@ -138,5 +140,48 @@ mod tests {
         assert!(!doorbell.prepare_sleep(|| true));
         doorbell.bell().ring_if_asleep();
         assert!(!doorbell.drain(), "prepare_sleep must leave the owner awake");
+    }
+
+    /// Owner and sender meet at every round, with nothing but the fences of the doorbell between the
+    /// message and the flag: without one of them a round in which neither saw the other comes soon.
+    #[test]
+    fn owner_and_sender_never_miss_each_other() {
+        const ROUNDS: u64 = 300_000;
+        let doorbell = Doorbell::new().unwrap();
+        let bell = doorbell.bell();
+        let message = AtomicBool::new(false);
+        let (at_start, at_end) = (AtomicU64::new(0), AtomicU64::new(0));
+        let meet = |place: &AtomicU64, round: u64| {
+            place.fetch_add(1, Ordering::SeqCst);
+            let mut spins = 0;
+            while place.load(Ordering::SeqCst) < 2 * round {
+                std::hint::spin_loop();
+                spins += 1;
+                if spins % 10_000 == 0 {
+                    std::thread::yield_now();
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    meet(&at_start, round);
+                    message.store(true, Ordering::Relaxed);
+                    bell.ring_if_asleep();
+                    meet(&at_end, round);
+                }
+            });
+            let mut missed = 0;
+            for round in 1..=ROUNDS {
+                message.store(false, Ordering::Relaxed);
+                meet(&at_start, round);
+                let sleeps = doorbell.prepare_sleep(|| message.load(Ordering::Relaxed));
+                meet(&at_end, round);
+                let was_rung = doorbell.drain();
+                missed += u32::from(sleeps && !was_rung);
+                doorbell.awake();
+            }
+            assert_eq!(missed, 0, "slept over messages");
+        });
     }
 }

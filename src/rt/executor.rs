@@ -6,11 +6,11 @@
 //! - 64 KiB of registered memory: media never passes through glommio's buffers, and three rings times
 //!   the default of 10 MiB does not fit the usual memlock limit;
 //! - the threads for blocking work are not pinned, so that they do not steal the executor's core;
-//! - preemption after 10 ms (100 by default), and a heartbeat. The preemption timer is armed before the
-//!   ready tasks are run; when it has fired already at that point (the thread was off its CPU for so
-//!   long), glommio runs none of them and parks, although they are ready: a lost wake-up. The shorter
-//!   the timer, the more often, so 1 ms is too short for a busy machine; and the heartbeat bounds what
-//!   is left, since any timer that fires makes the executor run its ready tasks.
+//! - no preemption timer. It is armed before the ready tasks are run; when it has fired already at that
+//!   point (the thread was off its CPU for so long), glommio runs none of them and parks, although they
+//!   are ready: a lost wake-up, within seconds on a busy machine with 1 ms, and for ever when it strikes
+//!   the task that would arm the next timer. Tasks here go to sleep by themselves: a media shard after
+//!   each turn, the control shard after a slice of work.
 
 use std::any::Any;
 use std::future::Future;
@@ -25,15 +25,8 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement};
 use super::clock;
 use crate::media::Moment;
 
-/// How the executor is kept from holding back events and from sleeping over ready tasks.
-#[derive(Clone, Copy, Debug)]
-struct Pace {
-    preempt_timer: Duration,
-    heartbeat: Duration,
-}
-
-const PACE: Pace =
-    Pace { preempt_timer: Duration::from_millis(10), heartbeat: Duration::from_millis(20) };
+/// Longer than any executor runs between two waits: the timer is armed anew at each of them.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// Operations in flight per ring; more wait in a queue. A media shard has a handful, the control shard
 /// one or two per connection.
@@ -82,24 +75,9 @@ where
     F: Future + 'static,
     F::Output: Send + 'static,
 {
-    spawn_paced(name, cpu, blocking_threads, PACE, make)
-}
-
-fn spawn_paced<M, F>(
-    name: &str,
-    cpu: Option<usize>,
-    blocking_threads: usize,
-    pace: Pace,
-    make: M,
-) -> io::Result<ExecutorThread<F::Output>>
-where
-    M: FnOnce() -> F + Send + 'static,
-    F: Future + 'static,
-    F::Output: Send + 'static,
-{
     let (ready, is_ready) = mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let executor = match executor(cpu, blocking_threads, pace.preempt_timer) {
+        let executor = match executor(cpu, blocking_threads) {
             Ok(executor) => executor,
             Err(error) => {
                 let _ = ready.send(Err(error));
@@ -108,17 +86,7 @@ where
             }
         };
         let _ = ready.send(Ok(()));
-        Some(executor.run(async move {
-            let heartbeat = glommio::spawn_local(async move {
-                loop {
-                    sleep(pace.heartbeat).await;
-                }
-            });
-            let output = make().await;
-            // A task that is left behind would keep the executor's descriptors open.
-            heartbeat.cancel().await;
-            output
-        }))
+        Some(executor.run(async move { make().await }))
     })?;
     match is_ready.recv() {
         Ok(Ok(())) => Ok(ExecutorThread { thread }),
@@ -127,15 +95,11 @@ where
     }
 }
 
-fn executor(
-    cpu: Option<usize>,
-    blocking_threads: usize,
-    preempt_timer: Duration,
-) -> io::Result<LocalExecutor> {
+fn executor(cpu: Option<usize>, blocking_threads: usize) -> io::Result<LocalExecutor> {
     LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
-        .preempt_timer(preempt_timer)
+        .preempt_timer(PREEMPT_TIMER)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(blocking_threads.max(1)))
         .make()
         .map_err(io::Error::from)
@@ -193,7 +157,7 @@ pub async fn sleep_until(deadline: Moment) {
 /// The runtime adds durations to an `Instant`, which overflows with `Moment::MAX`.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Lets other tasks run if the tasks have had their 10 ms or an urgent event waits.
+/// Lets other tasks run if a timer or another urgent event waits.
 pub async fn yield_if_needed() {
     glommio::yield_if_needed().await;
 }
@@ -304,10 +268,10 @@ mod tests {
         assert_eq!((late, early), (None, Some(7)));
     }
 
-    /// On a CPU that others keep busy, a thread is often off it for longer than a short preemption timer,
-    /// and glommio loses the wake-up. Without the heartbeat this ends within a few hundred rounds.
+    /// On a CPU that others keep busy a thread is often off it for long. Any wake-up lost meanwhile,
+    /// by an event or by a timer, ends the exchange and so the test.
     #[test]
-    fn the_heartbeat_makes_up_for_lost_wake_ups() {
+    fn no_wake_up_is_lost_on_a_busy_cpu() {
         const ROUNDS: usize = 6_000;
         let cpu = first_usable_cpu();
         let is_over = Arc::new(AtomicBool::new(false));
@@ -320,16 +284,17 @@ mod tests {
             })
             .unwrap()
         };
-        let pace =
-            Pace { preempt_timer: Duration::from_micros(30), heartbeat: Duration::from_millis(2) };
         let event = Arc::new(EventFd::new().unwrap());
         let writer = Arc::clone(&event);
         let (woken, is_woken) = mpsc::channel();
-        let executor = spawn_paced("test", Some(cpu), 1, pace, || async move {
+        let executor = spawn_pinned("test", Some(cpu), || async move {
             let mut waiter = Waiter::new(&*event).unwrap();
-            for _ in 0..ROUNDS {
-                waiter.wait(None).await;
+            for round in 0..ROUNDS {
+                waiter.wait((round % 2 == 0).then_some(Moment::MAX)).await;
                 event.drain();
+                if round % 3 == 0 {
+                    sleep(Duration::from_micros((round % 50) as u64)).await;
+                }
                 woken.send(()).unwrap();
             }
         });

@@ -13,6 +13,7 @@
 //! | [`egress`]    | many sends at once: `send(2)` or one batch on a private ring              |
 //! | [`socket`]    | single calls on TCP sockets that never block                              |
 //! | [`net`]       | asynchronous TCP for the control shard                                    |
+//! | [`memory`]    | how the process uses memory                                              |
 //! | [`listeners`] | a plain thread's wait for listening sockets and a stop signal             |
 //!
 //! A media shard does not use asynchronous sockets: it reads the [`poller`] in turns and awaits the
@@ -24,6 +25,7 @@ pub mod egress;
 pub mod event_fd;
 pub mod executor;
 pub mod listeners;
+pub mod memory;
 pub mod mesh;
 pub mod net;
 pub mod poller;

@@ -217,6 +217,7 @@ fn raise_to_hard(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
 mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
@@ -244,7 +245,17 @@ mod tests {
     /// Runs the test `name` of this binary in a process of its own, as nobody, with limits on locked
     /// memory and descriptors, and returns what it printed.
     fn as_nobody(name: &str, memlock: u64, descriptors: u64) -> String {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        // A copy where everybody may look: the checkout may lie in somebody's home.
+        static COPIES: AtomicU32 = AtomicU32::new(0);
+        let number = COPIES.fetch_add(1, Ordering::Relaxed);
+        let copy =
+            std::env::temp_dir().join(format!("shardcast-probe-{}-{number}", std::process::id()));
+        let program = std::env::current_exe().unwrap();
+        // A link is never open for writing, so no child of another test keeps it from being run.
+        std::fs::hard_link(&program, &copy)
+            .or_else(|_| std::fs::copy(&program, &copy).map(drop))
+            .unwrap();
+        let mut command = Command::new(&copy);
         command.args(["--exact", name, "--nocapture"]).env("SHARDCAST_PROBE_CHILD", "1");
         // SAFETY: only async-signal-safe calls between fork and exec.
         unsafe {
@@ -264,7 +275,9 @@ mod tests {
                 Ok(())
             });
         }
-        let output = command.output().unwrap();
+        let output = command.output();
+        std::fs::remove_file(&copy).unwrap();
+        let output = output.unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
         text

@@ -126,6 +126,8 @@ pub struct Owner {
 /// Why something was refused; each has one answer per protocol (contract hooks, section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
+    /// An access rule, or the list of pages, does not let the client do that.
+    Denied,
     /// The server is at a limit of connections or streams.
     Limit,
     /// No table names the application and `server.unknown_apps = "refuse"`.

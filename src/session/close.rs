@@ -24,6 +24,10 @@ pub enum CloseReason {
     Bitrate,
     /// The control shard refused; the sentence is its own.
     Refused(String),
+    /// A viewer has waited long enough for a publisher.
+    NotPublished(String),
+    /// A viewer is one too many of its kind.
+    Limit(String),
     /// Another publisher took the name.
     Replaced(String),
     /// The answer is complete.
@@ -49,6 +53,8 @@ impl CloseReason {
             Self::Stalled => "stalled",
             Self::Bitrate => "bitrate",
             Self::Refused(_) => "refused",
+            Self::NotPublished(_) => "not_published",
+            Self::Limit(_) => "limit",
             Self::Replaced(_) => "replaced",
             Self::Done => "done",
             Self::OutputFull => "output_full",
@@ -71,7 +77,10 @@ impl fmt::Display for CloseReason {
             Self::PublisherIdle => f.write_str("no media within publish.idle_timeout"),
             Self::Stalled => f.write_str("the viewer took no data for viewer.stall_timeout"),
             Self::Bitrate => f.write_str("the publisher exceeded max_bitrate"),
-            Self::Refused(why) | Self::Replaced(why) => f.write_str(why),
+            Self::Refused(why)
+            | Self::NotPublished(why)
+            | Self::Limit(why)
+            | Self::Replaced(why) => f.write_str(why),
             Self::Done => f.write_str("the answer is complete"),
             Self::OutputFull => f.write_str("the client does not read its answers"),
             Self::Draining => f.write_str("the server is shutting down"),

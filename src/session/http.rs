@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ask::{ClientInfo, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
 use super::close::CloseReason;
 use super::{Event, Io};
 use crate::config::Settings;
@@ -119,7 +119,7 @@ impl HttpSession {
             Verdict::Refuse(refusal) => {
                 let (status, headers): (u16, &[(&str, &str)]) = match refusal.reason {
                     RefusalReason::NotPublished | RefusalReason::UnknownApp => (404, &[]),
-                    RefusalReason::NameTaken => (403, &[]),
+                    RefusalReason::Denied | RefusalReason::NameTaken => (403, &[]),
                     RefusalReason::Limit | RefusalReason::Unavailable | RefusalReason::Draining => {
                         (503, &[("Retry-After", "2")])
                     }
@@ -149,7 +149,30 @@ impl HttpSession {
             }
             return Err(CloseReason::HandshakeTimeout);
         }
+        // The question follows the head at once, which has its own deadline.
+        let is_late = io.now.since(self.since) > limits::VERDICT_WAIT_MAX;
+        if is_late && matches!(self.state, State::Asked { .. }) {
+            let refusal =
+                Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
+            return self.verdict(SERIAL, &Verdict::Refuse(refusal), io);
+        }
         Ok(())
+    }
+
+    /// The shard is about to close: who has had no answer yet gets one.
+    pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
+        if !matches!(self.state, State::Asked { .. } | State::Waiting) {
+            return;
+        }
+        let (status, headers): (u16, &[_]) = match reason {
+            CloseReason::NotPublished(_) | CloseReason::Done => (404, &[]),
+            _ => (503, &[("Retry-After", "2")]),
+        };
+        let text = match reason {
+            CloseReason::Done => "the stream has ended".to_owned(),
+            reason => reason.to_string(),
+        };
+        let _ = self.answer(status, &text, headers, io);
     }
 
     fn request(&mut self, request: &Request, io: &mut Io<'_>) -> Result<(), CloseReason> {
@@ -244,5 +267,161 @@ impl HttpSession {
         }
         let origin = origin?;
         allowed.iter().any(|entry| entry == origin).then(|| origin.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+    use crate::media::StreamId;
+    use crate::session::ask::{Grant, Refusal};
+
+    struct Server {
+        session: HttpSession,
+        out: Vec<u8>,
+        events: Vec<Event>,
+        now: Moment,
+    }
+
+    fn server(toml: &str) -> Server {
+        let file = Some(("test.toml".to_owned(), toml.to_owned()));
+        let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+        let settings = Arc::new(Settings::load(&sources).unwrap());
+        let peer = "192.0.2.1:1000".parse().unwrap();
+        let session = HttpSession::new(settings, peer, Moment::ZERO);
+        Server { session, out: Vec::new(), events: Vec::new(), now: Moment::ZERO }
+    }
+
+    impl Server {
+        fn drive<T>(&mut self, call: impl FnOnce(&mut HttpSession, &mut Io<'_>) -> T) -> T {
+            let mut io = Io { now: self.now, out: &mut self.out, events: &mut self.events };
+            call(&mut self.session, &mut io)
+        }
+
+        fn input(&mut self, text: &str) -> Result<(), CloseReason> {
+            self.drive(|session, io| session.input(text.as_bytes(), io))
+        }
+
+        fn ask(&mut self, method: &str) {
+            let text = format!(
+                "{method} /live/s.flv?key=1 HTTP/1.1\r\nHost: h\r\nReferer: http://p/\r\n\r\n"
+            );
+            assert_eq!(self.input(&text), Ok(()));
+        }
+
+        fn accept(&mut self) -> Result<(), CloseReason> {
+            let grant = Grant::Play {
+                stream: StreamId(1),
+                name: StreamName::new("__defaultVhost__", "live", "_definst_", "s").unwrap(),
+                owner: None,
+                connected: None,
+                settings: self.session.settings.app("__defaultVhost__", "live", "_definst_"),
+            };
+            self.drive(|session, io| session.verdict(SERIAL, &Verdict::Accept(grant), io))
+        }
+
+        fn status(&self) -> Option<&str> {
+            std::str::from_utf8(self.out.get(9..12)?).ok()
+        }
+    }
+
+    #[test]
+    fn a_viewer_is_asked_for_and_gets_its_head_with_the_first_frame() {
+        let mut server = server("");
+        server.ask("GET");
+        let Some(Event::Ask { want: Want::Play { name, args, http }, .. }) = server.events.pop()
+        else {
+            panic!("no question")
+        };
+        assert_eq!((name.stream(), args.as_str(), http), ("s", "key=1", true));
+        assert_eq!(server.session.client().map(|it| it.page_url.as_str()), Some("http://p/"));
+        assert_eq!(server.accept(), Ok(()));
+        assert!(server.out.is_empty(), "the tracks are not known yet");
+        server.drive(|session, io| session.media_begins(true, false, io));
+        assert_eq!(server.status(), Some("200"));
+        assert!(server.out.ends_with(&flv::header(false, true)));
+        let before = server.out.len();
+        server.drive(|session, io| session.media_begins(true, true, io));
+        server.drive(|session, io| session.farewell(&CloseReason::Done, io));
+        assert_eq!(server.out.len(), before, "a body has begun");
+    }
+
+    #[test]
+    fn head_is_answered_without_a_play() {
+        let mut server = server("");
+        server.ask("HEAD");
+        assert_eq!(server.session.message_stream_of(SERIAL), None);
+        assert_eq!(server.accept(), Err(CloseReason::Done));
+        assert_eq!(server.status(), Some("200"));
+        assert!(server.out.ends_with(b"\r\n\r\n"));
+    }
+
+    #[test]
+    fn refusals_have_their_status() {
+        use RefusalReason::*;
+        let table = [
+            (Denied, "403"),
+            (NotPublished, "404"),
+            (UnknownApp, "404"),
+            (Limit, "503"),
+            (Unavailable, "503"),
+            (Draining, "503"),
+        ];
+        for (reason, status) in table {
+            let mut server = server("");
+            server.ask("GET");
+            let verdict = Verdict::Refuse(Refusal::new(reason, "why"));
+            let closed = server.drive(|session, io| session.verdict(SERIAL, &verdict, io));
+            assert_eq!(closed, Err(CloseReason::Refused("why".to_owned())));
+            assert_eq!(server.status(), Some(status), "{reason:?}");
+            let text = String::from_utf8(server.out.clone()).unwrap();
+            assert_eq!(text.contains("Retry-After"), status == "503");
+        }
+    }
+
+    #[test]
+    fn who_waits_is_answered_when_the_wait_is_over() {
+        for (reason, status) in [
+            (CloseReason::NotPublished("not published".to_owned()), "404"),
+            (CloseReason::Done, "404"),
+            (CloseReason::Draining, "503"),
+            (CloseReason::Limit("logs".to_owned()), "503"),
+        ] {
+            let mut server = server("");
+            server.ask("GET");
+            assert_eq!(server.accept(), Ok(()));
+            server.drive(|session, io| session.farewell(&reason, io));
+            assert_eq!(server.status(), Some(status));
+        }
+    }
+
+    #[test]
+    fn other_requests_are_answered_and_closed() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000));
+        for (request, status) in [
+            ("OPTIONS /live/s.flv HTTP/1.1\r\nHost: h\r\n\r\n", "204"),
+            ("POST /live/s.flv HTTP/1.1\r\nHost: h\r\n\r\n", "405"),
+            ("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n", "404"),
+            ("junk\r\n\r\n", "400"),
+            (&long, "431"),
+        ] {
+            let mut server = server("");
+            assert_eq!(server.input(request), Err(CloseReason::Done), "{request:.20}");
+            assert_eq!(server.status(), Some(status), "{request:.20}");
+            assert_eq!(server.input("GET / HTTP/1.1\r\n\r\n"), Ok(()), "one request only");
+        }
+    }
+
+    #[test]
+    fn a_head_that_does_not_come_in_time_is_answered_when_it_has_begun() {
+        for (begun, status) in [("GET /li", Some("408")), ("", None)] {
+            let mut server = server("limits.handshake_timeout = \"10s\"");
+            assert_eq!(server.input(begun), Ok(()));
+            server.now = Moment::ZERO + std::time::Duration::from_secs(11);
+            let closed = server.drive(HttpSession::tick);
+            assert_eq!(closed, Err(CloseReason::HandshakeTimeout));
+            assert_eq!(server.status(), status);
+        }
     }
 }

@@ -126,8 +126,9 @@ impl Session {
 
     /// The shard is about to close the connection: the client's last words.
     pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
-        if let Self::Rtmp(session) = self {
-            session.farewell(reason, io);
+        match self {
+            Self::Rtmp(session) => session.farewell(reason, io),
+            Self::Http(session) => session.farewell(reason, io),
         }
     }
 

@@ -37,6 +37,8 @@ pub struct RtmpSession {
     deferred: Vec<Message>,
     streams: Vec<MessageStream>,
     next_serial: u32,
+    /// When the newest question was asked.
+    asked_at: Moment,
     since: Moment,
     /// Since when it neither publishes nor plays.
     idle_since: Moment,
@@ -94,6 +96,7 @@ impl RtmpSession {
             deferred: Vec::new(),
             streams: Vec::new(),
             next_serial: 0,
+            asked_at: now,
             since: now,
             idle_since: now,
             ack_window: u64::from(settings.rtmp.ack_window),
@@ -205,6 +208,10 @@ impl RtmpSession {
         if self.handshake.is_some() {
             return Ok(());
         }
+        if now.since(self.asked_at) > limits::VERDICT_WAIT_MAX {
+            self.refuse_unanswered(io)?;
+        }
+        let limits = &self.settings.limits;
         let mut is_busy = false;
         for stream in &self.streams {
             match &stream.state {
@@ -245,12 +252,12 @@ impl RtmpSession {
             return;
         }
         let text = reason.to_string();
-        let publishing: Vec<u32> = self
-            .streams
-            .iter()
-            .filter(|stream| matches!(stream.state, StreamState::Publishing { .. }))
-            .map(|stream| stream.id)
-            .collect();
+        let ids = |wanted: fn(&StreamState) -> bool| -> Vec<u32> {
+            let found = self.streams.iter().filter(|stream| wanted(&stream.state));
+            found.map(|stream| stream.id).collect()
+        };
+        let publishing = ids(|state| matches!(state, StreamState::Publishing { .. }));
+        let playing = ids(|state| matches!(state, StreamState::Playing { .. }));
         let mut replies = self.replies(io);
         match reason {
             CloseReason::Replaced(_) => {
@@ -266,6 +273,16 @@ impl RtmpSession {
             CloseReason::Bitrate => {
                 for id in publishing {
                     replies.status(id, status::PUBLISH_DENIED, &text, "");
+                }
+            }
+            CloseReason::NotPublished(_) => {
+                for id in playing {
+                    replies.status(id, status::PLAY_STREAM_NOT_FOUND, &text, "");
+                }
+            }
+            CloseReason::Limit(_) => {
+                for id in playing {
+                    replies.status(id, status::PLAY_FAILED, &text, "");
                 }
             }
             CloseReason::Stalled | CloseReason::Internal => {
@@ -333,7 +350,7 @@ impl RtmpSession {
             }
             StreamState::PublishAsked { early, early_bytes, .. } => {
                 // Before the verdict nothing is forwarded; headers are kept, they come only once.
-                let size = media.payload.len();
+                let size = media.payload.len() + size_of::<MediaMessage>();
                 let is_kept = *early_bytes + size <= limits::EARLY_HEADER_BYTES_MAX
                     && (track != Track::Data || media.unwrap_data(message.type_id))
                     && media.is_header();
@@ -349,7 +366,10 @@ impl RtmpSession {
 
     fn command(&mut self, message: Message, io: &mut Io<'_>) -> Result<(), CloseReason> {
         if matches!(self.connect, Connect::Asked { .. }) {
-            if self.deferred.len() == limits::DEFERRED_MESSAGES_MAX {
+            let bytes: usize = self.deferred.iter().map(|message| message.payload.len()).sum();
+            if self.deferred.len() == limits::DEFERRED_MESSAGES_MAX
+                || bytes + message.payload.len() > limits::DEFERRED_BYTES_MAX
+            {
                 let text = "too many commands before connect was answered";
                 return Err(CloseReason::Protocol(text.to_owned()));
             }
@@ -544,11 +564,14 @@ impl RtmpSession {
         }
     }
 
-    /// The message stream that publishes what a client calls `text`.
+    /// The message stream that publishes, or asked to publish, what a client calls `text`.
     fn published_as(&self, text: &str) -> Option<u32> {
         let (name, _) = self.resolve(text).ok()?;
         self.streams.iter().find_map(|stream| match &stream.state {
-            StreamState::Publishing { name: found, .. } => (*found == name).then_some(stream.id),
+            StreamState::Publishing { name: found, .. }
+            | StreamState::PublishAsked { name: found, .. } => {
+                (*found == name).then_some(stream.id)
+            }
             _ => None,
         })
     }
@@ -643,8 +666,22 @@ impl RtmpSession {
         })
     }
 
+    /// Nobody has judged what this connection asks for.
+    fn refuse_unanswered(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let refusal = Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
+        if matches!(self.connect, Connect::Asked { .. }) {
+            return self.connect_verdict(&Verdict::Refuse(refusal), io);
+        }
+        let asked = self.streams.iter().position(|stream| {
+            let state = &stream.state;
+            matches!(state, StreamState::PublishAsked { .. } | StreamState::PlayAsked { .. })
+        });
+        asked.map_or(Ok(()), |at| Err(self.refused(at, &refusal, io)))
+    }
+
     fn ask(&mut self, want: Want, io: &mut Io<'_>) -> u32 {
         let serial = self.next_serial;
+        self.asked_at = io.now;
         self.next_serial = self.next_serial.wrapping_add(1);
         io.events.push(Event::Ask { serial, want });
         serial
@@ -669,20 +706,20 @@ impl RtmpSession {
 }
 
 impl Rate {
-    /// Counts and says whether the rate over the last window is above `max_bits` per second.
+    /// Counts, and says whether more than `max_bits` per second have come in the current window.
     fn exceeds(&mut self, bytes: usize, max_bits: Option<u64>, now: Moment) -> bool {
         let Some(max_bits) = max_bits else { return false };
-        self.bytes += bytes as u64;
-        let elapsed = now.since(self.since);
-        let allowed = max_bits as f64 / 8.0 * RATE_WINDOW.as_secs_f64();
-        if elapsed >= RATE_WINDOW {
-            self.since = now;
-            self.bytes = 0;
+        if now.since(self.since) >= RATE_WINDOW {
+            *self = Self { since: now, bytes: 0 };
         }
-        self.bytes as f64 > allowed
+        self.bytes += bytes as u64;
+        self.bytes > (max_bits / 8).saturating_mul(RATE_WINDOW.as_secs())
     }
 }
 
 fn protocol(error: impl std::fmt::Display) -> CloseReason {
     CloseReason::Protocol(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

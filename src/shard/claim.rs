@@ -81,3 +81,53 @@ impl Drop for Admission {
         self.releases.0.borrow_mut().push(Notice::Disconnected(Arc::clone(&self.client)));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::media::Moment;
+
+    #[test]
+    fn a_claim_is_given_back_whatever_happens_to_its_holder() {
+        let releases = Releases::default();
+        let resume = Some(Resume { last_ms: 5, at: Moment::ZERO + Duration::from_secs(1) });
+        let claim = || Claim::new(StreamId(7), Epoch(3), resume, &releases);
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let _held = claim();
+            panic!("a bug");
+        }));
+        assert!(panicked.is_err());
+        let mut said = claim();
+        said.goodbye = true;
+        drop(said);
+        let goodbyes: Vec<bool> = releases
+            .take()
+            .into_iter()
+            .map(|notice| match notice {
+                Notice::PublishEnded {
+                    stream: StreamId(7),
+                    epoch: Epoch(3),
+                    goodbye,
+                    resume: of,
+                } => {
+                    assert_eq!(of, resume);
+                    goodbye
+                }
+                other => panic!("unexpected: {other:?}"),
+            })
+            .collect();
+        assert_eq!(goodbyes, [false, true]);
+        assert!(releases.is_empty());
+    }
+
+    #[test]
+    fn an_admission_that_ends_is_said_once() {
+        let releases = Releases::default();
+        drop(Admission::new(Arc::default(), &releases));
+        assert!(matches!(releases.take()[..], [Notice::Disconnected(_)]));
+        assert!(releases.is_empty());
+    }
+}

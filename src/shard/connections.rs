@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::Shard;
 use super::acceptor::{NewConnection, Protocol};
 use super::conns::{Closing, Conn};
+use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
 use crate::limits;
-use crate::media::{Moment, StreamId};
+use crate::media::{Joinable, Moment, StreamId};
 use crate::rt::socket;
 use crate::session::{
     Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session,
@@ -18,8 +19,6 @@ use crate::session::{
 
 /// How long a connection on its way out may take to send its last words and be closed by its peer.
 const LINGER: Duration = Duration::from_secs(1);
-/// The pause after the socket took none or part of the output.
-const OUTPUT_RETRY: Duration = Duration::from_millis(5);
 
 impl Shard {
     /// Takes a connection from the acceptor.
@@ -86,10 +85,12 @@ impl Shard {
     {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let mut events = std::mem::take(&mut self.events);
+        let before = conn.out.len();
         let mut io = Io { now, out: &mut conn.out, events: &mut events };
         let session = &mut conn.session;
         let result = catch_unwind(AssertUnwindSafe(|| call(session, &mut io)));
-        let too_much = conn.out.len() > limits::OUTPUT_BYTES_MAX;
+        // The rest of a message that was cut short by the end of a play may be longer.
+        let too_much = conn.out.len() > before.max(limits::OUTPUT_BYTES_MAX);
         self.list_output(key);
         for event in events.drain(..) {
             self.event(key, event, now);
@@ -117,6 +118,8 @@ impl Shard {
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
                 let ask = Box::new(Ask { peer: conn.peer, client, what: want });
                 let token = AskToken { node: self.index, connection: key, serial };
+                // What the connection, or another one, has given up is free before this is asked.
+                self.collect_releases();
                 self.outbox.notice(self.control, Notice::Ask(token, ask));
             }
             Event::EndPublish { message_stream_id } => {
@@ -144,11 +147,20 @@ impl Shard {
         let Some(stream) = conn.published(message.message_stream_id) else { return };
         let Some(publication) = self.publications.get_mut(&stream) else { return };
         let epoch = publication.claim.epoch;
-        let Some(frame) = publication.accept(message, now, &mut self.outbox) else { return };
+        let accepted = publication.accept(message, now, &mut self.outbox);
+        let Some((frame, joinable)) = accepted else { return };
         if let Some(local) = self.viewers.get_mut(&stream)
-            && local.follows(epoch)
+            && local.owner().is_some_and(|owner| owner.epoch == epoch)
         {
-            local.push(&frame, &mut self.pool, &mut self.joined);
+            // The viewers of this shard begin as those of another one do: with a frame to begin
+            // with, and the headers in force there.
+            if !local.has_begun() {
+                if joinable != Joinable::Yes {
+                    return;
+                }
+                local.begin(publication.preamble(), &frame, &mut self.pool);
+            }
+            local.push(&frame, now, &mut self.pool, &mut self.joined);
             self.begin_joined(now);
         }
     }
@@ -222,15 +234,14 @@ impl Shard {
                 conn.is_out_listed = false;
                 return false;
             }
-            if conn.out_next_try > now {
-                return true;
-            }
-            if conn.mid_message.is_some() {
-                conn.out_next_try = now + OUTPUT_RETRY;
+            if conn.out_next_try > now || conn.mid_message.is_some() {
                 return true;
             }
             match socket::send_now(&*conn, &conn.out) {
-                Ok(sent) => conn.out_sent(sent),
+                Ok(sent) => {
+                    conn.out_refusals = 0;
+                    conn.out_sent(sent);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => {
                     conn.is_out_listed = false;
@@ -240,7 +251,12 @@ impl Shard {
                 }
             }
             conn.is_out_listed = !conn.out.is_empty();
-            conn.out_next_try = if conn.is_out_listed { now + OUTPUT_RETRY } else { Moment::ZERO };
+            if conn.is_out_listed {
+                conn.out_next_try = now + back_off(conn.out_refusals);
+                conn.out_refusals = conn.out_refusals.saturating_add(1);
+            } else {
+                conn.out_next_try = Moment::ZERO;
+            }
             conn.is_out_listed
         });
         // Nothing above adds to the list.

@@ -52,6 +52,8 @@ pub struct Conn {
     pub out: Vec<u8>,
     /// Not before this moment: the socket was full.
     pub out_next_try: Moment,
+    /// Refusals in a row, for the back-off.
+    pub out_refusals: u8,
     /// It is in the shard's list of connections with output.
     pub is_out_listed: bool,
     /// What it plays.
@@ -88,6 +90,7 @@ impl Conn {
             session,
             out: Vec::new(),
             out_next_try: Moment::ZERO,
+            out_refusals: 0,
             is_out_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),
@@ -143,6 +146,11 @@ impl ConnTable {
     /// Number of connections.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Number of slots, used or not: what [`ConnTable::key_at`] can be asked for.
@@ -204,5 +212,59 @@ impl ConnKey {
     /// From the readiness set.
     pub fn from_token(token: u64) -> Self {
         Self { slot: token as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::session::HttpSession;
+    use crate::shard::testing::settings;
+
+    fn conn() -> Conn {
+        let (socket, _) = UnixStream::pair().unwrap();
+        let peer = "192.0.2.1:1000".parse().unwrap();
+        let session = Session::Http(Box::new(HttpSession::new(settings(""), peer, Moment::ZERO)));
+        let seat = Seat::new(&Arc::default(), &Arc::default(), None);
+        Conn::new(socket.into(), peer, session, seat, Moment::ZERO)
+    }
+
+    #[test]
+    fn a_key_never_reaches_the_next_connection_of_its_slot() {
+        let mut table = ConnTable::default();
+        let first = table.insert(conn());
+        let other = table.insert(conn());
+        assert!(table.remove(first).is_some());
+        let second = table.insert(conn());
+        assert_eq!((first.slot, table.len(), table.slots()), (second.slot, 2, 2));
+        assert!(table.get(first).is_none() && table.get_mut(first).is_none());
+        assert!(table.remove(first).is_none());
+        assert_eq!(table.key_at(second.slot as usize), Some(second));
+        assert!(table.get(second).is_some() && table.get(other).is_some());
+    }
+
+    #[test]
+    fn a_token_names_its_connection() {
+        for key in [
+            ConnKey { slot: 0, generation: 0 },
+            ConnKey { slot: u32::MAX, generation: 7 },
+            ConnKey { slot: 7, generation: u32::MAX },
+        ] {
+            assert_eq!(ConnKey::from_token(key.token()), key);
+        }
+    }
+
+    #[test]
+    fn output_goes_from_the_front_and_gives_its_memory_back() {
+        let mut conn = conn();
+        conn.out = vec![1; 10_000];
+        conn.out.push(2);
+        conn.out_sent(10_000);
+        assert_eq!(conn.out, [2]);
+        conn.out_sent(1);
+        assert_eq!((conn.out.capacity(), conn.bytes_out), (0, 10_001));
     }
 }

@@ -121,28 +121,35 @@ impl Pass {
                 self.settle(state, conns, now);
                 yield_if_needed().await;
             }
-            self.keep_unfinished(state, now);
+            self.keep_unfinished(state, conns, now);
         }
-        finish(state, settings, pool, now);
+        finish(state, pool);
     }
 
     /// Fills the worklist and applies the drop policy.
     fn select(&mut self, state: &mut LogState, settings: &AppSettings, scope: Scope, now: Moment) {
         let late = state.log.position_of(now - settings.viewer_max_lag);
-        let lost = state.log.reach_limit(now - settings.log_reach);
-        let limit = late.max(lost);
+        let lost = state.log.lost_limit(now - settings.log_reach);
         self.worklist.clear();
         for (index, viewer) in state.viewers.iter_mut().enumerate() {
             viewer.pass_bytes = 0;
             viewer.may_go_on = false;
+            let limit = if viewer.late_from <= now { late.max(lost) } else { lost };
             if viewer.cursor.is_before(limit) {
                 let lag_bytes = viewer.cursor.lag_bytes(&state.log);
                 let skipped = viewer.cursor.skip(&state.log);
                 self.counters.skips += 1;
-                if skipped == Skipped::Waits {
-                    self.counters.skips_waiting += 1;
-                    state.waiting += 1;
-                    viewer.waiting_since = now;
+                match skipped {
+                    Skipped::ToJoinPoint => viewer.late_from = now + settings.viewer_max_lag,
+                    Skipped::Waits => {
+                        self.counters.skips_waiting += 1;
+                        state.waiting += 1;
+                        viewer.waiting_since = now;
+                    }
+                }
+                if viewer.cursor.is_caught_up(&state.log) {
+                    // Nothing is offered to it until the next join point, so it refuses nothing.
+                    viewer.blocked_since = None;
                 }
                 if self.skipped.len() < self.skipped.capacity().max(64) {
                     self.skipped.push((viewer.connection, skipped, lag_bytes));
@@ -243,7 +250,7 @@ impl Pass {
     }
 
     /// Leaves in the worklist those that took all that was offered and have more to come.
-    fn keep_unfinished(&mut self, state: &mut LogState, now: Moment) {
+    fn keep_unfinished(&mut self, state: &mut LogState, conns: &ConnTable, now: Moment) {
         let log = &state.log;
         let viewers = &mut state.viewers;
         self.worklist.retain(|&index| {
@@ -255,31 +262,35 @@ impl Pass {
                 return true;
             }
             // Served again in the next turn: its share of this pass is used up, or its connection
-            // has something else half sent.
-            viewer.next_try = now + Duration::from_nanos(1);
+            // has something else to send first.
+            let output = conns.get(viewer.connection).map_or(now, |conn| conn.out_next_try);
+            viewer.next_try = output.max(now + Duration::from_nanos(1));
             false
         });
     }
 }
 
+/// The pause after the `refusals`-th refusal in a row.
+pub(super) fn back_off(refusals: u8) -> Duration {
+    (BACK_OFF_MIN * (1 << refusals.min(6))).min(BACK_OFF_MAX)
+}
+
 fn refused(viewer: &mut Viewer, now: Moment) {
-    let pause = BACK_OFF_MIN * (1 << viewer.refusals.min(6));
-    viewer.next_try = now + pause.min(BACK_OFF_MAX);
+    viewer.next_try = now + back_off(viewer.refusals);
     viewer.refusals = viewer.refusals.saturating_add(1);
     viewer.blocked_since.get_or_insert(now);
 }
 
 /// Plans the next pass and gives back what no viewer needs.
-fn finish(state: &mut LogState, settings: &AppSettings, pool: &mut SegmentPool, now: Moment) {
-    let mut slowest = u64::MAX;
+fn finish(state: &mut LogState, pool: &mut SegmentPool) {
+    let mut slowest = state.log.end();
     let mut retry_at: Option<Moment> = None;
     for viewer in &state.viewers {
-        slowest = slowest.min(viewer.cursor.needs().unwrap_or(u64::MAX));
+        slowest = slowest.min(viewer.cursor.needs().unwrap_or(slowest));
         if viewer.next_try != Moment::ZERO && !viewer.cursor.is_caught_up(&state.log) {
             retry_at = Some(retry_at.map_or(viewer.next_try, |at| at.min(viewer.next_try)));
         }
     }
     state.retry_at = retry_at;
-    let limit = state.log.reach_limit(now - settings.log_reach);
-    state.log.evict(slowest, limit.min(slowest), pool);
+    state.log.evict(slowest, pool);
 }

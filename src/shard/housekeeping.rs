@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::messages::{ConnKey, Notice};
+use super::messages::ConnKey;
 use super::report::{ShardReport, StreamReport};
 use super::{Shard, viewers::ViewerStream};
 use crate::media::{Moment, StreamId};
@@ -46,10 +46,6 @@ impl Shard {
             .min()
             .unwrap_or(TURN_MIN_DEFAULT);
         self.publish_load(now);
-        if self.is_draining && self.conns.len() == 0 && !self.drained_said {
-            self.drained_said = true;
-            self.outbox.notice(self.control, Notice::Drained);
-        }
     }
 
     /// Closes viewers that take nothing, and those whose wait for a publisher is over.
@@ -57,22 +53,22 @@ impl Shard {
         let mut closed: Vec<(ConnKey, CloseReason)> = Vec::new();
         for viewed in self.viewers.values() {
             let settings = &viewed.settings;
+            // Who waits for the next keyframe of a stream that is published waits for that.
+            let wait_max = settings.wait_timeout.filter(|_| viewed.owner().is_none());
             for viewer in viewed.logs.iter().flat_map(|state| &state.viewers) {
                 let stalled = viewer
                     .blocked_since
                     .zip(settings.viewer_stall_timeout)
                     .is_some_and(|(since, max)| now.since(since) > max);
-                let waited = viewer.cursor.is_waiting()
-                    && settings
-                        .wait_timeout
-                        .is_some_and(|max| now.since(viewer.waiting_since) > max);
+                let waited = viewer.ended
+                    && wait_max.is_some_and(|max| now.since(viewer.waiting_since) > max);
                 if stalled {
                     self.pass.counters.stalled += 1;
                     closed.push((viewer.connection, CloseReason::Stalled));
                 } else if waited {
                     let text =
                         format!("{} was not published within play.wait_timeout", viewed.name);
-                    closed.push((viewer.connection, CloseReason::Refused(text)));
+                    closed.push((viewer.connection, CloseReason::NotPublished(text)));
                 }
             }
         }
@@ -101,7 +97,6 @@ impl Shard {
                 self.close(key, CloseReason::Draining, now);
             }
         }
-        self.next_housekeeping = now;
     }
 
     /// How things are.

@@ -34,6 +34,10 @@ pub struct AskToken {
     pub serial: u32,
 }
 
+/// A subscription of a shard; never used again by the same shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subscription(pub u64);
+
 /// One turn's message from one node to another.
 #[derive(Debug, Default)]
 pub struct Envelope {
@@ -43,13 +47,13 @@ pub struct Envelope {
     pub media: Vec<MediaBatch>,
 }
 
-/// Frames of one publication, in order.
+/// Frames of one subscription, in order.
 #[derive(Debug)]
 pub struct MediaBatch {
     /// The stream.
     pub stream: StreamId,
-    /// The publication.
-    pub epoch: Epoch,
+    /// Which subscription it answers: frames of an earlier one may still be on their way.
+    pub subscription: Subscription,
     /// Set on the first batch after a subscription, and after a gap: the headers in force at its
     /// first frame, which is one that viewers can begin with.
     pub start: Option<Arc<Preamble>>,
@@ -110,6 +114,8 @@ pub enum Notice {
         stream: StreamId,
         /// The publication.
         epoch: Epoch,
+        /// The number that the frames have to carry.
+        subscription: Subscription,
     },
     /// Viewer's shard to owner: no more frames.
     Unsubscribe {

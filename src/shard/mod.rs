@@ -32,6 +32,8 @@ mod outbox;
 mod publication;
 mod report;
 mod run;
+#[cfg(test)]
+mod testing;
 mod turn;
 mod viewers;
 
@@ -40,10 +42,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
+pub use claim::{Claim, Releases};
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
-pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice};
+pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscription};
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
 pub use report::{ShardReport, StreamReport};
@@ -70,7 +73,7 @@ pub struct Shard {
     publications: HashMap<StreamId, Publication>,
     viewers: HashMap<StreamId, ViewerStream>,
     outbox: Outbox,
-    releases: claim::Releases,
+    releases: Releases,
     pool: SegmentPool,
     pass: Pass,
     /// Where reads go before the session takes the bytes.
@@ -90,6 +93,7 @@ pub struct Shard {
     pass_not_before: Moment,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
+    last_subscription: Subscription,
     seed: u64,
     is_draining: bool,
     drained_said: bool,

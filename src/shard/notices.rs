@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::Shard;
 use super::claim::{Admission, Claim};
 use super::conns::{Play, Publishing};
-use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice};
+use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice, Subscription};
 use super::publication::Publication;
-use super::viewers::{Attached, ViewerStream};
+use super::viewers::{Attached, Viewer, ViewerStream};
 use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
@@ -17,8 +17,10 @@ use crate::session::{CloseReason, Grant, Owner, Session, Verdict};
 
 /// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
 const ENDING_MAX: Duration = Duration::from_secs(5);
-/// The kernel holds at least this much unsent data per viewer.
-const NOTSENT_MIN: u32 = 64 * 1024;
+/// The kernel may hold at least this much unsent data per viewer.
+const NOTSENT_BYTES_MIN: u64 = 64 * 1024;
+/// A stream of this rate passes in one send per hold; a faster one takes several.
+const NOTSENT_BITS_PER_S: u64 = 16_000_000;
 
 impl Shard {
     /// Does what a notice asks for.
@@ -29,17 +31,17 @@ impl Shard {
             Notice::StreamDown { stream } => {
                 if let Some(viewed) = self.viewers.get_mut(&stream) {
                     viewed.ending = Some(now + ENDING_MAX);
-                    viewed.owner = None;
+                    viewed.follow(None, Subscription::default());
                     for state in &mut viewed.logs {
                         state.due = Some(now);
                     }
                 }
             }
-            Notice::Subscribe { stream, epoch } => {
+            Notice::Subscribe { stream, epoch, subscription } => {
                 if let Some(publication) = self.publications.get_mut(&stream)
                     && publication.claim.epoch == epoch
                 {
-                    publication.subscribe(from, &mut self.outbox);
+                    publication.subscribe(from, subscription, &mut self.outbox);
                 }
             }
             Notice::Unsubscribe { stream, epoch } => {
@@ -92,14 +94,17 @@ impl Shard {
         counters.bytes_received +=
             batch.frames.iter().map(|frame| frame.payload.len() as u64).sum::<u64>();
         let Some(viewed) = self.viewers.get_mut(&batch.stream) else { return };
-        if !viewed.follows(batch.epoch) {
+        if !viewed.follows(batch.subscription) {
             return;
         }
         if let (Some(preamble), Some(first)) = (&batch.start, batch.frames.first()) {
-            viewed.begin(batch.epoch, preamble, first, &mut self.pool);
+            viewed.begin(preamble, first, &mut self.pool);
+        }
+        if !viewed.has_begun() {
+            return;
         }
         for frame in &batch.frames {
-            viewed.push(frame, &mut self.pool, &mut self.joined);
+            viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
         self.begin_joined(now);
     }
@@ -208,11 +213,16 @@ impl Shard {
         owner: Option<Owner>,
         now: Moment,
     ) {
-        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.closing.is_some() {
+        if self.conns.get(key).is_none_or(|conn| conn.closing.is_some()) {
             return;
         }
+        if let Some(owner) = owner {
+            self.follow(stream, owner, now);
+        }
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        // Who was there before has been told by the notice that went before this verdict.
+        viewed.is_up |= owner.is_some();
+        let Some(conn) = self.conns.get_mut(key) else { return };
         let settings = Arc::clone(&viewed.settings);
         let wire = match conn.session {
             Session::Rtmp(_) => {
@@ -224,15 +234,14 @@ impl Shard {
         if settings.viewer_socket_buffer > 0 {
             let _ = socket::set_send_buffer(&*conn, settings.viewer_socket_buffer);
         }
-        let _ = socket::set_notsent_lowat(&*conn, NOTSENT_MIN);
+        let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let peer = conn.peer;
         conn.plays.push(Play { message_stream_id, stream });
         let logs_max = self.settings.limits.logs_per_stream;
         let attached = viewed.attach(
-            key,
-            message_stream_id,
+            Viewer::new(key, message_stream_id, now),
             wire,
-            owner.is_some() && viewed.is_up,
+            owner.is_some(),
             now,
             logs_max,
             &mut self.pool,
@@ -245,14 +254,7 @@ impl Shard {
             Attached::Waits => {}
             Attached::NoLog => {
                 let text = format!("limits.logs_per_stream = {logs_max} is reached");
-                self.close(key, CloseReason::Refused(text), now);
-                return;
-            }
-        }
-        if let Some(owner) = owner {
-            self.follow(stream, owner);
-            if let Some(viewed) = self.viewers.get_mut(&stream) {
-                viewed.is_up = true;
+                self.close(key, CloseReason::Limit(text), now);
             }
         }
     }
@@ -268,19 +270,21 @@ impl Shard {
         if !was_up {
             self.for_each_viewer(stream, now, |session, id, io| session.stream_up(id, io));
         }
-        self.follow(stream, owner);
+        self.follow(stream, owner, now);
         self.begin_joined(now);
     }
 
     /// Subscribes a publication that is newer than the one followed.
-    fn follow(&mut self, stream: StreamId, owner: Owner) {
+    fn follow(&mut self, stream: StreamId, owner: Owner, now: Moment) {
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        if viewed.owner.is_some_and(|known| known.epoch >= owner.epoch) {
+        if viewed.owner().is_some_and(|known| known.epoch >= owner.epoch) {
             return;
         }
-        viewed.owner = Some(owner);
+        self.last_subscription.0 += 1;
+        let subscription = self.last_subscription;
+        viewed.follow(Some(owner), subscription);
         if owner.node != self.index {
-            let notice = Notice::Subscribe { stream, epoch: owner.epoch };
+            let notice = Notice::Subscribe { stream, epoch: owner.epoch, subscription };
             self.outbox.notice(owner.node, notice);
             return;
         }
@@ -288,10 +292,10 @@ impl Shard {
         let gop = publication.gop();
         // Without a frame to begin with, the first one that comes begins the publication.
         if let Some(first) = gop.frames().next() {
-            viewed.begin(owner.epoch, gop.preamble(), first, &mut self.pool);
+            viewed.begin(gop.preamble(), first, &mut self.pool);
         }
         for frame in gop.frames() {
-            viewed.push(frame, &mut self.pool, &mut self.joined);
+            viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
     }
 
@@ -302,7 +306,7 @@ impl Shard {
             return;
         }
         let Some(viewed) = self.viewers.remove(&stream) else { return };
-        if let Some(Owner { node, epoch }) = viewed.owner
+        if let Some(Owner { node, epoch }) = viewed.owner()
             && node != self.index
         {
             self.outbox.notice(node, Notice::Unsubscribe { stream, epoch });
@@ -329,16 +333,16 @@ impl Shard {
                     if viewer.ended {
                         continue;
                     }
-                    if is_late && !viewer.cursor.is_caught_up(&state.log) {
-                        if !viewer.cursor.is_waiting() {
-                            viewer.cursor.skip(&state.log);
-                        }
-                        if viewer.cursor.is_waiting() {
-                            state.waiting += 1;
-                        }
+                    if is_late
+                        && !viewer.cursor.is_waiting()
+                        && !viewer.cursor.is_caught_up(&state.log)
+                    {
+                        viewer.cursor.wait(&state.log);
+                        state.waiting += 1;
                     }
                     if is_late || viewer.cursor.is_caught_up(&state.log) {
                         viewer.ended = true;
+                        viewer.waiting_since = now;
                         told.push((viewer.connection, viewer.message_stream_id));
                     } else {
                         remaining += 1;
@@ -388,6 +392,14 @@ impl Shard {
 
     /// The epoch that is followed; for the report.
     pub(super) fn epoch_of(viewed: &ViewerStream) -> Option<Epoch> {
-        viewed.owner.map(|owner| owner.epoch)
+        viewed.owner().map(|owner| owner.epoch)
     }
+}
+
+/// What the kernel may hold unsent of a viewer: twice what a hold collects, so that one send takes it
+/// whole, and little enough that a viewer that falls behind is noticed here.
+fn notsent_bytes(settings: &AppSettings) -> u32 {
+    let hold = settings.hold_video.max(settings.hold_audio).as_millis() as u64;
+    let collected = 2 * hold * NOTSENT_BITS_PER_S / 8 / 1000;
+    u32::try_from(collected.max(NOTSENT_BYTES_MIN)).unwrap_or(u32::MAX)
 }

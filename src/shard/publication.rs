@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::claim::Claim;
-use super::messages::{ConnKey, Node};
+use super::messages::{ConnKey, Node, Subscription};
 use super::outbox::Outbox;
 use crate::config::AppSettings;
 use crate::media::{Applied, Frame, FrameKind, Gop, Joinable, Moment, Preamble, Timeline, Track};
@@ -53,6 +53,7 @@ pub struct Publication {
 #[derive(Debug)]
 struct Subscriber {
     node: Node,
+    subscription: Subscription,
     /// Missed frames: goes on at the next join point.
     in_gap: bool,
 }
@@ -83,13 +84,13 @@ impl Publication {
     }
 
     /// Takes a publisher's message, sends it to the subscribed nodes and returns it for the viewers of
-    /// this shard. `None` when there is nothing to pass on.
+    /// this shard, and whether they can begin with it. `None` when there is nothing to pass on.
     pub fn accept(
         &mut self,
         message: MediaMessage,
         now: Moment,
         outbox: &mut Outbox,
-    ) -> Option<Frame> {
+    ) -> Option<(Frame, Joinable)> {
         self.last_media = now;
         self.counters.frames_in += 1;
         self.counters.bytes_in += message.payload.len() as u64;
@@ -129,27 +130,26 @@ impl Publication {
                 (true, _) => continue,
                 (false, _) => None,
             };
-            let (stream, epoch) = (self.claim.stream, self.claim.epoch);
-            subscriber.in_gap = !outbox.frame(subscriber.node, stream, epoch, start, &frame);
+            let Subscriber { node, subscription, .. } = *subscriber;
+            let stream = self.claim.stream;
+            subscriber.in_gap = !outbox.frame(node, stream, subscription, start, &frame);
         }
-        Some(frame)
+        Some((frame, joinable))
     }
 
     /// A node wants the stream: it gets the current group of pictures at once.
-    pub fn subscribe(&mut self, node: Node, outbox: &mut Outbox) {
-        if self.subscribers.iter().any(|subscriber| subscriber.node == node) {
-            return;
-        }
-        let (stream, epoch) = (self.claim.stream, self.claim.epoch);
+    pub fn subscribe(&mut self, node: Node, subscription: Subscription, outbox: &mut Outbox) {
+        self.unsubscribe(node);
+        let stream = self.claim.stream;
         let mut start = Some(Arc::clone(self.gop.preamble()));
         let mut in_gap = self.gop.is_empty();
         for frame in self.gop.frames() {
-            if !outbox.frame(node, stream, epoch, start.take(), frame) {
+            if !outbox.frame(node, stream, subscription, start.take(), frame) {
                 in_gap = true;
                 break;
             }
         }
-        self.subscribers.push(Subscriber { node, in_gap });
+        self.subscribers.push(Subscriber { node, subscription, in_gap });
     }
 
     /// A node has no viewer left.

@@ -14,7 +14,7 @@ use super::claim::Releases;
 use super::conns::ConnTable;
 use super::flush::Pass;
 use super::load::ShardLoad;
-use super::messages::Envelope;
+use super::messages::{Envelope, Subscription};
 use super::outbox::Outbox;
 use super::{Counters, Shard};
 use crate::config::Settings;
@@ -84,7 +84,7 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
 }
 
 impl Shard {
-    fn new(plan: ShardPlan) -> io::Result<Self> {
+    pub(super) fn new(plan: ShardPlan) -> io::Result<Self> {
         let poller = Poller::new(EVENTS_MAX)?;
         poller.add_doorbell(plan.mesh.doorbell_fd())?;
         let nodes = plan.mesh.nodes();
@@ -117,6 +117,7 @@ impl Shard {
             pass_not_before: Moment::ZERO,
             next_housekeeping: Moment::ZERO,
             housekeeping_slot: 0,
+            last_subscription: Subscription::default(),
             seed: plan.seed,
             is_draining: false,
             drained_said: false,

@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::messages::ConnKey;
+use super::messages::{ConnKey, Subscription};
 use crate::config::AppSettings;
 use crate::media::{
-    Applied, Cursor, Epoch, Frame, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId,
-    Track, Wire,
+    Applied, Cursor, Frame, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId, Track,
+    Wire,
 };
 use crate::proto::name::StreamName;
 use crate::session::Owner;
+
+/// RTMP on message stream 1, and FLV.
+const COMMON_WIRES: usize = 2;
 
 /// One viewer of one log. A connection has one per stream that it plays.
 #[derive(Debug)]
@@ -28,8 +31,10 @@ pub struct Viewer {
     pub refusals: u8,
     /// Since when its socket has taken nothing.
     pub blocked_since: Option<Moment>,
-    /// Since when it waits for something to begin with.
+    /// Since when it has had nothing to show.
     pub waiting_since: Moment,
+    /// Not before this moment is it too slow: it has just been given the backlog of a join point.
+    pub late_from: Moment,
     /// Bytes sent in the current pass.
     pub pass_bytes: usize,
     /// Took all that the last send of the pass offered.
@@ -69,14 +74,16 @@ pub struct ViewerStream {
     /// Accepted plays received from the control shard since the stream began here.
     pub grants: u64,
     /// Where its frames come from, when it is published.
-    pub owner: Option<Owner>,
+    owner: Option<Owner>,
+    subscription: Subscription,
+    /// The headers and the first frame of what is followed are here.
+    has_begun: bool,
     /// Its viewers have been told that it is published.
     pub is_up: bool,
     /// It has ended; viewers are told when they have everything, or at this moment.
     pub ending: Option<Moment>,
     /// Its logs.
     pub logs: Vec<LogState>,
-    epoch: Option<Epoch>,
     preamble: Arc<Preamble>,
     gop: Gop,
 }
@@ -93,7 +100,8 @@ pub enum Attached {
 }
 
 impl Viewer {
-    fn new(connection: ConnKey, message_stream_id: u32, now: Moment) -> Self {
+    /// A viewer that has been sent nothing.
+    pub fn new(connection: ConnKey, message_stream_id: u32, now: Moment) -> Self {
         Self {
             connection,
             message_stream_id,
@@ -102,6 +110,7 @@ impl Viewer {
             refusals: 0,
             blocked_since: None,
             waiting_since: now,
+            late_from: Moment::ZERO,
             pass_bytes: 0,
             may_go_on: false,
             is_eager: false,
@@ -118,10 +127,11 @@ impl ViewerStream {
             name,
             grants: 0,
             owner: None,
+            subscription: Subscription::default(),
+            has_begun: false,
             is_up: false,
             ending: None,
             logs: Vec::new(),
-            epoch: None,
             preamble: Arc::default(),
             gop: Gop::new(settings.gop_bytes),
             settings,
@@ -144,19 +154,41 @@ impl ViewerStream {
         (video, audio)
     }
 
-    /// Whether frames of the publication are wanted.
-    pub fn follows(&self, epoch: Epoch) -> bool {
-        self.owner.is_some_and(|owner| owner.epoch == epoch)
+    /// Where its frames come from, when it is published.
+    pub fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
-    /// Puts a viewer into the log of its wire form. `may_join` is false while the stream has no
+    /// Follows a publication, or none after the end of one. New viewers wait for its first frame:
+    /// nobody is shown the last picture of the one before.
+    pub fn follow(&mut self, owner: Option<Owner>, subscription: Subscription) {
+        self.owner = owner;
+        self.subscription = subscription;
+        self.has_begun = false;
+        self.gop = Gop::new(self.settings.gop_bytes);
+        for state in &mut self.logs {
+            state.log.forget_join_point();
+        }
+    }
+
+    /// Whether frames of the subscription are wanted.
+    pub fn follows(&self, subscription: Subscription) -> bool {
+        self.owner.is_some() && self.subscription == subscription
+    }
+
+    /// Whether [`ViewerStream::begin`] has been called for what is followed. Frames before that have
+    /// no headers and are of no use.
+    pub fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Puts a viewer into the log of its wire form. `is_published` is false while the stream has no
     /// publisher: then the viewer waits for the next one instead of being shown the last picture.
     pub fn attach(
         &mut self,
-        connection: ConnKey,
-        message_stream_id: u32,
+        mut viewer: Viewer,
         wire: Wire,
-        may_join: bool,
+        is_published: bool,
         now: Moment,
         logs_max: usize,
         pool: &mut SegmentPool,
@@ -164,7 +196,7 @@ impl ViewerStream {
         let found = self.logs.iter().position(|state| state.log.wire() == wire);
         let index = match found {
             Some(index) => index,
-            None if self.logs.len() >= logs_max => return Attached::NoLog,
+            None if !self.has_room_for(wire, logs_max) => return Attached::NoLog,
             None => {
                 let mut log = Log::new(wire);
                 fill(&mut log, &self.gop, pool);
@@ -173,9 +205,11 @@ impl ViewerStream {
             }
         };
         let state = &mut self.logs[index];
-        let mut viewer = Viewer::new(connection, message_stream_id, now);
-        let joined = may_join && viewer.cursor.join(&state.log);
+        // An end that the others are still to be told of is none to it.
+        viewer.ended = !is_published;
+        let joined = is_published && viewer.cursor.join(&state.log);
         if joined {
+            viewer.late_from = now + self.settings.viewer_max_lag;
             viewer.is_eager = true;
             state.has_eager = true;
         } else {
@@ -183,6 +217,14 @@ impl ViewerStream {
         }
         state.viewers.push(viewer);
         if joined { Attached::Joined } else { Attached::Waits }
+    }
+
+    /// Whether there may be one more log. The two wires that nearly all viewers use always have room: a
+    /// client that plays the stream on many message streams cannot shut the others out.
+    fn has_room_for(&self, wire: Wire, logs_max: usize) -> bool {
+        let is_common = |wire| matches!(wire, Wire::Flv | Wire::Rtmp { message_stream_id: 1, .. });
+        let rare = self.logs.iter().filter(|state| !is_common(state.log.wire())).count();
+        is_common(wire) || rare + COMMON_WIRES < logs_max
     }
 
     /// Takes a viewer out. Returns what has to be sent of the message that it was in the middle of.
@@ -204,42 +246,17 @@ impl ViewerStream {
             }
             let rest = viewer.cursor.take_rest(&state.log);
             if state.viewers.is_empty() {
-                state.log.clear(pool);
-                self.logs.swap_remove(index);
+                self.logs.swap_remove(index).log.release(pool);
             }
             return Some(rest);
         }
         None
     }
 
-    /// The viewer of a connection.
-    pub fn find(
-        &mut self,
-        connection: ConnKey,
-        message_stream_id: u32,
-    ) -> Option<(&Log, &mut Viewer)> {
-        self.logs.iter_mut().find_map(|state| {
-            let viewer = state.viewers.iter_mut().find(|viewer| {
-                viewer.connection == connection && viewer.message_stream_id == message_stream_id
-            })?;
-            Some((&state.log, viewer))
-        })
-    }
-
     /// A publication (or what follows a gap of one) begins with these headers. Those who follow get
     /// them before the next frame: all of them when the publication is new, else what changed.
-    pub fn begin(
-        &mut self,
-        epoch: Epoch,
-        preamble: &Arc<Preamble>,
-        first: &Frame,
-        pool: &mut SegmentPool,
-    ) {
-        let is_new = self.epoch != Some(epoch);
-        if is_new {
-            self.epoch = Some(epoch);
-            self.gop = Gop::new(self.settings.gop_bytes);
-        }
+    pub fn begin(&mut self, preamble: &Arc<Preamble>, first: &Frame, pool: &mut SegmentPool) {
+        let is_new = !std::mem::replace(&mut self.has_begun, true);
         for header in preamble.headers() {
             let known = self.preamble.headers().contains(header);
             if known && !is_new {
@@ -267,6 +284,7 @@ impl ViewerStream {
     pub fn push(
         &mut self,
         frame: &Frame,
+        now: Moment,
         pool: &mut SegmentPool,
         joined: &mut Vec<(ConnKey, u32)>,
     ) {
@@ -284,7 +302,7 @@ impl ViewerStream {
             match joinable {
                 Joinable::Yes => {
                     state.log.append_joinable(frame, &self.preamble, pool);
-                    state.place_waiting(joined);
+                    state.place_waiting(now + self.settings.viewer_max_lag, joined);
                 }
                 _ if frame.kind.is_preamble() => state.log.append_header(frame, pool),
                 _ => state.log.append(frame, pool),
@@ -319,13 +337,14 @@ impl LogState {
         [self.due, self.retry_at, eager].into_iter().flatten().min()
     }
 
-    fn place_waiting(&mut self, joined: &mut Vec<(ConnKey, u32)>) {
+    fn place_waiting(&mut self, late_from: Moment, joined: &mut Vec<(ConnKey, u32)>) {
         if self.waiting == 0 {
             return;
         }
         for viewer in &mut self.viewers {
             if viewer.cursor.is_waiting() && viewer.cursor.join(&self.log) {
                 joined.push((viewer.connection, viewer.message_stream_id));
+                viewer.late_from = late_from;
                 viewer.ended = false;
             }
         }
@@ -349,4 +368,31 @@ fn fill(log: &mut Log, gop: &Gop, pool: &mut SegmentPool) {
 /// one saves sends only when there is something else to wait for.
 fn hold(settings: &AppSettings, frame: &Frame, has_video: bool) -> Duration {
     if frame.track == Track::Audio && has_video { settings.hold_audio } else { settings.hold_video }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rare_wires_leave_room_for_the_common_ones() {
+        let settings = crate::config::Settings::load(&crate::config::Sources::default())
+            .expect("the defaults are valid")
+            .app("__defaultVhost__", "live", "_definst_");
+        let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
+        let mut stream = ViewerStream::new(StreamId(1), name, settings);
+        let mut pool = SegmentPool::default();
+        let mut attach = |slot: u32, wire: Wire| {
+            let viewer = Viewer::new(ConnKey { slot, generation: 0 }, 1, Moment::ZERO);
+            stream.attach(viewer, wire, true, Moment::ZERO, 6, &mut pool)
+        };
+        let rtmp = |message_stream_id| Wire::Rtmp { message_stream_id, chunk_size: 60_000 };
+        for id in 2..=5 {
+            assert_eq!(attach(id, rtmp(id)), Attached::Waits);
+        }
+        assert_eq!(attach(6, rtmp(6)), Attached::NoLog);
+        assert_eq!(attach(7, rtmp(1)), Attached::Waits);
+        assert_eq!(attach(8, Wire::Flv), Attached::Waits);
+        assert_eq!(attach(9, rtmp(5)), Attached::Waits, "an existing log takes more viewers");
+    }
 }

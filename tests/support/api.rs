@@ -18,6 +18,8 @@ pub(crate) struct Api {
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     shards: Vec<Value>,
+    control: Value,
+    acceptor: Value,
 }
 
 impl Api {
@@ -38,7 +40,7 @@ impl Api {
         let body = response.read_to_end();
         let body: Value = serde_json::from_slice(&body).expect("the API answers JSON");
         let shards = body["shards"].as_array().expect("shards is a list").clone();
-        Snapshot { shards }
+        Snapshot { shards, control: body["control"].clone(), acceptor: body["acceptor"].clone() }
     }
 
     /// Waits until a snapshot makes `condition` true, and gives that snapshot.
@@ -113,6 +115,52 @@ impl Snapshot {
             .filter(|entry| entry["publisher"] == Value::Bool(true))
             .map(|entry| number(entry, "frames_in"))
             .sum()
+    }
+
+    /// Payload bytes of `stream` read from its publisher.
+    pub(crate) fn bytes_in(&self, stream: &str) -> u64 {
+        self.entries(stream)
+            .filter(|entry| entry["publisher"] == Value::Bool(true))
+            .map(|entry| number(entry, "bytes_in"))
+            .sum()
+    }
+
+    /// The shard of the publisher of `stream`.
+    pub(crate) fn owner_shard(&self, stream: &str) -> Option<usize> {
+        let streams = self.control["streams"].as_array().expect("streams is a list");
+        let entry = streams.iter().find(|entry| entry["name"] == stream)?;
+        Some(usize::try_from(entry["owner_shard"].as_u64()?).expect("a shard number is small"))
+    }
+
+    /// The shard that the next RTMP or HTTP connection goes to, when they are taken in turn.
+    pub(crate) fn next_shard(&self) -> usize {
+        let accepted = usize::try_from(number(&self.acceptor, "accepted")).expect("few");
+        accepted % self.shards.len()
+    }
+
+    /// The counter `key` of one shard's traffic with the others.
+    pub(crate) fn mesh(&self, shard: usize, key: &str) -> u64 {
+        number(&self.shards[shard]["mesh"], key)
+    }
+
+    /// The counter `key` of the shards, all together.
+    pub(crate) fn sum(&self, key: &str) -> u64 {
+        self.shards.iter().map(|shard| number(shard, key)).sum()
+    }
+
+    /// Connections that the shards have closed for `reason`, all together.
+    pub(crate) fn closed(&self, reason: &str) -> u64 {
+        self.shards.iter().filter_map(|shard| shard["closed"][reason].as_u64()).sum()
+    }
+
+    /// The counter `key` of the registry of stream names.
+    pub(crate) fn registry(&self, key: &str) -> u64 {
+        number(&self.control["registry"], key)
+    }
+
+    /// Logs of `stream`, on all shards together.
+    pub(crate) fn logs(&self, stream: &str) -> u64 {
+        self.entries(stream).map(|entry| number(entry, "logs")).sum()
     }
 
     /// Connections on each shard.

@@ -1,0 +1,266 @@
+//! The programs under measurement, each as a process of its own on CPU 0, and what /proc says of them.
+
+use std::fmt;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::load::LoadPlan;
+
+/// CPU of the server, and of the load.
+pub(crate) const SERVER_CPU: usize = 0;
+pub(crate) const LOAD_CPU: usize = 1;
+
+const START_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A build of this server.
+#[derive(Clone)]
+pub(crate) struct Build {
+    pub(crate) label: String,
+    pub(crate) path: PathBuf,
+}
+
+/// What to measure.
+#[derive(Clone)]
+pub(crate) enum Variant {
+    /// One worker, chunk size 60,000.
+    Nginx,
+    /// One shard.
+    Shardcast { build: Build, latency: &'static str },
+    /// The bare sender.
+    Floor(Pace),
+}
+
+/// When the bare sender sends.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// Every message at once.
+    Message,
+    /// Video at once, audio with it or after 20 ms.
+    Realtime,
+    /// Every 40 ms.
+    Balanced,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nginx => write!(f, "nginx-rtmp"),
+            Self::Shardcast { build, latency } => write!(f, "{} {latency}", build.label),
+            Self::Floor(pace) => write!(f, "floor: {}", pace.name()),
+        }
+    }
+}
+
+impl Pace {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "each message",
+            Self::Realtime => "realtime",
+            Self::Balanced => "40 ms",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        [Self::Message, Self::Realtime, Self::Balanced]
+            .into_iter()
+            .find(|pace| pace.name() == name)
+            .expect("a pace")
+    }
+}
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) rtmp_port: u16,
+    pub(crate) http_port: u16,
+    api_port: u16,
+    has_api: bool,
+}
+
+/// Sends and bytes that the server itself counted.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sends {
+    pub(crate) sends: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Server {
+    /// Starts it and waits until it accepts connections.
+    pub(crate) fn start(variant: &Variant, load: &LoadPlan) -> Self {
+        let [rtmp_port, http_port, api_port] = free_ports();
+        let mut command = match variant {
+            Variant::Nginx => nginx(rtmp_port),
+            Variant::Shardcast { build, latency } => {
+                let mut command = Command::new(&build.path);
+                for setting in [
+                    format!("rtmp.listen=127.0.0.1:{rtmp_port}"),
+                    format!("http.listen=127.0.0.1:{http_port}"),
+                    format!("api.listen=127.0.0.1:{api_port}"),
+                    format!("apps.default.latency={latency}"),
+                    "server.shards=1".to_owned(),
+                    "server.egress=send".to_owned(),
+                    "log.level=warn".to_owned(),
+                ] {
+                    command.arg("--set").arg(setting);
+                }
+                command
+            }
+            Variant::Floor(pace) => {
+                let mut command = Command::new(std::env::current_exe().expect("a path"));
+                let viewers = load.viewers * load.streams;
+                let (bitrate, pace) = (load.bitrate, pace.name());
+                command.arg("floor").arg(format!("{rtmp_port} {viewers} {bitrate} {pace}"));
+                command
+            }
+        };
+        pin(&mut command, SERVER_CPU);
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the server starts");
+        let has_api = matches!(variant, Variant::Shardcast { .. });
+        let mut server = Self { child, rtmp_port, http_port, api_port, has_api };
+        let begin = Instant::now();
+        while TcpStream::connect(("127.0.0.1", rtmp_port)).is_err() {
+            assert!(begin.elapsed() < START_TIME_MAX, "{variant} does not accept connections");
+            assert!(server.child.try_wait().expect("a child").is_none(), "{variant} has ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// CPU time of all its threads and processes, in seconds.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        let nanos: u64 = self
+            .processes()
+            .iter()
+            .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten())
+            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
+            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
+            .sum();
+        nanos as f64 / 1e9
+    }
+
+    /// Resident memory of all its processes, in bytes.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        self.processes()
+            .iter()
+            .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
+            .filter_map(|status| {
+                let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+                line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+            })
+            .sum::<u64>()
+            * 1024
+    }
+
+    /// What this server counted; nothing of others.
+    pub(crate) fn sends(&self) -> Option<Sends> {
+        if !self.has_api {
+            return None;
+        }
+        let mut stream = TcpStream::connect(("127.0.0.1", self.api_port)).ok()?;
+        stream.write_all(b"GET /api/v1/shards HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let report: serde_json::Value =
+            serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        let mut total = Sends::default();
+        sum(&report, &mut total);
+        Some(total)
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        let mut found = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(pid) = found.get(at).copied() {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            let children = children.unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+            at += 1;
+        }
+        found
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // nginx's master ends its worker on SIGTERM.
+        // SAFETY: a signal to our own child, which has not been waited for.
+        unsafe { libc::kill(self.child.id() as libc::pid_t, libc::SIGTERM) };
+        let begin = Instant::now();
+        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            if begin.elapsed() > Duration::from_millis(1500) {
+                _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Keeps a process and its threads on one CPU, and lets it end with this program.
+pub(crate) fn pin(command: &mut Command, cpu: usize) {
+    // SAFETY: between fork and exec only system calls on local variables.
+    unsafe {
+        command.pre_exec(move || {
+            let mut set: libc::cpu_set_t = std::mem::zeroed();
+            libc::CPU_SET(cpu, &mut set);
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+            match libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
+fn nginx(rtmp_port: u16) -> Command {
+    let prefix = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/nginx");
+    fs::create_dir_all(prefix.join("logs")).expect("the prefix can be made");
+    let configuration = format!(
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log logs/error.log error;
+events {{ worker_connections 4096; }}
+rtmp {{
+    access_log off;
+    server {{
+        listen 127.0.0.1:{rtmp_port};
+        chunk_size 60000;
+        application live {{ live on; }}
+    }}
+}}
+"
+    );
+    fs::write(prefix.join("nginx.conf"), configuration).expect("the configuration can be written");
+    let mut command = Command::new("/usr/sbin/nginx");
+    command.arg("-p").arg(&prefix).arg("-c").arg(prefix.join("nginx.conf"));
+    command.arg("-e").arg(prefix.join("logs/error.log"));
+    command
+}
+
+fn free_ports() -> [u16; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound").port())
+}
+
+/// Adds up the egress counters wherever shards stand in the report.
+fn sum(value: &serde_json::Value, total: &mut Sends) {
+    match value {
+        serde_json::Value::Object(map) => {
+            let number = |key: &str| map.get(key).and_then(serde_json::Value::as_u64);
+            if let (Some(sends), Some(bytes)) = (number("sends"), number("send_bytes")) {
+                total.sends += sends;
+                total.bytes += bytes;
+            }
+            map.values().for_each(|value| sum(value, total));
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(|value| sum(value, total)),
+        _ => {}
+    }
+}

@@ -1,0 +1,351 @@
+//! Shards, the registry and clients on one thread, in virtual time: turns are taken by hand.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::run::ShardPlan;
+use super::{Envelope, NewConnection, Notice, Outbox, Protocol, Seat, Shard};
+use crate::config::{Settings, Sources};
+use crate::control::Registry;
+use crate::media::Moment;
+use crate::proto::rtmp::Message;
+use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
+use crate::proto::rtmp::message;
+use crate::rt::egress::EgressChoice;
+use crate::rt::executor::spawn_pinned;
+use crate::rt::mesh::{Mesh, MeshEnd, inbox};
+
+/// Runs a test on an executor of its own.
+pub(super) fn run<F>(test: impl FnOnce() -> F + Send + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    spawn_pinned("test", None, test).unwrap().join().unwrap();
+}
+
+pub(super) fn settings(toml: &str) -> Arc<Settings> {
+    let file = Some(("test.toml".to_owned(), toml.to_owned()));
+    let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+    Arc::new(Settings::load(&sources).unwrap())
+}
+
+pub(super) struct Rig {
+    pub(super) shards: Vec<Shard>,
+    pub(super) registry: Registry,
+    pub(super) now: Moment,
+    /// Notices of shards that the registry does not take.
+    pub(super) heard: Vec<Notice>,
+    control: MeshEnd<Box<Envelope>>,
+    outbox: Outbox,
+}
+
+impl Rig {
+    pub(super) fn new(toml: &str, shards: usize) -> Self {
+        let settings = settings(toml);
+        let mut ends = Mesh::new(shards + 1, 64).unwrap();
+        let control = ends.pop().unwrap();
+        let shards = ends.into_iter().enumerate().map(|(index, mesh)| {
+            let (_, inbox) = inbox(mesh.doorbell(), 1);
+            Shard::new(ShardPlan {
+                index,
+                settings: Arc::clone(&settings),
+                mesh,
+                inbox,
+                load: Arc::default(),
+                egress: EgressChoice::Send,
+                seed: 1,
+            })
+            .unwrap()
+        });
+        let shards: Vec<Shard> = shards.collect();
+        Self {
+            outbox: Outbox::new(shards.len() + 1),
+            shards,
+            registry: Registry::new(settings),
+            now: Moment::ZERO + Duration::from_secs(1_000),
+            heard: Vec::new(),
+            control,
+        }
+    }
+
+    pub(super) fn connect(&mut self, shard: usize, protocol: Protocol) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let seat = Seat::new(&Arc::default(), &Arc::default(), None);
+        let peer = "192.0.2.1:1000".parse().unwrap();
+        let new = NewConnection { socket: ours.into(), peer, protocol, seat };
+        self.shards[shard].accept(new, self.now);
+        theirs
+    }
+
+    pub(super) fn client(&mut self, shard: usize, role: Role, stream: &str) -> Client {
+        Client::new(self.connect(shard, Protocol::Rtmp), role, stream)
+    }
+
+    /// One turn of every shard and of the control shard.
+    pub(super) async fn turn(&mut self) {
+        for shard in &mut self.shards {
+            shard.turn_at(self.now).await;
+            check(shard);
+        }
+        self.control_turn();
+    }
+
+    pub(super) fn control_turn(&mut self) {
+        let mut out = Vec::new();
+        for node in 0..self.shards.len() {
+            while let Some(envelope) = self.control.try_recv(node) {
+                for notice in envelope.notices {
+                    let (registry, now) = (&mut self.registry, self.now);
+                    match notice {
+                        Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                        Notice::Disconnected(client) => registry.disconnected(&client),
+                        Notice::PublishStarted { stream, epoch } => {
+                            registry.publish_started(stream, epoch, &mut out);
+                        }
+                        Notice::PublishEnded { stream, epoch, goodbye, resume } => {
+                            registry.publish_ended(stream, epoch, goodbye, resume, now, &mut out);
+                        }
+                        Notice::LeftStream { stream, grants } => {
+                            registry.left_stream(node, stream, grants);
+                        }
+                        Notice::Silence { stream, epoch, silent_for } => {
+                            registry.silence(stream, epoch, silent_for, now, &mut out);
+                        }
+                        other => self.heard.push(other),
+                    }
+                }
+            }
+        }
+        self.registry.tick(self.now, &mut out);
+        for (node, notice) in out {
+            self.outbox.notice(node, notice);
+        }
+        self.outbox.hand_over(&self.control, &mut Vec::new());
+    }
+
+    pub(super) fn say(&mut self, shard: usize, notice: Notice) {
+        self.outbox.notice(shard, notice);
+        self.outbox.hand_over(&self.control, &mut Vec::new());
+    }
+
+    /// Lets a publisher begin, and sends its header before the viewers' shards know of it.
+    pub(super) async fn begin_with_header(
+        &mut self,
+        shard: usize,
+        client: &mut Client,
+        version: u8,
+    ) {
+        for _ in 0..20 {
+            client.pump();
+            self.shards[shard].turn_at(self.now).await;
+            if !self.shards[shard].publications.is_empty() {
+                break;
+            }
+            self.control_turn();
+        }
+        client.pump();
+        client.video_header(version);
+        self.shards[shard].turn_at(self.now).await;
+    }
+
+    /// Turns, a millisecond apart, in which the clients take part.
+    pub(super) async fn run(&mut self, turns: usize, clients: &mut [&mut Client]) {
+        for _ in 0..turns {
+            for client in clients.iter_mut() {
+                client.pump();
+            }
+            self.turn().await;
+            self.now = self.now + Duration::from_millis(1);
+        }
+        for client in clients.iter_mut() {
+            client.pump();
+        }
+    }
+
+    pub(super) async fn wait(&mut self, ms: u64, clients: &mut [&mut Client]) {
+        self.now = self.now + Duration::from_millis(ms);
+        self.run(1, clients).await;
+    }
+}
+
+/// What must hold between turns: counts are in step, and whatever can be sent has a time at which it
+/// will be.
+pub(super) fn check(shard: &Shard) {
+    for viewed in shard.viewers.values() {
+        assert!(viewed.viewer_count() > 0, "a stream without viewers is not kept");
+        for state in &viewed.logs {
+            let waiting = state.viewers.iter().filter(|it| it.cursor.is_waiting()).count();
+            assert_eq!(state.waiting, waiting, "the count of waiting viewers");
+            for viewer in &state.viewers {
+                let conn = shard.conns.get(viewer.connection).expect("a viewer has a connection");
+                let id = viewer.message_stream_id;
+                assert_eq!(
+                    conn.mid_message == Some(id),
+                    !viewer.cursor.at_boundary(&state.log),
+                    "who is inside a message"
+                );
+                if !viewer.cursor.is_caught_up(&state.log) {
+                    assert!(
+                        state.next_due().is_some(),
+                        "a viewer is behind and nothing is planned"
+                    );
+                }
+            }
+        }
+    }
+    for slot in 0..shard.conns.slots() {
+        let Some(key) = shard.conns.key_at(slot) else { continue };
+        let conn = shard.conns.get(key).unwrap();
+        assert!(conn.out.is_empty() || conn.is_out_listed, "output that nobody sends");
+    }
+}
+
+pub(super) struct Client {
+    pub(super) socket: UnixStream,
+    pub(super) session: ClientSession,
+    pub(super) events: Vec<ClientEvent>,
+    pub(super) is_closed: bool,
+    /// Does not read.
+    pub(super) is_stuck: bool,
+    out: VecDeque<u8>,
+}
+
+impl Client {
+    fn new(socket: UnixStream, role: Role, stream: &str) -> Self {
+        let session = ClientSession::new(ClientConfig {
+            app: "live".to_owned(),
+            tc_url: "rtmp://localhost/live".to_owned(),
+            stream: stream.to_owned(),
+            role,
+            flash_version: "test".to_owned(),
+            digest: false,
+            connect_properties: Vec::new(),
+            connect_args: Vec::new(),
+            chunk_size: 60_000,
+            seed: 1,
+        });
+        let mut out = Vec::new();
+        session.start(&mut out);
+        Self {
+            socket,
+            session,
+            events: Vec::new(),
+            is_closed: false,
+            is_stuck: false,
+            out: out.into(),
+        }
+    }
+
+    pub(super) fn pump(&mut self) {
+        let mut buffer = vec![0; 1 << 16];
+        while !self.is_stuck && !self.is_closed {
+            let count = match self.socket.read(&mut buffer) {
+                Ok(0) => {
+                    self.is_closed = true;
+                    break;
+                }
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => {
+                    self.is_closed = true;
+                    break;
+                }
+            };
+            let mut bytes = &buffer[..count];
+            loop {
+                let mut out = Vec::new();
+                let progress = self.session.input(bytes, &mut out).expect("well-formed RTMP");
+                self.out.extend(out);
+                bytes = &bytes[progress.consumed..];
+                match progress.event {
+                    Some(event) => self.events.push(event),
+                    None => break,
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        while !self.out.is_empty() {
+            match self.socket.write(self.out.make_contiguous()) {
+                Ok(count) => drop(self.out.drain(..count)),
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, type_id: u8, timestamp_ms: u32, payload: &[u8]) {
+        let mut out = Vec::new();
+        self.session.publish_media(type_id, timestamp_ms, payload, &mut out);
+        self.out.extend(out);
+        self.flush();
+    }
+
+    /// A video keyframe (or another video frame) with a number.
+    pub(super) fn video(&mut self, is_key: bool, number: u32, len: usize) {
+        let mut payload = vec![if is_key { 0x17 } else { 0x27 }, 1, 0, 0, 0];
+        payload.extend(number.to_be_bytes());
+        payload.resize(len.max(9), number as u8);
+        self.publish(message::VIDEO, number * 40, &payload);
+    }
+
+    pub(super) fn video_header(&mut self, version: u8) {
+        self.publish(message::VIDEO, 0, &[0x17, 0, 0, 0, 0, version]);
+    }
+
+    pub(super) fn close(&mut self) {
+        let mut out = Vec::new();
+        self.session.close(&mut out);
+        self.out.extend(out);
+        self.flush();
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) {
+        self.out.extend(bytes);
+        self.flush();
+    }
+
+    /// What came of the stream: `h` and the version for a header, the number of a frame.
+    pub(super) fn media(&self) -> Vec<String> {
+        let messages = self.events.iter().filter_map(|event| match event {
+            ClientEvent::Message(message) => Some(message),
+            _ => None,
+        });
+        messages.map(label).collect()
+    }
+
+    pub(super) fn has(&self, wanted: &str) -> bool {
+        self.codes().iter().any(|code| code == wanted)
+    }
+
+    pub(super) fn codes(&self) -> Vec<String> {
+        let codes = self.events.iter().filter_map(|event| match event {
+            ClientEvent::Status { code, .. } | ClientEvent::Failed { code, .. } => {
+                Some(code.clone())
+            }
+            ClientEvent::PublishStarted => Some("NetStream.Publish.Start".to_owned()),
+            ClientEvent::PlayStarted => Some("NetStream.Play.Start".to_owned()),
+            ClientEvent::StreamEof => Some("EOF".to_owned()),
+            _ => None,
+        });
+        codes.collect()
+    }
+}
+
+fn label(message: &Message) -> String {
+    let body = &message.payload;
+    match (message.type_id, body.get(1)) {
+        (message::VIDEO, Some(0)) => format!("h{}", body[5]),
+        (message::VIDEO, _) => {
+            let number = u32::from_be_bytes(body[5..9].try_into().unwrap());
+            assert!(body[9..].iter().all(|byte| *byte == number as u8), "a damaged frame");
+            number.to_string()
+        }
+        (kind, _) => format!("type {kind}"),
+    }
+}

@@ -1,0 +1,206 @@
+//! A scripted publisher: stamped video and filler audio in real time, from a thread of its own.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use shardcast::proto::amf0::Value;
+use shardcast::proto::rtmp::client::{ClientEvent, ClientSession, Role};
+use shardcast::proto::rtmp::message;
+
+use super::stamp::{Stamp, now_nanos};
+use super::viewer::client_config;
+use super::wait::SOON;
+
+/// AVC sequence header: a tag head and a plausible decoder configuration.
+const VIDEO_CONFIG: [u8; 12] = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0];
+/// AAC sequence header: a tag head and AudioSpecificConfig (LC, 44.1 kHz, mono).
+const AUDIO_CONFIG: [u8; 4] = [0xAF, 0, 0x12, 0x08];
+/// An AAC message lasts 1024 samples of 44.1 kHz.
+const AUDIO_INTERVAL: Duration = Duration::from_nanos(1_024_000_000_000 / 44_100);
+/// About 64 kbit/s.
+const AUDIO_BYTES: usize = 186;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Script {
+    /// Between two video messages.
+    pub(crate) frame_interval: Duration,
+    /// Video messages from one keyframe to the next.
+    pub(crate) gop_frames: u64,
+    /// Bytes of a keyframe.
+    pub(crate) keyframe_bytes: usize,
+    /// Bytes of the other video messages.
+    pub(crate) inter_bytes: usize,
+    /// Whether there is sound.
+    pub(crate) audio: bool,
+}
+
+/// A publisher at work.
+pub(crate) struct Publisher {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stop: AtomicBool,
+    frames: AtomicU64,
+}
+
+impl Publisher {
+    /// Connects and starts; returns when the server has accepted the stream (`app/name`).
+    pub(crate) fn start(address: SocketAddr, stream: &str, script: Script) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (accepted, is_accepted) = mpsc::channel();
+        let (for_thread, stream) = (Arc::clone(&shared), stream.to_owned());
+        let thread = thread::spawn(move || {
+            let mut connection = Connection::open(address, &stream);
+            accepted.send(()).expect("the test waits");
+            connection.send_all(script, &for_thread);
+        });
+        is_accepted.recv_timeout(SOON).expect("the server accepts the publisher");
+        Self { shared, thread: Some(thread) }
+    }
+
+    /// Video messages sent so far.
+    pub(crate) fn frames(&self) -> u64 {
+        self.shared.frames.load(Ordering::Relaxed)
+    }
+
+    /// Ends the stream with a goodbye and closes the connection; gives the number of video
+    /// messages sent.
+    pub(crate) fn say_goodbye(mut self) -> u64 {
+        self.end();
+        self.frames()
+    }
+
+    fn end(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || thread::panicking(), "the publisher failed");
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    session: ClientSession,
+    out: Vec<u8>,
+}
+
+impl Connection {
+    fn open(address: SocketAddr, stream: &str) -> Self {
+        let session = ClientSession::new(client_config(address, stream, Role::Publish));
+        let mut out = Vec::new();
+        session.start(&mut out);
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        stream.set_read_timeout(Some(SOON)).expect("a read time-out can be set");
+        stream.set_write_timeout(Some(SOON)).expect("a write time-out can be set");
+        let mut connection = Self { stream, session, out };
+        connection.flush();
+        while !connection.read() {}
+        connection
+    }
+
+    fn send_all(&mut self, script: Script, shared: &Shared) {
+        self.stream.set_nonblocking(true).expect("a socket can be non-blocking");
+        self.send(message::DATA_AMF0, Duration::ZERO, &metadata());
+        self.send(message::VIDEO, Duration::ZERO, &VIDEO_CONFIG);
+        if script.audio {
+            self.send(message::AUDIO, Duration::ZERO, &AUDIO_CONFIG);
+        }
+        let start = Instant::now();
+        let (mut next_video, mut next_audio) = (Duration::ZERO, Duration::ZERO);
+        let mut number = 0;
+        while !shared.stop.load(Ordering::Relaxed) {
+            let is_audio = script.audio && next_audio < next_video;
+            let at = if is_audio { next_audio } else { next_video };
+            // The pace of an encoder.
+            thread::sleep((start + at).saturating_duration_since(Instant::now()));
+            if is_audio {
+                let mut sound = [0x21; AUDIO_BYTES];
+                sound[..2].copy_from_slice(&[0xAF, 1]);
+                self.send(message::AUDIO, at, &sound);
+                next_audio += AUDIO_INTERVAL;
+                continue;
+            }
+            let is_keyframe = number % script.gop_frames == 0;
+            let bytes = if is_keyframe { script.keyframe_bytes } else { script.inter_bytes };
+            let stamp = Stamp { number, sent_nanos: now_nanos(), is_keyframe };
+            self.send(message::VIDEO, at, &stamp.write(bytes));
+            number += 1;
+            shared.frames.store(number, Ordering::Relaxed);
+            next_video += script.frame_interval;
+        }
+        self.session.close(&mut self.out);
+        self.flush();
+    }
+
+    fn send(&mut self, type_id: u8, at: Duration, payload: &[u8]) {
+        let timestamp_ms = u32::try_from(at.as_millis()).expect("the run is short");
+        self.session.publish_media(type_id, timestamp_ms, payload, &mut self.out);
+        self.flush();
+        self.read();
+    }
+
+    /// Writes everything, also on a non-blocking socket.
+    fn flush(&mut self) {
+        let deadline = Instant::now() + SOON;
+        let mut sent = 0;
+        while sent < self.out.len() {
+            match self.stream.write(&self.out[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < deadline, "the server does not read");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("the publisher cannot send: {error}"),
+            }
+        }
+        self.out.clear();
+    }
+
+    /// Takes what the server sent; true once it has accepted the stream.
+    fn read(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let count = match self.stream.read(&mut buffer) {
+            Ok(0) => panic!("the server closed the publisher's connection"),
+            Ok(count) => count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
+            Err(error) => panic!("the publisher cannot read: {error}"),
+        };
+        let mut is_accepted = false;
+        let mut rest = &buffer[..count];
+        while !rest.is_empty() {
+            let progress = self.session.input(rest, &mut self.out).expect("the server speaks RTMP");
+            rest = &rest[progress.consumed..];
+            is_accepted |= progress.event == Some(ClientEvent::PublishStarted);
+            if let Some(ClientEvent::Failed { code, description }) = progress.event {
+                panic!("the publisher is refused: {code} {description}");
+            }
+        }
+        self.flush();
+        is_accepted
+    }
+}
+
+fn metadata() -> Vec<u8> {
+    let mut payload = Vec::new();
+    Value::from("@setDataFrame").encode(&mut payload);
+    Value::from("onMetaData").encode(&mut payload);
+    Value::ecma_array([("videocodecid", Value::from(7.0))]).encode(&mut payload);
+    payload
+}
