@@ -114,6 +114,7 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
                 name: url.stream_name(index, count),
                 published: Published::default(),
                 origin,
+                has_video: material.as_ref().map(Material::has_video),
             })
         })
         .collect();

@@ -68,6 +68,14 @@ impl Material {
         matches!(self, Self::Synthetic(_))
     }
 
+    /// Whether there are pictures.
+    pub(crate) fn has_video(&self) -> bool {
+        match self {
+            Self::Synthetic(_) => true,
+            Self::File(file) => file.frames.iter().any(|frame| frame.track == Track::Video),
+        }
+    }
+
     /// Nanoseconds between pictures, roughly: over this time publishers are spread.
     pub(crate) fn frame_interval_ns(&self) -> u64 {
         match self {

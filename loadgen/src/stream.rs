@@ -21,6 +21,8 @@ pub(crate) struct Stream {
     pub(crate) published: Published,
     /// Who publishes it.
     pub(crate) origin: Origin,
+    /// Whether it has pictures, which a viewer then begins with; `None` if another process knows.
+    pub(crate) has_video: Option<bool>,
 }
 
 /// Who publishes a stream, and what its frames say about themselves.

@@ -32,6 +32,15 @@ fn a_good_server_passes() {
 }
 
 #[test]
+fn sound_before_the_first_keyframe_is_no_fault() {
+    let run = run_against(Damage::SoundFirst, &["--gop", "4s"]);
+    assert_eq!(run.exit_code, 0, "{}", run.output);
+    assert_eq!(run.text("/verdict/loss"), "none");
+    assert_eq!(run.number("/viewers/byte_check/equal"), 4.0);
+    assert!(run.number("/viewers/first_frame/p50_ms") > 1_000.0);
+}
+
+#[test]
 fn a_dropped_frame_is_loss() {
     let run = run_against(Damage::Drop, &[]);
     has_fault(&run, "frames were lost");

@@ -29,8 +29,10 @@ use crate::wire_form::WireForm;
 
 /// Frames that are read from the first keyframe on, before bytes are only counted.
 const FRAMES_TO_LEARN: u32 = 12;
-/// Sound that comes so often without a picture is a stream without pictures.
-const SOUND_ONLY_FRAMES: u32 = 50;
+/// So much sound without a keyframe makes a stream of another process one without pictures: twenty
+/// seconds, longer than groups of pictures are. Servers send sound at once, but pictures from a
+/// keyframe on.
+const SOUND_ONLY_FRAMES: u32 = 1_000;
 /// Silence longer than this is a stall.
 const STALL_NS: u64 = SECOND_NS;
 /// Bytes that the kernel may throw away per call.
@@ -231,10 +233,16 @@ impl Viewer {
             self.state = State::Ended;
         }
         if self.account.is_none() && self.learning.frames >= FRAMES_TO_LEARN {
-            self.open_account(&connection, now_ns);
-            self.acknowledgements = connection.stop_watching();
-            if !self.is_sampled {
-                return Ok(());
+            if self.learning.is_mixed {
+                // Bytes cannot tell what is missing: read on, and try again.
+                self.learning.frames = 0;
+                self.learning.is_mixed = false;
+            } else {
+                self.open_account(connection.form(), now_ns);
+                self.acknowledgements = connection.stop_watching();
+                if !self.is_sampled {
+                    return Ok(());
+                }
             }
         }
         self.connection = Some(connection);
@@ -251,7 +259,11 @@ impl Viewer {
         if self.first_frame_ns.is_none() {
             let is_sound = media.track == Track::Audio;
             self.learning.sound_frames += u32::from(is_sound);
-            if kind != Kind::Key || is_sound && self.learning.sound_frames < SOUND_ONLY_FRAMES {
+            let begins_with_sound = || match self.stream.has_video {
+                Some(has_video) => !has_video,
+                None => self.learning.sound_frames >= SOUND_ONLY_FRAMES,
+            };
+            if kind != Kind::Key || is_sound && !begins_with_sound() {
                 return None;
             }
             self.first_frame_ns = Some(now_ns);
@@ -280,12 +292,12 @@ impl Viewer {
                     learning.last_number.is_some_and(|last| frame.number != last + 1);
                 learning.last_number = Some(frame.number);
             }
-            _ => learning.is_mixed = true,
+            Identity::Damaged(_) | Identity::Unknown => learning.is_mixed = true,
+            Identity::Unstamped => {}
         }
     }
 
-    fn open_account(&mut self, connection: &Connection, now_ns: u64) {
-        let form = if self.learning.is_mixed { WireForm::Unknown } else { connection.form() };
+    fn open_account(&mut self, form: WireForm, now_ns: u64) {
         self.account = Some(Account {
             form,
             base_bytes: self.learning.end,

@@ -68,7 +68,8 @@ pub(crate) struct ByteTally {
     pub(crate) over_bytes: u64,
     /// At least the payload; the server's headers vary, so nothing more can be said.
     pub(crate) at_least: u64,
-    /// Not compared: published by another process, or joined too late.
+    /// Not compared: published by another process; or every message was read, because few came or
+    /// they did not come in the order of publishing.
     pub(crate) not_compared: u64,
 }
 

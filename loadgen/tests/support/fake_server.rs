@@ -24,6 +24,8 @@ const VICTIM: u32 = 40;
 pub enum Damage {
     /// Nothing.
     None,
+    /// Nothing; but viewers get sound at once, and pictures from the next keyframe on.
+    SoundFirst,
     /// One picture is left out.
     Drop,
     /// One picture is sent twice.
@@ -163,7 +165,8 @@ impl Room {
     fn join(&mut self, socket: TcpStream) {
         let mut viewer =
             Viewer { socket, pictures: 0, began: false, kept_back: None, skips: false };
-        for message in self.headers.iter().chain(&self.group) {
+        let group = if self.damage == Damage::SoundFirst { &[] } else { &self.group[..] };
+        for message in self.headers.iter().chain(group) {
             viewer.take(message, self.damage);
         }
         self.viewers.push(viewer);
@@ -194,7 +197,8 @@ impl Viewer {
     fn take(&mut self, message: &Message, damage: Damage) {
         let is_header = message.payload.get(1) == Some(&0);
         self.began |= is_keyframe(message);
-        if !self.began && !is_header {
+        let is_sound_at_once = damage == Damage::SoundFirst && message.type_id == message::AUDIO;
+        if !self.began && !is_header && !is_sound_at_once {
             return;
         }
         if message.type_id != message::VIDEO || is_header {
