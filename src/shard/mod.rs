@@ -109,4 +109,6 @@ struct Counters {
     closed: BTreeMap<&'static str, u64>,
     /// Egress bytes at the last look, and when that was: for the load.
     egress_mark: (u64, Moment),
+    /// Skips at the last line about them, and when that was.
+    skips_logged: (u64, Moment),
 }

@@ -127,6 +127,7 @@ impl Shard {
                 read_bytes: 0,
                 closed: BTreeMap::new(),
                 egress_mark: (0, clock::now()),
+                skips_logged: (0, Moment::ZERO),
             },
         })
     }

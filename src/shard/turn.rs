@@ -11,6 +11,9 @@ use crate::rt::poller::DOORBELL;
 /// A shard whose passes cost this much sends no more often than that.
 const PASS_PAUSE_MAX: Duration = Duration::from_secs(1);
 
+/// Between two lines about viewers that are too slow.
+const SKIP_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Shard {
     /// Does everything that can be done now. Says whether anything came in.
     pub async fn turn(&mut self) -> bool {
@@ -175,18 +178,25 @@ impl Shard {
         while let Some((key, reason)) = self.pass.dead.pop() {
             self.close(key, reason, now);
         }
-        self.report_skips();
+        self.report_skips(now);
         self.finish_closing(now);
     }
 
-    fn report_skips(&mut self) {
-        for (key, skipped, lag_bytes) in self.pass.skipped.drain(..) {
-            if let Some(conn) = self.conns.get(key) {
-                tracing::debug!(
-                    shard = self.index, peer = %conn.peer, ?skipped, lag_bytes,
-                    "the viewer is too slow and skips to a keyframe"
-                );
-            }
+    /// One line a second at most: which viewer, and how many there have been since the last line.
+    fn report_skips(&mut self, now: Moment) {
+        let Some((key, skipped, lag_bytes)) = self.pass.skipped.pop() else { return };
+        self.pass.skipped.clear();
+        let (logged, at) = self.counters.skips_logged;
+        if now.since(at) < SKIP_LOG_INTERVAL {
+            return;
+        }
+        let skips = self.pass.counters.skips;
+        self.counters.skips_logged = (skips, now);
+        if let Some(conn) = self.conns.get(key) {
+            tracing::warn!(
+                shard = self.index, peer = %conn.peer, ?skipped, lag_bytes, skips = skips - logged,
+                "a viewer is too slow and skips to a keyframe"
+            );
         }
     }
 }
