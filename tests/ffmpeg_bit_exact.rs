@@ -79,6 +79,31 @@ fn a_player_that_comes_late_starts_at_the_running_group_of_pictures() {
     server.stop();
 }
 
+/// Some old players take small chunks only.
+#[test]
+fn small_chunks_carry_the_same_packets() {
+    let media = Media { seconds: 10, video: Some(SMALL_VIDEO), audio: true };
+    let source = Source::of_file(&media.file());
+    for chunk_size in ["128", "4096"] {
+        let server = Server::start(&[("rtmp.chunk_size", chunk_size)]);
+        let scratch = Scratch::new(&format!("chunks-{chunk_size}"));
+        // They wait for the publisher, so that they get its first packet.
+        let mut players = [0, 1].map(|number| {
+            let file = scratch.file(&format!("{number}.md5"));
+            Player::start(&server.rtmp_url(STREAM), file)
+        });
+        server.api().wait_for_viewers(STREAM, 2, SOON);
+        let mut publisher = publish(&media.file(), &server.rtmp_url(STREAM), Pace::RealTime);
+        publisher.expect_success(Duration::from_secs(30));
+        for player in &mut players {
+            let received = player.finish(END_LIMIT);
+            let joined = source.assert_played(player.process().name(), &received);
+            assert_eq!(joined.video_skipped, 0, "chunks of {chunk_size} bytes");
+        }
+        server.stop();
+    }
+}
+
 fn play_exactly(name: &str, media: Media, joins: &Joins) {
     let file = media.file();
     let source = Source::of_file(&file);
