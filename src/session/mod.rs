@@ -7,6 +7,7 @@ mod http;
 mod media_message;
 mod rtmp;
 mod rtmp_replies;
+mod websocket;
 
 pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
 pub use close::CloseReason;
@@ -38,6 +39,8 @@ pub enum Event {
         /// The message stream.
         message_stream_id: u32,
     },
+    /// The client is no longer connected to its application; the connection goes on.
+    LeaveApp,
 }
 
 /// What a session reads and writes while it handles one input.
@@ -144,7 +147,7 @@ impl Session {
     pub fn protocol(&self) -> &'static str {
         match self {
             Self::Rtmp(_) => "rtmp",
-            Self::Http(_) => "http",
+            Self::Http(session) => session.protocol(),
         }
     }
 }

@@ -1,0 +1,29 @@
+
+// What a test wants to know of the page's player.
+const observedEvents = { errors: [], isComplete: false };
+{
+  const createPlayer = mpegts.createPlayer;
+  mpegts.createPlayer = (source, settings) => {
+    const player = createPlayer(source, settings);
+    player.on(mpegts.Events.ERROR, (...what) => observedEvents.errors.push(what));
+    player.on(mpegts.Events.LOADING_COMPLETE, () => { observedEvents.isComplete = true; });
+    player.on(mpegts.Events.MEDIA_INFO, (info) => { observedEvents.codec = info.mimeType; });
+    return player;
+  };
+}
+function observed() {
+  const video = document.querySelector('video');
+  const quality = video.getVideoPlaybackQuality();
+  return {
+    ...observedEvents,
+    audioBytes: video.webkitAudioDecodedByteCount,
+    corrupted: quality.corruptedVideoFrames,
+    decoded: quality.totalVideoFrames,
+    dropped: quality.droppedVideoFrames,
+    ended: video.ended,
+    error: video.error && video.error.message,
+    height: video.videoHeight,
+    time: video.currentTime,
+    width: video.videoWidth,
+  };
+}
