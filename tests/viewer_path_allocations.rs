@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use shardcast::config::{Settings, Sources};
 use shardcast::media::{
-    Epoch, Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, StreamId, Track, Wire,
+    Epoch, Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, StreamId, Track, Tracks,
+    Wire,
 };
 use shardcast::proto::name::StreamName;
 use shardcast::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
@@ -204,7 +205,7 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
     let mut pool = SegmentPool::default();
     let mut conns = ConnTable::default();
     let mut joined = Vec::new();
-    let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app));
+    let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app), 6);
     let mut preamble = Preamble::default();
     preamble.apply(&frame(FrameKind::Config, 0));
     stream.begin(&Arc::new(preamble), &frame(FrameKind::Keyframe, 0), &mut pool);
@@ -214,11 +215,13 @@ async fn view(choice: EgressChoice, rtmp: usize, flv: usize, silent: usize) -> F
     for number in 0..rtmp + flv {
         let (key, client) = connect(&mut conns, &settings, number < rtmp);
         let (wire, id) = if number < rtmp {
-            (Wire::Rtmp { message_stream_id: 1, chunk_size: CHUNK_SIZE }, 1)
+            // Some have switched the sound off.
+            let tracks = Tracks { audio: number % 10 != 9, video: true };
+            (Wire::Rtmp { message_stream_id: 1, chunk_size: CHUNK_SIZE, tracks }, 1)
         } else {
             (Wire::Flv, 0)
         };
-        let attached = stream.attach(Viewer::new(key, id, at(0)), wire, true, at(0), 6, &mut pool);
+        let attached = stream.attach(Viewer::new(key, id, at(0)), wire, true, at(0), &mut pool);
         assert_eq!(attached, Attached::Joined);
         clients.push(client);
     }
