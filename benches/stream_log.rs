@@ -13,13 +13,14 @@ use std::time::Duration;
 use harness::{Round, Suite, sample};
 use shardcast::config::{AppSettings, Settings, Sources};
 use shardcast::media::{
-    Frame, FrameKind, Gop, Log, Moment, Preamble, SegmentPool, StreamId, Timeline, Track, Wire,
+    Frame, FrameKind, Gop, Log, Moment, Preamble, SegmentPool, StreamId, Timeline, Track, Tracks,
+    Wire,
 };
 use shardcast::proto::codec;
 use shardcast::proto::name::StreamName;
 use shardcast::shard::{ConnKey, LogState, Viewer, ViewerStream};
 
-const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000 };
+const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
 const GOP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The hold of the preset `balanced`: a pass serves what came in this time.
 const HOLD_MS: u64 = 40;
@@ -99,17 +100,19 @@ fn append(gop: &[Frame], wire: Wire) -> impl FnMut() + use<> {
     let frames = gop.to_vec();
     let preamble = preamble();
     let mut pool = SegmentPool::default();
-    let mut log = Log::new(wire);
+    let mut log = Log::new(wire, 0);
     let mut base_ms = 0;
+    let mut number = 0;
     move || {
         for frame in &frames {
             let frame = later(frame, base_ms);
             if frame.kind == FrameKind::Keyframe {
                 log.evict(log.end(), &mut pool);
-                log.append_joinable(&frame, &preamble, &mut pool);
+                log.append_joinable(&frame, number, &preamble, &mut pool);
             } else {
-                log.append(&frame, &mut pool);
+                log.append(&frame, number, &mut pool);
             }
+            number += 1;
         }
         base_ms += sample::GOP_MS;
     }
@@ -120,12 +123,12 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
     let frames = gop.to_vec();
     let settings = settings();
     let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
-    let mut stream = ViewerStream::new(StreamId(1), name, Arc::clone(&settings));
+    let mut stream = ViewerStream::new(StreamId(1), name, Arc::clone(&settings), 6);
     let mut pool = SegmentPool::default();
     for viewer in 0..viewers {
         let connection = ConnKey { slot: viewer as u32, generation: 1 };
         let viewer = Viewer::new(connection, 1, Moment::ZERO);
-        stream.attach(viewer, RTMP, true, Moment::ZERO, 6, &mut pool);
+        stream.attach(viewer, RTMP, true, Moment::ZERO, &mut pool);
     }
     let mut joined = Vec::new();
     for header in headers() {

@@ -8,6 +8,8 @@ pub const RTMP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const RTMP_CHUNK_SIZE_MAX: u32 = 16 * 1024 * 1024;
 /// Chunk streams that one connection may keep open; one more closes the connection.
 pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
+/// Messages in one aggregate message; one more closes the connection.
+pub const AGGREGATE_MESSAGES_MAX: usize = 1024;
 /// Nesting of AMF values; deeper values are refused.
 pub const AMF_DEPTH_MAX: usize = 16;
 /// AMF values in one message; more are refused.

@@ -15,7 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use shardcast::config::{Settings, Sources};
 use shardcast::media::{
-    Epoch, Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, StreamId, Track, Wire,
+    Epoch, Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, StreamId, Track, Tracks,
+    Wire,
 };
 use shardcast::proto::name::StreamName;
 use shardcast::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
@@ -204,19 +205,25 @@ async fn view(choice: EgressChoice, viewers: [usize; 3], silent: usize) -> Found
     let mut pool = SegmentPool::default();
     let mut conns = ConnTable::default();
     let mut joined = Vec::new();
-    let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app));
+    let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app), 6);
     let mut preamble = Preamble::default();
     preamble.apply(&frame(FrameKind::Config, 0));
     stream.begin(&Arc::new(preamble), &frame(FrameKind::Keyframe, 0), &mut pool);
     stream.push(&frame(FrameKind::Keyframe, 0), at(0), &mut pool, &mut joined);
 
     let mut clients = Vec::new();
-    let rtmp = Wire::Rtmp { message_stream_id: 1, chunk_size: CHUNK_SIZE };
-    let wires = [rtmp, Wire::Flv, Wire::WsFlv].into_iter().zip(viewers);
-    for wire in wires.flat_map(|(wire, count)| std::iter::repeat_n(wire, count)) {
-        let (key, client) = connect(&mut conns, &settings, wire == rtmp);
-        let id = u32::from(wire == rtmp);
-        let attached = stream.attach(Viewer::new(key, id, at(0)), wire, true, at(0), 6, &mut pool);
+    let rtmp = |tracks| Wire::Rtmp { message_stream_id: 1, chunk_size: CHUNK_SIZE, tracks };
+    // Some have switched the sound off.
+    let no_sound = Tracks { audio: false, video: true };
+    let wires = (0..viewers[0])
+        .map(|number| rtmp(if number % 10 == 9 { no_sound } else { Tracks::BOTH }))
+        .chain(std::iter::repeat_n(Wire::Flv, viewers[1]))
+        .chain(std::iter::repeat_n(Wire::WsFlv, viewers[2]));
+    for wire in wires {
+        let is_rtmp = matches!(wire, Wire::Rtmp { .. });
+        let (key, client) = connect(&mut conns, &settings, is_rtmp);
+        let viewer = Viewer::new(key, u32::from(is_rtmp), at(0));
+        let attached = stream.attach(viewer, wire, true, at(0), &mut pool);
         assert_eq!(attached, Attached::Joined);
         clients.push(client);
     }

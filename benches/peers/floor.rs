@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use shardcast::media::{Track, Wire};
+use shardcast::media::{Track, Tracks, Wire};
 use shardcast::rt::clock;
 
 use super::sample;
@@ -59,7 +59,7 @@ pub(crate) fn main(plan: &str) {
 
 /// Of a group of pictures: when to send, and what.
 fn batches(bitrate: usize, pace: Pace) -> Vec<(u64, Vec<u8>)> {
-    let wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000 };
+    let wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
     let mut batches: Vec<(u64, Vec<u8>)> = Vec::new();
     // What waits: since when it may not wait longer.
     let mut waiting: Option<(u64, Vec<u8>)> = None;

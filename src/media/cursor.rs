@@ -14,6 +14,11 @@ pub struct Cursor {
     /// The next byte to send after the parts; without meaning while waiting.
     position: u64,
     waiting: bool,
+    /// While waiting: the number of the first message that the viewer has not been sent. It is
+    /// never given a lower one.
+    number: u64,
+    /// It goes no further than this boundary: there it changes to another log.
+    leave_at: Option<u64>,
     /// What remains of a message that was begun before the place changed: goes first.
     rest: Option<Part>,
     /// The headers that belong before `position`.
@@ -39,7 +44,7 @@ pub enum Skipped {
 impl Cursor {
     /// A viewer that waits for a join point.
     pub fn waiting() -> Self {
-        Self { position: 0, waiting: true, rest: None, headers: None }
+        Self { position: 0, waiting: true, number: 0, leave_at: None, rest: None, headers: None }
     }
 
     /// Whether it waits for a join point.
@@ -47,12 +52,25 @@ impl Cursor {
         self.waiting
     }
 
-    /// Begins at the log's newest join point, headers first. False when there is none.
+    /// Number of the message that it sends next, or is in the middle of.
+    pub fn number(&self, log: &Log) -> u64 {
+        if self.waiting { self.number } else { log.number_at(self.position) }
+    }
+
+    /// Of a viewer that waits: number of the first message that it has not been sent.
+    pub fn resumes_at(&self) -> u64 {
+        debug_assert!(self.waiting);
+        self.number
+    }
+
+    /// Begins at the log's newest join point, headers first. False when there is none, or none that
+    /// lies ahead of what the viewer has been sent: it waits then.
     pub fn join(&mut self, log: &Log) -> bool {
-        let Some(join) = log.join_point() else { return false };
-        self.cut(log);
-        let headers = join.lead(log.wire());
-        self.headers = (!headers.is_empty()).then(|| Part::new(Rc::clone(headers)));
+        self.wait(log);
+        let Some(join) = log.join_point().filter(|join| join.number >= self.number) else {
+            return false;
+        };
+        self.headers = Part::unless_empty(join.lead(log.wire()));
         self.position = join.position;
         self.waiting = false;
         true
@@ -63,7 +81,11 @@ impl Cursor {
         match self.part() {
             Some(part) => &part.unsent()[..part.unsent().len().min(bytes_max)],
             None if self.waiting => &[],
-            None => log.bytes_at(self.position, bytes_max),
+            None => {
+                let left = self.leave_at.map_or(u64::MAX, |at| at - self.position);
+                let left = usize::try_from(left).unwrap_or(usize::MAX);
+                log.bytes_at(self.position, bytes_max.min(left))
+            }
         }
     }
 
@@ -93,6 +115,7 @@ impl Cursor {
             }
             None => self.position += bytes as u64,
         }
+        debug_assert!(self.leave_at.is_none_or(|at| self.position <= at));
     }
 
     /// Whether a command may be sent now: no message is half sent.
@@ -110,9 +133,10 @@ impl Cursor {
         self.rest.take().map_or_else(Vec::new, |rest| rest.unsent().to_vec())
     }
 
-    /// Whether everything up to the log's end is sent.
+    /// Whether everything up to the log's end, or to where it leaves the log, is sent.
     pub fn is_caught_up(&self, log: &Log) -> bool {
-        self.part().is_none() && (self.waiting || self.position == log.end())
+        let is_at_end = self.position == log.end() || self.leave_at == Some(self.position);
+        self.part().is_none() && (self.waiting || is_at_end)
     }
 
     /// Whether it stands before `limit` (see [`Log::position_of`]).
@@ -157,11 +181,63 @@ impl Cursor {
     pub fn wait(&mut self, log: &Log) {
         self.cut(log);
         self.waiting = true;
+        self.leave_at = None;
+    }
+
+    /// Goes on in a log of the same stream and wire form that has not all of the tracks of this one:
+    /// behind the message that was begun, without a gap when the other log reaches back so far.
+    pub fn change_to_fewer(&mut self, from: &Log, to: &Log) {
+        let had_headers = self.headers.as_ref().is_none_or(|headers| headers.sent > 0);
+        let was_waiting = self.waiting;
+        self.wait(from);
+        match to.position_of_number(self.number) {
+            Some(position) if had_headers && !was_waiting => {
+                self.position = position;
+                self.waiting = false;
+            }
+            _ => {
+                self.join(to);
+            }
+        }
+    }
+
+    /// Goes no further than the log's present end, where it is to change to another log.
+    pub fn leave_at_end(&mut self, log: &Log) {
+        debug_assert!(!self.waiting);
+        self.leave_at = Some(log.end());
+    }
+
+    /// Follows its log again.
+    pub fn stay(&mut self) {
+        self.leave_at = None;
+    }
+
+    /// Whether it is to leave its log at some place.
+    pub fn is_leaving(&self) -> bool {
+        self.leave_at.is_some()
+    }
+
+    /// Whether it has been sent everything up to there.
+    pub fn has_left(&self) -> bool {
+        self.part().is_none() && self.leave_at == Some(self.position)
+    }
+
+    /// Having left its log, goes on at this position of another one, after the headers that it lacks
+    /// there.
+    pub fn enter(&mut self, position: u64, headers: &Rc<[u8]>) {
+        debug_assert!(self.has_left());
+        self.leave_at = None;
+        self.position = position;
+        self.headers = Part::unless_empty(headers);
     }
 
     /// Leaves the place: what remains of the message that was begun is copied aside, so that the
     /// log need not hold it.
     fn cut(&mut self, log: &Log) {
+        if self.waiting {
+            return;
+        }
+        self.number = log.number_at(self.position);
         if let Some(headers) = self.headers.take() {
             if headers.sent > 0 {
                 debug_assert!(self.rest.is_none(), "the rest goes before the headers");
@@ -169,13 +245,14 @@ impl Cursor {
             }
             return;
         }
-        if self.waiting || self.rest.is_some() {
+        if self.rest.is_some() {
             return;
         }
         let (end, start) = log.message_end(self.position);
         if start == self.position {
             return;
         }
+        self.number += 1;
         let mut bytes = Vec::with_capacity((end - self.position) as usize);
         while self.position < end {
             let part = log.bytes_at(self.position, (end - self.position) as usize);
@@ -200,6 +277,10 @@ impl Part {
         Self { bytes, sent: 0 }
     }
 
+    fn unless_empty(bytes: &Rc<[u8]>) -> Option<Self> {
+        (!bytes.is_empty()).then(|| Self::new(Rc::clone(bytes)))
+    }
+
     fn unsent(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
@@ -216,12 +297,13 @@ mod tests {
 
     use super::*;
     use crate::media::{
-        Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, Track, Wire,
+        Frame, FrameKind, Moment, Preamble, SEGMENT_BYTES, SegmentPool, Track, Tracks, Wire,
     };
     use crate::proto::flv::TagReader;
     use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 
-    const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000 };
+    const RTMP: Wire =
+        Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
 
     fn at(ms: u64) -> Moment {
         Moment::from_nanos(ms * 1_000_000)
@@ -287,6 +369,11 @@ mod tests {
         }
     }
 
+    /// The number of the next message of a log that gets all of its stream.
+    fn next(log: &Log) -> u64 {
+        log.number_at(log.end())
+    }
+
     fn send_all(cursor: &mut Cursor, log: &Log, max: usize) -> Vec<u8> {
         let mut sent = Vec::new();
         loop {
@@ -308,8 +395,13 @@ mod tests {
     #[test]
     fn a_skip_finishes_the_message_and_names_the_headers_that_changed() {
         for wire in [RTMP, Wire::Flv, Wire::WsFlv] {
-            let (mut log, mut pool) = (Log::new(wire), SegmentPool::default());
-            log.append_joinable(&frame(FrameKind::Keyframe, 1, 500_000, 0), &config(90), &mut pool);
+            let (mut log, mut pool) = (Log::new(wire, 0), SegmentPool::default());
+            log.append_joinable(
+                &frame(FrameKind::Keyframe, 1, 500_000, 0),
+                next(&log),
+                &config(90),
+                &mut pool,
+            );
             let mut cursor = Cursor::waiting();
             assert!(cursor.join(&log));
             let mut sent = cursor.next(&log, 1_000).to_vec();
@@ -318,9 +410,14 @@ mod tests {
             cursor.advance(more.len());
             sent.extend(more);
             assert!(!cursor.at_boundary(&log));
-            log.append(&frame(FrameKind::Inter, 2, 50, 40), &mut pool);
-            log.append_header(&frame(FrameKind::Config, 91, 40, 80), &mut pool);
-            log.append_joinable(&frame(FrameKind::Keyframe, 3, 50, 80), &config(91), &mut pool);
+            log.append(&frame(FrameKind::Inter, 2, 50, 40), next(&log), &mut pool);
+            log.append_header(&frame(FrameKind::Config, 91, 40, 80), next(&log), &mut pool);
+            log.append_joinable(
+                &frame(FrameKind::Keyframe, 3, 50, 80),
+                next(&log),
+                &config(91),
+                &mut pool,
+            );
             assert_eq!(cursor.skip(&log), Skipped::ToJoinPoint);
             log.evict(cursor.needs().unwrap(), &mut pool);
             sent.extend(send_all(&mut cursor, &log, usize::MAX));
@@ -331,26 +428,46 @@ mod tests {
 
     #[test]
     fn a_viewer_that_leaves_in_the_middle_of_a_message_gets_only_its_rest() {
-        let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 1, 500, 0), &Arc::default(), &mut pool);
+        let (mut log, mut pool) = (Log::new(Wire::Flv, 0), SegmentPool::default());
+        log.append_joinable(
+            &frame(FrameKind::Keyframe, 1, 500, 0),
+            next(&log),
+            &Arc::default(),
+            &mut pool,
+        );
         let mut cursor = Cursor::waiting();
         cursor.join(&log);
         cursor.advance(100);
-        log.append_header(&frame(FrameKind::Config, 91, 40, 80), &mut pool);
-        log.append_joinable(&frame(FrameKind::Keyframe, 2, 500, 80), &config(91), &mut pool);
+        log.append_header(&frame(FrameKind::Config, 91, 40, 80), next(&log), &mut pool);
+        log.append_joinable(
+            &frame(FrameKind::Keyframe, 2, 500, 80),
+            next(&log),
+            &config(91),
+            &mut pool,
+        );
         assert_eq!(cursor.take_rest(&log).len(), 11 + 500 + 4 - 100);
     }
 
     #[test]
     fn what_a_stuck_viewer_holds_does_not_grow_with_changing_headers() {
-        let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 0, 500, 0), &config(1), &mut pool);
+        let (mut log, mut pool) = (Log::new(Wire::Flv, 0), SegmentPool::default());
+        log.append_joinable(
+            &frame(FrameKind::Keyframe, 0, 500, 0),
+            next(&log),
+            &config(1),
+            &mut pool,
+        );
         let mut cursor = Cursor::waiting();
         cursor.join(&log);
         cursor.advance(10);
         for serial in 2..100 {
-            log.append_header(&frame(FrameKind::Config, serial, 40, 0), &mut pool);
-            log.append_joinable(&frame(FrameKind::Keyframe, 0, 500, 0), &config(serial), &mut pool);
+            log.append_header(&frame(FrameKind::Config, serial, 40, 0), next(&log), &mut pool);
+            log.append_joinable(
+                &frame(FrameKind::Keyframe, 0, 500, 0),
+                next(&log),
+                &config(serial),
+                &mut pool,
+            );
             assert_eq!(cursor.skip(&log), Skipped::ToJoinPoint);
         }
         let parts = cursor.lag_bytes(&log) - (log.end() - cursor.needs().unwrap());
@@ -359,10 +476,19 @@ mod tests {
 
     #[test]
     fn the_join_point_stays_for_new_viewers_however_long_the_group_is() {
-        let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 1, 10, 0), &Arc::default(), &mut pool);
+        let (mut log, mut pool) = (Log::new(Wire::Flv, 0), SegmentPool::default());
+        log.append_joinable(
+            &frame(FrameKind::Keyframe, 1, 10, 0),
+            next(&log),
+            &Arc::default(),
+            &mut pool,
+        );
         for serial in 2..2_000 {
-            log.append(&frame(FrameKind::Inter, serial, 1_000, u64::from(serial) * 40), &mut pool);
+            log.append(
+                &frame(FrameKind::Inter, serial, 1_000, u64::from(serial) * 40),
+                next(&log),
+                &mut pool,
+            );
             assert_eq!(
                 log.lost_limit(at(u64::from(serial) * 40) - std::time::Duration::from_secs(9)),
                 0
@@ -374,12 +500,17 @@ mod tests {
 
     #[test]
     fn a_log_is_bounded_in_bytes_and_says_who_is_lost() {
-        let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 1, 10, 0), &Arc::default(), &mut pool);
+        let (mut log, mut pool) = (Log::new(Wire::Flv, 0), SegmentPool::default());
+        log.append_joinable(
+            &frame(FrameKind::Keyframe, 1, 10, 0),
+            next(&log),
+            &Arc::default(),
+            &mut pool,
+        );
         let mut cursor = Cursor::waiting();
         cursor.join(&log);
         for serial in 2..90 {
-            log.append(&frame(FrameKind::Inter, serial, 1 << 20, 0), &mut pool);
+            log.append(&frame(FrameKind::Inter, serial, 1 << 20, 0), next(&log), &mut pool);
             if cursor.is_before(log.lost_limit(Moment::ZERO)) {
                 assert_eq!(cursor.skip(&log), Skipped::Waits);
             }
@@ -466,7 +597,7 @@ mod tests {
             wire in prop::sample::select(&[RTMP, Wire::Flv, Wire::WsFlv][..]),
         ) {
             const REACH_MS: u64 = 4_000;
-            let (mut log, mut pool) = (Log::new(wire), SegmentPool::default());
+            let (mut log, mut pool) = (Log::new(wire, 0), SegmentPool::default());
             let mut preamble = Arc::new(Preamble::default());
             let mut model = Model::default();
             let mut viewers: Vec<Viewer> = (0..4).map(|_| new_viewer()).collect();
@@ -486,17 +617,17 @@ mod tests {
                         model.frames.push((serial, kind));
                         match kind {
                             FrameKind::Keyframe => {
-                                log.append_joinable(&frame, &preamble, &mut pool);
+                                log.append_joinable(&frame, next(&log), &preamble, &mut pool);
                                 for viewer in &mut viewers {
                                     if viewer.cursor.is_waiting() {
                                         viewer.cursor.join(&log);
                                     }
                                 }
                             }
-                            FrameKind::Inter => log.append(&frame, &mut pool),
+                            FrameKind::Inter => log.append(&frame, next(&log), &mut pool),
                             _ => {
                                 Arc::make_mut(&mut preamble).apply(&frame);
-                                log.append_header(&frame, &mut pool);
+                                log.append_header(&frame, next(&log), &mut pool);
                             }
                         }
                         let mut force: Vec<u32> =

@@ -27,7 +27,9 @@ pub enum Joinable {
 /// The current group of pictures of a stream.
 #[derive(Debug)]
 pub struct Gop {
-    frames: VecDeque<Frame>,
+    /// With their numbers.
+    frames: VecDeque<(u64, Frame)>,
+    next_number: u64,
     /// The headers in force at the first frame.
     preamble: Arc<Preamble>,
     bytes: usize,
@@ -41,6 +43,7 @@ impl Gop {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             frames: VecDeque::new(),
+            next_number: 0,
             preamble: Arc::default(),
             bytes: 0,
             bytes_max,
@@ -49,10 +52,32 @@ impl Gop {
         }
     }
 
+    /// Begins anew: nothing of what was is shown any more. The numbers go on.
+    pub fn restart(&mut self) {
+        *self = Self { next_number: self.next_number, ..Self::new(self.bytes_max) };
+    }
+
     /// The frames, oldest first; the first of them is one to begin with. Headers that changed
     /// within the group stand between them.
     pub fn frames(&self) -> impl Iterator<Item = &Frame> {
-        self.frames.iter()
+        self.frames.iter().map(|(_, frame)| frame)
+    }
+
+    /// The same with their numbers: each frame that was pushed has one, higher than those before.
+    pub fn numbered(&self) -> impl Iterator<Item = (u64, &Frame)> {
+        self.frames.iter().map(|(number, frame)| (*number, frame))
+    }
+
+    /// The number that the next frame will have.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
+    /// Gives a number to a message that is not of the group, such as a header.
+    pub fn take_number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
     }
 
     /// The headers in force at the first frame.
@@ -78,6 +103,7 @@ impl Gop {
     /// Takes the next frame of the stream and says whether viewers can begin with it.
     /// `preamble` are the headers in force, this frame's included.
     pub fn push(&mut self, frame: &Frame, preamble: &Arc<Preamble>) -> Joinable {
+        let number = self.take_number();
         let joinable = self.judge(frame);
         match (joinable, frame.kind) {
             (Joinable::Useless, _) => return joinable,
@@ -112,7 +138,7 @@ impl Gop {
         if self.frames.is_empty() {
             self.preamble = Arc::clone(preamble);
         }
-        self.frames.push_back(frame.clone());
+        self.frames.push_back((number, frame.clone()));
         joinable
     }
 
@@ -135,13 +161,13 @@ impl Gop {
             && self
                 .frames
                 .front()
-                .is_some_and(|first| keyframe.dts_ms <= first.dts_ms + AUDIO_LEAD_MS)
+                .is_some_and(|(_, first)| keyframe.dts_ms <= first.dts_ms + AUDIO_LEAD_MS)
     }
 
     /// Lets sound older than the lead go; says whether anything went.
     fn trim_lead(&mut self, now_ms: u64) -> bool {
         let before = self.frames.len();
-        while let Some(first) = self.frames.front() {
+        while let Some((_, first)) = self.frames.front() {
             let old = first.dts_ms + AUDIO_LEAD_MS < now_ms;
             if !old && first.kind == FrameKind::Audio {
                 break;

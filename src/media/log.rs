@@ -7,6 +7,10 @@
 //!
 //! Positions count bytes since the log began and are never reused. All segments but the last are
 //! full, so a position finds its segment by division.
+//!
+//! Logs of one stream that hold other tracks or another wire form have other positions for the same
+//! message: its number says which it is. Numbers rise from message to message; a log lacks those of
+//! the tracks that it does not hold.
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
@@ -24,6 +28,8 @@ const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub struct JoinPoint {
     /// Position of the first message.
     pub position: u64,
+    /// Number of the first message.
+    pub number: u64,
     /// Headers in force there.
     preamble: Arc<Preamble>,
     /// Position behind the last header in the log before this point.
@@ -41,6 +47,10 @@ pub struct Log {
     /// Position of the first byte of the first segment.
     base: u64,
     end: u64,
+    /// All messages of its tracks from this number on are here.
+    complete_from: u64,
+    /// One more than the number of the last message.
+    next_number: u64,
     join: Option<JoinPoint>,
     header_end: u64,
 }
@@ -48,18 +58,21 @@ pub struct Log {
 #[derive(Clone, Copy, Debug)]
 struct Message {
     start: u64,
+    number: u64,
     arrival: Moment,
 }
 
 impl Log {
-    /// An empty log.
-    pub fn new(wire: Wire) -> Self {
+    /// An empty log that is given all messages of its tracks from `number` on.
+    pub fn new(wire: Wire, number: u64) -> Self {
         Self {
             wire,
             segments: VecDeque::new(),
             index: VecDeque::new(),
             base: 0,
             end: 0,
+            complete_from: number,
+            next_number: number,
             join: None,
             header_end: 0,
         }
@@ -81,8 +94,8 @@ impl Log {
     }
 
     /// Appends a header that followers have to see before the next frame.
-    pub fn append_header(&mut self, frame: &Frame, pool: &mut SegmentPool) {
-        self.append(frame, pool);
+    pub fn append_header(&mut self, frame: &Frame, number: u64, pool: &mut SegmentPool) {
+        self.append(frame, number, pool);
         self.header_end = self.end;
     }
 
@@ -90,22 +103,26 @@ impl Log {
     pub fn append_joinable(
         &mut self,
         frame: &Frame,
+        number: u64,
         preamble: &Arc<Preamble>,
         pool: &mut SegmentPool,
     ) {
         self.join = Some(JoinPoint {
             position: self.end,
+            number,
             preamble: Arc::clone(preamble),
             header_end: self.header_end,
             timestamp_ms: frame.wire_timestamp_ms(),
             lead: OnceCell::new(),
         });
-        self.append(frame, pool);
+        self.append(frame, number, pool);
     }
 
     /// Appends a frame. Copies its payload once, whatever the number of viewers.
-    pub fn append(&mut self, frame: &Frame, pool: &mut SegmentPool) {
-        self.index.push_back(Message { start: self.end, arrival: frame.arrival });
+    pub fn append(&mut self, frame: &Frame, number: u64, pool: &mut SegmentPool) {
+        debug_assert!(number >= self.next_number, "numbers rise");
+        self.next_number = number + 1;
+        self.index.push_back(Message { start: self.end, number, arrival: frame.arrival });
         let segments = &mut self.segments;
         let mut written = 0_u64;
         self.wire.write_frame(frame, &mut |mut bytes| {
@@ -155,6 +172,25 @@ impl Log {
         if position == self.end { (self.end, self.end) } else { (end, start) }
     }
 
+    /// Number of the message that `position` lies in; at the log's end, of the next one or less.
+    pub fn number_at(&self, position: u64) -> u64 {
+        if position >= self.end {
+            return self.next_number;
+        }
+        let next = self.index.partition_point(|message| message.start <= position);
+        next.checked_sub(1).map_or(self.next_number, |at| self.index[at].number)
+    }
+
+    /// Position of the first message with this number or a higher one; `None` when the log may lack
+    /// some of them.
+    pub fn position_of_number(&self, number: u64) -> Option<u64> {
+        if number < self.complete_from {
+            return None;
+        }
+        let first = self.index.partition_point(|message| message.number < number);
+        Some(self.index.get(first).map_or(self.end, |message| message.start))
+    }
+
     /// Position of the first message that arrived after `oldest`: a cursor before it is late.
     pub fn position_of(&self, oldest: Moment) -> u64 {
         let first = self.index.partition_point(|message| message.arrival < oldest);
@@ -179,8 +215,18 @@ impl Log {
             pool.give_back(segment);
             self.base += SEGMENT_BYTES as u64;
         }
-        while self.index.len() > 1 && self.index[1].start <= self.base {
-            self.index.pop_front();
+        while self.index.get(1).is_some_and(|next| next.start <= self.base) {
+            self.forget_first();
+        }
+        // Of the message that the base lies in, the beginning is gone.
+        if self.index.front().is_some_and(|first| first.start < self.base) {
+            self.complete_from = self.complete_from.max(self.index[0].number + 1);
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(first) = self.index.pop_front() {
+            self.complete_from = first.number + 1;
         }
     }
 
@@ -207,7 +253,8 @@ impl JoinPoint {
     pub fn lead(&self, wire: Wire) -> &Rc<[u8]> {
         self.lead.get_or_init(|| {
             let mut bytes = Vec::new();
-            for header in self.preamble.headers() {
+            let tracks = wire.tracks();
+            for header in self.preamble.headers().iter().filter(|it| tracks.has(it.track)) {
                 wire.write(header.track, self.timestamp_ms, &header.payload, &mut |part| {
                     bytes.extend_from_slice(part);
                 });

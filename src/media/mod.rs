@@ -21,4 +21,4 @@ pub use preamble::{Applied, Header, Preamble};
 pub use segment::{SEGMENT_BYTES, SegmentPool};
 pub use stream_id::{Epoch, StreamId};
 pub use timeline::{Resume, Timeline};
-pub use wire::Wire;
+pub use wire::{Tracks, Wire};

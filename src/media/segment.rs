@@ -42,6 +42,11 @@ impl SegmentPool {
         self.free.pop().unwrap_or_else(|| Segment { bytes: Vec::with_capacity(SEGMENT_BYTES) })
     }
 
+    /// Bytes of the segments that wait for use.
+    pub fn free_bytes(&self) -> u64 {
+        (self.free.len() * SEGMENT_BYTES) as u64
+    }
+
     /// Takes a segment back.
     pub fn give_back(&mut self, mut segment: Segment) {
         if self.free.len() < FREE_MAX {

@@ -7,6 +7,15 @@ use crate::proto::flv;
 use crate::proto::rtmp::chunk_writer::{self, MessageHeader};
 use crate::proto::websocket;
 
+/// Which of a stream's tracks are sent. Data messages always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tracks {
+    /// Sound.
+    pub audio: bool,
+    /// Pictures.
+    pub video: bool,
+}
+
 /// A wire form of a stream. Viewers with equal wires share one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Wire {
@@ -16,6 +25,8 @@ pub enum Wire {
         message_stream_id: u32,
         /// Payload bytes per chunk, as announced by Set Chunk Size.
         chunk_size: u32,
+        /// What the viewer left of the stream with `receiveAudio` and `receiveVideo`.
+        tracks: Tracks,
     },
     /// FLV tags, each followed by its PreviousTagSize.
     Flv,
@@ -23,7 +34,50 @@ pub enum Wire {
     WsFlv,
 }
 
+impl Tracks {
+    /// Sound and pictures.
+    pub const BOTH: Self = Self { audio: true, video: true };
+
+    /// Whether messages of this kind are sent.
+    pub const fn has(self, track: Track) -> bool {
+        match track {
+            Track::Audio => self.audio,
+            Track::Video => self.video,
+            Track::Data => true,
+        }
+    }
+
+    /// What both have.
+    pub const fn common(self, other: Self) -> Self {
+        Self { audio: self.audio && other.audio, video: self.video && other.video }
+    }
+
+    /// What this has and `other` has not.
+    pub const fn without(self, other: Self) -> Self {
+        Self { audio: self.audio && !other.audio, video: self.video && !other.video }
+    }
+}
+
 impl Wire {
+    /// The tracks that are written.
+    pub const fn tracks(self) -> Tracks {
+        match self {
+            Self::Rtmp { tracks, .. } => tracks,
+            Self::Flv | Self::WsFlv => Tracks::BOTH,
+        }
+    }
+
+    /// The same form with other tracks; FLV always has both.
+    #[must_use]
+    pub const fn with_tracks(self, tracks: Tracks) -> Self {
+        match self {
+            Self::Rtmp { message_stream_id, chunk_size, .. } => {
+                Self::Rtmp { message_stream_id, chunk_size, tracks }
+            }
+            Self::Flv | Self::WsFlv => self,
+        }
+    }
+
     /// Writes one message in this form.
     pub fn write(
         self,
@@ -33,7 +87,7 @@ impl Wire {
         sink: &mut impl FnMut(&[u8]),
     ) {
         match self {
-            Self::Rtmp { message_stream_id, chunk_size } => {
+            Self::Rtmp { message_stream_id, chunk_size, .. } => {
                 let header = MessageHeader {
                     chunk_stream_id: chunk_stream_id(track),
                     message_stream_id,

@@ -3,6 +3,7 @@
 //! * Decoding is bounded: nesting by [`AMF_DEPTH_MAX`], values by [`AMF_VALUES_MAX`], and what
 //!   references may repeat by [`AMF_REFERENCE_BYTES_MAX`]. A count on the wire reserves nothing.
 //! * References (0x07) are resolved, so a [`Value`] is always a tree.
+//! * The marker 0x11 stands before one value in AMF3, see [`amf3`](super::amf3).
 //! * Text that is not UTF-8 is kept with replacement characters, not refused: encoders send
 //!   titles in local code pages.
 
@@ -10,6 +11,7 @@
 
 use thiserror::Error;
 
+use super::amf3::{self, Amf3Error, Spent};
 use crate::limits::{AMF_DEPTH_MAX, AMF_REFERENCE_BYTES_MAX, AMF_VALUES_MAX};
 
 /// One AMF0 value.
@@ -69,9 +71,9 @@ pub enum Amf0Error {
     /// MovieClip (0x04) or RecordSet (0x0E), which the specification reserves.
     #[error("AMF0 marker {0:#04x} is reserved and cannot be read")]
     ReservedMarker(u8),
-    /// Marker 0x11: the rest is AMF3.
-    #[error("the peer sends AMF3 values; only AMF0 is understood")]
-    AvmPlus,
+    /// A value in AMF3, behind marker 0x11, cannot be read.
+    #[error(transparent)]
+    Amf3(#[from] Amf3Error),
     /// A reference to a value that does not exist or is not complete yet.
     #[error("AMF0 reference {0} points to no complete value")]
     BadReference(u16),
@@ -85,12 +87,24 @@ pub enum Amf0Error {
 /// # Errors
 /// The first [`Amf0Error`]; values before it are dropped.
 pub fn decode_all(bytes: &[u8]) -> Result<Vec<Value>, Amf0Error> {
+    Decoder::new(bytes).all()
+}
+
+/// The same values without AMF3, for those who may not understand it; `None` when there is no AMF3 in
+/// them.
+///
+/// # Errors
+/// See [`Amf0Error`].
+pub fn without_amf3(bytes: &[u8]) -> Result<Option<Vec<u8>>, Amf0Error> {
     let mut decoder = Decoder::new(bytes);
-    let mut values = Vec::new();
-    while !decoder.at_end() {
-        values.push(decoder.value(1)?);
-    }
-    Ok(values)
+    let values = decoder.all()?;
+    Ok(decoder.amf3.map(|_| {
+        let mut out = Vec::with_capacity(2 * bytes.len());
+        for value in values {
+            value.encode(&mut out);
+        }
+        out
+    }))
 }
 
 /// Decodes the first value of `bytes`; returns it and the number of bytes it took.
@@ -282,11 +296,12 @@ struct Referable {
 struct Decoder<'a> {
     bytes: &'a [u8],
     position: usize,
-    values: usize,
+    spent: Spent,
     referables: Vec<Referable>,
     /// Reading a value again for a reference: it is in `referables` already.
     replaying: bool,
-    replayed_bytes: usize,
+    /// There from the first value in AMF3 on.
+    amf3: Option<amf3::Decoder<'a>>,
 }
 
 impl<'a> Decoder<'a> {
@@ -294,11 +309,19 @@ impl<'a> Decoder<'a> {
         Self {
             bytes,
             position: 0,
-            values: 0,
+            spent: Spent::default(),
             referables: Vec::new(),
             replaying: false,
-            replayed_bytes: 0,
+            amf3: None,
         }
+    }
+
+    fn all(&mut self) -> Result<Vec<Value>, Amf0Error> {
+        let mut values = Vec::new();
+        while !self.at_end() {
+            values.push(self.value(1)?);
+        }
+        Ok(values)
     }
 
     fn at_end(&self) -> bool {
@@ -309,10 +332,10 @@ impl<'a> Decoder<'a> {
         if depth > AMF_DEPTH_MAX {
             return Err(Amf0Error::TooDeep);
         }
-        if self.values >= AMF_VALUES_MAX {
+        if self.spent.values >= AMF_VALUES_MAX {
             return Err(Amf0Error::TooManyValues);
         }
-        self.values += 1;
+        self.spent.values += 1;
         let start = self.position;
         let kind = self.byte()?;
         Ok(match kind {
@@ -332,9 +355,18 @@ impl<'a> Decoder<'a> {
             }
             marker::REFERENCE => self.reference(depth)?,
             marker::MOVIE_CLIP | marker::RECORD_SET => return Err(Amf0Error::ReservedMarker(kind)),
-            marker::AVM_PLUS => return Err(Amf0Error::AvmPlus),
+            marker::AVM_PLUS => self.avm_plus(depth)?,
             _ => return Err(Amf0Error::UnknownMarker(kind)),
         })
+    }
+
+    /// One value in AMF3. Its references reach all AMF3 values of the message.
+    fn avm_plus(&mut self, depth: usize) -> Result<Value, Amf0Error> {
+        let amf3 = self.amf3.get_or_insert_with(|| amf3::Decoder::new(self.bytes));
+        let (value, position) =
+            amf3.value_at(self.position, depth, &mut self.spent, self.replaying)?;
+        self.position = position;
+        Ok(value)
     }
 
     fn referable(&mut self, start: usize, kind: u8, depth: usize) -> Result<Value, Amf0Error> {
@@ -375,8 +407,8 @@ impl<'a> Decoder<'a> {
         let referable = self.referables.get(usize::from(index)).ok_or(bad)?;
         let start = referable.start;
         let end = referable.end.ok_or(bad)?;
-        self.replayed_bytes = self.replayed_bytes.saturating_add(end - start);
-        if self.replayed_bytes > AMF_REFERENCE_BYTES_MAX {
+        self.spent.replayed_bytes = self.spent.replayed_bytes.saturating_add(end - start);
+        if self.spent.replayed_bytes > AMF_REFERENCE_BYTES_MAX {
             return Err(Amf0Error::ReferencesTooLarge);
         }
         let position = std::mem::replace(&mut self.position, start);
@@ -618,7 +650,7 @@ mod tests {
     fn reserved_and_amf3_markers_have_their_own_errors() {
         assert_eq!(decode_all(&[0x04]), Err(Amf0Error::ReservedMarker(0x04)));
         assert_eq!(decode_all(&[0x0E]), Err(Amf0Error::ReservedMarker(0x0E)));
-        assert_eq!(decode_all(&[0x11, 0x01]), Err(Amf0Error::AvmPlus));
+        assert_eq!(decode_all(&[0x11, 0x42]), Err(Amf0Error::Amf3(Amf3Error::UnknownMarker(0x42))));
         assert_eq!(decode_all(&[0x09]), Err(Amf0Error::UnknownMarker(0x09)));
         assert_eq!(decode_all(&[0x42]), Err(Amf0Error::UnknownMarker(0x42)));
     }

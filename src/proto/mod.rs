@@ -2,6 +2,7 @@
 //! Network input never panics here; every parser has a cap on what it keeps.
 
 pub mod amf0;
+pub mod amf3;
 pub mod codec;
 pub mod flv;
 pub mod http;

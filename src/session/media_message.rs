@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::media::Track;
+use crate::proto::amf0;
 use crate::proto::codec::{self, PacketKind};
 use crate::proto::rtmp::command::{DataAction, DataMessage};
 use crate::proto::rtmp::message;
@@ -23,9 +24,16 @@ pub struct MediaMessage {
 }
 
 impl MediaMessage {
-    /// Reduces a data message to what viewers get. False when there is nothing to pass on.
+    /// Reduces a data message to what viewers get, all in AMF0. False when there is nothing to pass on.
     pub(super) fn unwrap_data(&mut self, type_id: u8) -> bool {
-        let body = message::amf0_body(type_id, &self.payload);
+        let mut body = message::amf0_body(type_id, &self.payload);
+        if type_id == message::DATA_AMF3 {
+            match amf0::without_amf3(&body) {
+                Ok(Some(plain)) => body = plain.into(),
+                Ok(None) => {}
+                Err(_) => return false,
+            }
+        }
         match DataMessage::parse(&body) {
             Ok(data) if data.action != DataAction::Clear => {
                 self.is_metadata = data.is_metadata();

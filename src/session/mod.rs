@@ -5,6 +5,7 @@ mod ask;
 mod close;
 mod http;
 mod media_message;
+mod reception;
 mod rtmp;
 mod rtmp_replies;
 mod websocket;
@@ -13,6 +14,7 @@ pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Wa
 pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;
+pub use reception::Reception;
 pub use rtmp::RtmpSession;
 
 use crate::media::Moment;
@@ -41,6 +43,20 @@ pub enum Event {
     },
     /// The client is no longer connected to its application; the connection goes on.
     LeaveApp,
+    /// The viewer wants other tracks, or to be sent nothing for a while.
+    Receive {
+        /// The message stream.
+        message_stream_id: u32,
+        /// What it wants from now on.
+        reception: Reception,
+    },
+    /// A publisher that wants to be recorded has begun; there is no recording.
+    NotRecorded {
+        /// The message stream.
+        message_stream_id: u32,
+        /// The word of the publish command.
+        kind: &'static str,
+    },
 }
 
 /// What a session reads and writes while it handles one input.
@@ -91,6 +107,14 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.message_stream_of(serial),
             Self::Http(session) => session.message_stream_of(serial),
+        }
+    }
+
+    /// What the play of a message stream wants of its stream.
+    pub fn reception(&self, message_stream_id: u32) -> Reception {
+        match self {
+            Self::Rtmp(session) => session.reception(message_stream_id),
+            Self::Http(_) => Reception::default(),
         }
     }
 

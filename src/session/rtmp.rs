@@ -12,13 +12,14 @@ use std::time::Duration;
 use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
 use super::close::CloseReason;
 use super::rtmp_replies::Replies;
-use super::{Event, Io, MediaMessage};
+use super::{Event, Io, MediaMessage, Reception};
 use crate::config::{AppSettings, Settings};
 use crate::limits;
 use crate::media::{Moment, Track};
 use crate::proto::amf0::Value;
 use crate::proto::name::{ConnectName, PlayPath, StreamName};
 use crate::proto::rtmp::Message;
+use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 use crate::proto::rtmp::command::Command;
 use crate::proto::rtmp::handshake::ServerHandshake;
@@ -33,6 +34,8 @@ pub struct RtmpSession {
     handshake: Option<Box<ServerHandshake>>,
     reader: ChunkReader,
     connect: Connect,
+    /// The client's last command came in the clothing of AMF3, so it understands answers in it.
+    speaks_amf3: bool,
     /// Commands that came while the verdict on connect was awaited.
     deferred: Vec<Message>,
     streams: Vec<MessageStream>,
@@ -51,8 +54,17 @@ pub struct RtmpSession {
 #[derive(Debug)]
 enum Connect {
     Awaited,
-    Asked { serial: u32, transaction: f64, name: Box<ConnectName>, client: Arc<ClientInfo> },
-    Accepted { name: Box<ConnectName>, client: Arc<ClientInfo> },
+    Asked {
+        serial: u32,
+        transaction: f64,
+        name: Box<ConnectName>,
+        client: Arc<ClientInfo>,
+        object_encoding: f64,
+    },
+    Accepted {
+        name: Box<ConnectName>,
+        client: Arc<ClientInfo>,
+    },
     Refused,
 }
 
@@ -60,15 +72,49 @@ enum Connect {
 struct MessageStream {
     id: u32,
     state: StreamState,
+    /// What a player wants of what it plays; the tracks may be chosen before.
+    reception: Reception,
+    /// What the shard knows of that.
+    told: Reception,
 }
 
 #[derive(Debug)]
 enum StreamState {
     Idle,
-    PublishAsked { serial: u32, name: StreamName, early: Vec<MediaMessage>, early_bytes: usize },
-    Publishing { name: StreamName, settings: Arc<AppSettings>, last_media: Moment, rate: Rate },
-    PlayAsked { serial: u32, name: StreamName },
-    Playing { name: StreamName },
+    PublishAsked {
+        serial: u32,
+        name: StreamName,
+        /// The word of a client that wants to be recorded.
+        recorded: Option<&'static str>,
+        early: Vec<MediaMessage>,
+        early_bytes: usize,
+    },
+    Publishing {
+        name: StreamName,
+        settings: Arc<AppSettings>,
+        last_media: Moment,
+        rate: Rate,
+    },
+    PlayAsked {
+        serial: u32,
+        name: StreamName,
+        /// Played until the verdict is there.
+        playing: Option<StreamName>,
+    },
+    Playing {
+        name: StreamName,
+    },
+}
+
+impl StreamState {
+    /// What is played now.
+    fn played(&self) -> Option<&StreamName> {
+        match self {
+            Self::Playing { name } => Some(name),
+            Self::PlayAsked { playing, .. } => playing.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// Bytes of a publisher in the current window, for `max_bitrate`.
@@ -78,6 +124,10 @@ struct Rate {
     bytes: u64,
 }
 
+/// Object encoding of clients that may send AMF3.
+const OBJECT_ENCODING_AMF3: f64 = 3.0;
+/// Publish types of clients that want their stream to be kept.
+const RECORDED: [&str; 3] = ["record", "append", "appendWithGap"];
 /// A publisher may exceed `max_bitrate` within this time (a keyframe, a burst after a stall).
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
@@ -93,6 +143,7 @@ impl RtmpSession {
                 partial_bytes_max: max_message.saturating_mul(2),
             }),
             connect: Connect::Awaited,
+            speaks_amf3: false,
             deferred: Vec::new(),
             streams: Vec::new(),
             next_serial: 0,
@@ -137,6 +188,7 @@ impl RtmpSession {
                 None => {}
             }
         }
+        self.tell_receptions(io);
         self.acknowledge(io);
         Ok(())
     }
@@ -257,7 +309,7 @@ impl RtmpSession {
             found.map(|stream| stream.id).collect()
         };
         let publishing = ids(|state| matches!(state, StreamState::Publishing { .. }));
-        let playing = ids(|state| matches!(state, StreamState::Playing { .. }));
+        let playing = ids(|state| state.played().is_some());
         let mut replies = self.replies(io);
         match reason {
             CloseReason::Replaced(_) => {
@@ -300,6 +352,12 @@ impl RtmpSession {
             message::VIDEO => self.media(Track::Video, message, io),
             message::DATA_AMF0 | message::DATA_AMF3 => self.media(Track::Data, message, io),
             message::COMMAND_AMF0 | message::COMMAND_AMF3 => self.command(message, io),
+            message::AGGREGATE => {
+                for part in aggregate::split(&message).map_err(protocol)? {
+                    self.message(part, io)?;
+                }
+                Ok(())
+            }
             message::WINDOW_ACK_SIZE => {
                 if let Ok(window) = message::parse_window_ack_size(&message.payload)
                     && window > 0
@@ -376,6 +434,7 @@ impl RtmpSession {
             self.deferred.push(message);
             return Ok(());
         }
+        self.speaks_amf3 = message.type_id == message::COMMAND_AMF3;
         let body = message::amf0_body(message.type_id, &message.payload);
         let call = Command::parse(&body).map_err(protocol)?;
         let stream_id = message.message_stream_id;
@@ -388,7 +447,20 @@ impl RtmpSession {
         match call.name.as_str() {
             "createStream" => self.on_create_stream(&call, io),
             "publish" => self.on_publish(stream_id, &call, io),
-            "play" | "play2" => self.on_play(stream_id, &call, io),
+            "play" => self.on_play(stream_id, &call, io),
+            "play2" => self.on_play2(stream_id, &call, io),
+            "pause" | "pauseRaw" => {
+                self.on_pause(stream_id, &call, io);
+                Ok(())
+            }
+            "receiveAudio" | "receiveVideo" => {
+                self.on_receive(stream_id, &call, io);
+                Ok(())
+            }
+            "seek" => {
+                self.on_seek(stream_id, &call, io);
+                Ok(())
+            }
             "deleteStream" => self.on_delete_stream(stream_id, &call, io),
             "closeStream" => self.end_stream(stream_id, io),
             "FCUnpublish" => self.on_fc_unpublish(&call, io),
@@ -438,14 +510,25 @@ impl RtmpSession {
             page_url: text("pageUrl"),
         });
         let serial = self.ask(Want::Connect, io);
-        self.connect =
-            Connect::Asked { serial, transaction: call.transaction, name: Box::new(name), client };
+        let object_encoding = call.object.property("objectEncoding").and_then(Value::as_f64);
+        self.connect = Connect::Asked {
+            serial,
+            transaction: call.transaction,
+            name: Box::new(name),
+            client,
+            // As Flash Media Server: what the client asked for, when there is such an encoding.
+            object_encoding: object_encoding
+                .filter(|it| *it == OBJECT_ENCODING_AMF3)
+                .unwrap_or(0.0),
+        };
         Ok(())
     }
 
     fn connect_verdict(&mut self, verdict: &Verdict, io: &mut Io<'_>) -> Result<(), CloseReason> {
         let asked = std::mem::replace(&mut self.connect, Connect::Refused);
-        let Connect::Asked { transaction, name, client, .. } = asked else { return Ok(()) };
+        let Connect::Asked { transaction, name, client, object_encoding, .. } = asked else {
+            return Ok(());
+        };
         match verdict {
             Verdict::Accept(_) => {
                 self.connect = Connect::Accepted { name, client };
@@ -453,7 +536,7 @@ impl RtmpSession {
                 let ack_window = self.settings.rtmp.ack_window;
                 let mut replies = self.replies(io);
                 replies.announce(ack_window);
-                replies.connect_success(transaction);
+                replies.connect_success(transaction, object_encoding);
                 for message in std::mem::take(&mut self.deferred) {
                     self.command(message, io)?;
                 }
@@ -482,7 +565,12 @@ impl RtmpSession {
             None => replies.call_failed(call.transaction, "No more message streams."),
             Some(id) => {
                 replies.result(call.transaction, Value::Number(f64::from(id)));
-                self.streams.push(MessageStream { id, state: StreamState::Idle });
+                self.streams.push(MessageStream {
+                    id,
+                    state: StreamState::Idle,
+                    reception: Reception::default(),
+                    told: Reception::default(),
+                });
             }
         }
         Ok(())
@@ -503,33 +591,11 @@ impl RtmpSession {
         let at = self.stream_at(stream_id)?;
         let (name, args) = self.resolve(&text)?;
         let kind = call.str_arg(1).unwrap_or("live").to_ascii_lowercase();
+        let recorded = RECORDED.into_iter().find(|word| word.eq_ignore_ascii_case(&kind));
         let want = Want::Publish { name: name.clone(), kind, args };
         let serial = self.ask(want, io);
         self.streams[at].state =
-            StreamState::PublishAsked { serial, name, early: Vec::new(), early_bytes: 0 };
-        Ok(())
-    }
-
-    fn on_play(
-        &mut self,
-        stream_id: u32,
-        call: &Command,
-        io: &mut Io<'_>,
-    ) -> Result<(), CloseReason> {
-        self.end_stream(stream_id, io)?;
-        let text = match (call.name.as_str(), call.args.first()) {
-            ("play", Some(Value::String(text))) => text.clone(),
-            ("play2", Some(options)) => {
-                let name = options.property("streamName").and_then(Value::as_str);
-                name.unwrap_or_default().to_owned()
-            }
-            // play(false) stops playing.
-            _ => return Ok(()),
-        };
-        let at = self.stream_at(stream_id)?;
-        let (name, args) = self.resolve(&text)?;
-        let serial = self.ask(Want::Play { name: name.clone(), args, http: false }, io);
-        self.streams[at].state = StreamState::PlayAsked { serial, name };
+            StreamState::PublishAsked { serial, name, recorded, early: Vec::new(), early_bytes: 0 };
         Ok(())
     }
 
@@ -582,6 +648,7 @@ impl RtmpSession {
             return Ok(());
         };
         let ended = std::mem::replace(&mut stream.state, StreamState::Idle);
+        stream.reception.is_paused = false;
         self.idle_since = io.now;
         match ended {
             StreamState::Publishing { name, .. } => {
@@ -589,7 +656,7 @@ impl RtmpSession {
                 let text = format!("{} is now unpublished.", name.stream());
                 self.replies(io).status(id, status::UNPUBLISH_SUCCESS, &text, name.stream());
             }
-            StreamState::Playing { .. } => {
+            StreamState::Playing { .. } | StreamState::PlayAsked { playing: Some(_), .. } => {
                 io.events.push(Event::EndPlay { message_stream_id: id });
             }
             // An answer on its way finds nobody who awaits it; the shard gives the grant back.
@@ -603,7 +670,10 @@ impl RtmpSession {
         let id = self.streams[at].id;
         let state = std::mem::replace(&mut self.streams[at].state, StreamState::Idle);
         match (state, grant) {
-            (StreamState::PublishAsked { early, .. }, Grant::Publish { name, settings, .. }) => {
+            (
+                StreamState::PublishAsked { recorded, early, .. },
+                Grant::Publish { name, settings, .. },
+            ) => {
                 self.streams[at].state = StreamState::Publishing {
                     name: name.clone(),
                     settings: Arc::clone(settings),
@@ -611,11 +681,13 @@ impl RtmpSession {
                     rate: Rate { since: io.now, bytes: 0 },
                 };
                 self.replies(io).publish_start(id, name.stream(), true);
+                if let Some(kind) = recorded {
+                    io.events.push(Event::NotRecorded { message_stream_id: id, kind });
+                }
                 io.events.extend(early.into_iter().map(Event::Media));
             }
-            (StreamState::PlayAsked { .. }, Grant::Play { name, .. }) => {
-                self.streams[at].state = StreamState::Playing { name: name.clone() };
-                self.replies(io).play_start(id, name.stream());
+            (StreamState::PlayAsked { playing, .. }, Grant::Play { name, .. }) => {
+                self.play_granted(at, name, playing.as_ref(), io);
             }
             // The control shard answers the question that was asked.
             _ => debug_assert!(false, "a grant for another question"),
@@ -659,13 +731,6 @@ impl RtmpSession {
             .ok_or_else(|| CloseReason::Protocol(format!("message stream {id} was not created")))
     }
 
-    fn played(&self, id: u32) -> Option<&StreamName> {
-        self.streams.iter().find_map(|stream| match &stream.state {
-            StreamState::Playing { name, .. } if stream.id == id => Some(name),
-            _ => None,
-        })
-    }
-
     /// Nobody has judged what this connection asks for.
     fn refuse_unanswered(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
         let refusal = Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
@@ -696,7 +761,11 @@ impl RtmpSession {
     }
 
     fn replies<'a>(&self, io: &'a mut Io<'_>) -> Replies<'a> {
-        Replies { out: io.out, chunk_size: self.settings.rtmp.chunk_size as usize }
+        Replies {
+            out: io.out,
+            chunk_size: self.settings.rtmp.chunk_size as usize,
+            speaks_amf3: self.speaks_amf3,
+        }
     }
 
     /// The client's address.
@@ -721,5 +790,6 @@ fn protocol(error: impl std::fmt::Display) -> CloseReason {
     CloseReason::Protocol(error.to_string())
 }
 
+mod player;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,8 @@ const CAPABILITIES: f64 = 31.0;
 pub(super) struct Replies<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) chunk_size: usize,
+    /// Commands go out as messages of type 17: one byte 0, then AMF0.
+    pub(super) speaks_amf3: bool,
 }
 
 impl Replies<'_> {
@@ -31,12 +33,9 @@ impl Replies<'_> {
         self.control(message::SET_CHUNK_SIZE, &message::set_chunk_size(chunk_size));
     }
 
-    pub(super) fn connect_success(&mut self, transaction: f64) {
-        let server = ServerTraits {
-            fms_version: FMS_VERSION,
-            capabilities: CAPABILITIES,
-            object_encoding: 0.0,
-        };
+    pub(super) fn connect_success(&mut self, transaction: f64, object_encoding: f64) {
+        let server =
+            ServerTraits { fms_version: FMS_VERSION, capabilities: CAPABILITIES, object_encoding };
         self.command(0, &command::connect_result(transaction, server, Vec::new()));
         self.command(0, &command::on_bw_done());
     }
@@ -93,6 +92,16 @@ impl Replies<'_> {
         self.status(stream, status::PLAY_START, &format!("Started playing {name}."), name);
     }
 
+    /// A play2 has changed to another stream. OSMF's players change no further until they are told
+    /// that this change is complete.
+    pub(super) fn transition(&mut self, stream: u32, old: &str, name: &str) {
+        self.user_control(UserControl::StreamBegin(stream));
+        let text = format!("Transitioned from {old} to {name}.");
+        self.status(stream, status::PLAY_TRANSITION, &text, name);
+        let payload = command::on_play_status(status::PLAY_TRANSITION_COMPLETE, &text, name);
+        self.message(COMMAND_CHUNK_STREAM, stream, message::DATA_AMF0, &payload);
+    }
+
     pub(super) fn publish_notify(&mut self, stream: u32, name: &str) {
         self.user_control(UserControl::StreamBegin(stream));
         let text = format!("{name} is now published.");
@@ -125,7 +134,12 @@ impl Replies<'_> {
     }
 
     fn command(&mut self, stream: u32, payload: &[u8]) {
-        self.message(COMMAND_CHUNK_STREAM, stream, message::COMMAND_AMF0, payload);
+        if self.speaks_amf3 {
+            let dressed = [&[0], payload].concat();
+            self.message(COMMAND_CHUNK_STREAM, stream, message::COMMAND_AMF3, &dressed);
+        } else {
+            self.message(COMMAND_CHUNK_STREAM, stream, message::COMMAND_AMF0, payload);
+        }
     }
 
     fn message(&mut self, chunk_stream: u32, stream: u32, type_id: u8, payload: &[u8]) {

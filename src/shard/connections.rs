@@ -14,7 +14,8 @@ use crate::limits;
 use crate::media::{Joinable, Moment, StreamId};
 use crate::rt::socket;
 use crate::session::{
-    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session,
+    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, Reception, RtmpSession,
+    Session,
 };
 
 /// How long a connection on its way out may take to send its last words and be closed by its peer.
@@ -144,6 +145,40 @@ impl Shard {
                     conn.admission = None;
                 }
             }
+            Event::Receive { message_stream_id, reception } => {
+                self.receive(key, message_stream_id, reception, now);
+            }
+            Event::NotRecorded { message_stream_id, kind } => {
+                let Some(conn) = self.conns.get(key) else { return };
+                let published = conn.published(message_stream_id);
+                if let Some(publication) = published.and_then(|it| self.publications.get(&it)) {
+                    tracing::warn!(
+                        shard = self.index, peer = %conn.peer, stream = %publication.name, kind,
+                        "nothing is recorded: the stream is served as live"
+                    );
+                }
+            }
+        }
+    }
+
+    /// A viewer wants other tracks, pauses, or goes on.
+    fn receive(&mut self, key: ConnKey, message_stream_id: u32, reception: Reception, now: Moment) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(play) = conn.plays.iter().find(|play| play.message_stream_id == message_stream_id)
+        else {
+            return;
+        };
+        let Some(viewed) = self.viewers.get_mut(&play.stream) else { return };
+        let fallbacks = viewed.counters.log_fallbacks;
+        let rest = viewed.receive(key, message_stream_id, reception, now, &mut self.pool);
+        if fallbacks == 0 && viewed.counters.log_fallbacks > 0 {
+            tracing::warn!(
+                shard = self.index, peer = %conn.peer, stream = %viewed.name,
+                "limits.logs_per_stream is reached: who wants one track alone is sent both"
+            );
+        }
+        if reception.is_paused {
+            self.finish_message(key, message_stream_id, rest);
         }
     }
 
@@ -208,13 +243,16 @@ impl Shard {
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         let rest = viewed.detach(key, message_stream_id, &mut self.pool);
         self.leave_if_unviewed(stream);
+        self.finish_message(key, message_stream_id, rest.unwrap_or_default());
+    }
+
+    /// A viewer that is in no log any more was in the middle of a message: its rest goes first.
+    fn finish_message(&mut self, key: ConnKey, message_stream_id: u32, rest: Vec<u8>) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.mid_message == Some(message_stream_id) {
             conn.mid_message = None;
-            if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
-                conn.out.splice(0..0, rest);
-                self.list_output(key);
-            }
+            conn.out.splice(0..0, rest);
+            self.list_output(key);
         }
     }
 

@@ -55,7 +55,8 @@ impl Shard {
             let settings = &viewed.settings;
             // Who waits for the next keyframe of a stream that is published waits for that.
             let wait_max = settings.wait_timeout.filter(|_| viewed.owner().is_none());
-            for viewer in viewed.logs.iter().flat_map(|state| &state.viewers) {
+            let paused = viewed.paused.iter().map(|paused| &paused.viewer);
+            for viewer in viewed.logs.iter().flat_map(|state| &state.viewers).chain(paused) {
                 let stalled = viewer
                     .blocked_since
                     .zip(settings.viewer_stall_timeout)
@@ -120,6 +121,10 @@ impl Shard {
             entry.timestamps_repaired = publication.timestamps_repaired();
             entry.publication = publication.counters;
         }
+        let mut reception = self.counters.reception;
+        for viewed in self.viewers.values() {
+            reception.add(viewed.counters);
+        }
         drops.insert(
             "before_keyframe",
             streams.values().map(|stream| stream.publication.frames_useless).sum(),
@@ -138,7 +143,9 @@ impl Shard {
             mesh: self.outbox.counters,
             drops,
             closed: self.counters.closed.clone(),
+            reception,
             log_bytes: streams.values().map(|stream| stream.log_bytes).sum(),
+            free_segment_bytes: self.pool.free_bytes(),
             streams: streams.into_values().collect(),
         }
     }
@@ -151,6 +158,7 @@ fn report_viewers(viewed: &ViewerStream) -> StreamReport {
         epoch: Shard::epoch_of(viewed).map(|epoch| epoch.0),
         viewers: viewed.viewer_count(),
         waiting: viewed.logs.iter().map(|state| state.waiting).sum(),
+        paused: viewed.paused.len(),
         logs: viewed.logs.len(),
         log_bytes: viewed.held_bytes(),
         ..StreamReport::default()

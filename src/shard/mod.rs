@@ -14,6 +14,7 @@
 //! | `notices`       | what other nodes say, and what the shard does about it                |
 //! | `publication`   | the owner's side of a stream                                          |
 //! | `viewers`       | the viewers' side of a stream                                         |
+//! | `reception`     | what viewers want of it: tracks, pauses                                |
 //! | `flush`         | the egress pass                                                       |
 //! | `housekeeping`  | time-outs, looked at by and by                                        |
 //! | `messages`, `outbox`, `claim` | between nodes                                           |
@@ -31,6 +32,7 @@ mod notices;
 mod outbox;
 mod pace;
 mod publication;
+mod reception;
 mod report;
 mod run;
 #[cfg(test)]
@@ -50,9 +52,10 @@ pub use load::{Seat, ShardLoad};
 pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscription};
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
+pub use reception::{Paused, Target};
 pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
-pub use viewers::{Attached, LogState, Viewer, ViewerStream};
+pub use viewers::{Attached, LogState, ReceptionCounters, Viewer, ViewerStream};
 
 use crate::config::Settings;
 use crate::media::{Moment, SegmentPool, StreamId};
@@ -109,6 +112,8 @@ struct Counters {
     reads: u64,
     read_bytes: u64,
     closed: BTreeMap<&'static str, u64>,
+    /// Of streams that nobody views here any more.
+    reception: ReceptionCounters,
     /// Egress bytes at the last look, and when that was: for the load.
     egress_mark: (u64, Moment),
     /// Skips at the last line about them, and when that was.

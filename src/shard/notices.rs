@@ -142,8 +142,9 @@ impl Shard {
                         conn.admission = Some(admission);
                     }
                 }
+                let logs_max = self.settings.limits.logs_per_stream;
                 let viewed = self.viewers.entry(*stream).or_insert_with(|| {
-                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings))
+                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings), logs_max)
                 });
                 viewed.grants += 1;
                 self.turn_min = self.turn_min.min(settings.turn_min);
@@ -224,10 +225,13 @@ impl Shard {
         viewed.is_up |= owner.is_some();
         let Some(conn) = self.conns.get_mut(key) else { return };
         let settings = Arc::clone(&viewed.settings);
+        let reception = conn.session.reception(message_stream_id);
         let wire = match &conn.session {
-            Session::Rtmp(_) => {
-                Wire::Rtmp { message_stream_id, chunk_size: self.settings.rtmp.chunk_size }
-            }
+            Session::Rtmp(_) => Wire::Rtmp {
+                message_stream_id,
+                chunk_size: self.settings.rtmp.chunk_size,
+                tracks: reception.tracks,
+            },
             Session::Http(session) => session.wire(),
         };
         // A viewer that has fallen behind should be noticed here, not hidden in the kernel.
@@ -237,15 +241,11 @@ impl Shard {
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let peer = conn.peer;
         conn.plays.push(Play { message_stream_id, stream });
-        let logs_max = self.settings.limits.logs_per_stream;
-        let attached = viewed.attach(
-            Viewer::new(key, message_stream_id, now),
-            wire,
-            owner.is_some(),
-            now,
-            logs_max,
-            &mut self.pool,
-        );
+        let viewer = Viewer::new(key, message_stream_id, now);
+        let attached = viewed.attach(viewer, wire, owner.is_some(), now, &mut self.pool);
+        if reception.is_paused {
+            viewed.receive(key, message_stream_id, reception, now, &mut self.pool);
+        }
         tracing::info!(shard = self.index, %peer, stream = %viewed.name, "play started");
         match attached {
             Attached::Joined => {
@@ -253,6 +253,7 @@ impl Shard {
             }
             Attached::Waits => {}
             Attached::NoLog => {
+                let logs_max = self.settings.limits.logs_per_stream;
                 let text = format!("limits.logs_per_stream = {logs_max} is reached");
                 self.close(key, CloseReason::Limit(text), now);
             }
@@ -306,6 +307,7 @@ impl Shard {
             return;
         }
         let Some(viewed) = self.viewers.remove(&stream) else { return };
+        self.counters.reception.add(viewed.counters);
         if let Some(Owner { node, epoch }) = viewed.owner()
             && node != self.index
         {
@@ -349,6 +351,12 @@ impl Shard {
                     }
                 }
             }
+            for viewer in viewed.paused.iter_mut().map(|paused| &mut paused.viewer) {
+                if !std::mem::replace(&mut viewer.ended, true) {
+                    viewer.waiting_since = now;
+                    told.push((viewer.connection, viewer.message_stream_id));
+                }
+            }
             if remaining == 0 {
                 viewed.ending = None;
                 viewed.is_up = false;
@@ -377,6 +385,7 @@ impl Shard {
             .logs
             .iter_mut()
             .flat_map(|state| &mut state.viewers)
+            .chain(viewed.paused.iter_mut().map(|paused| &mut paused.viewer))
             .map(|viewer| {
                 viewer.ended = false;
                 (viewer.connection, viewer.message_stream_id)

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::flush::EgressCounters;
 use super::outbox::MeshCounters;
 use super::publication::PublicationCounters;
+use super::viewers::ReceptionCounters;
 
 /// One shard, at one moment.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -38,8 +39,13 @@ pub struct ShardReport {
     pub drops: BTreeMap<&'static str, u64>,
     /// Connections closed since the start, by reason.
     pub closed: BTreeMap<&'static str, u64>,
+    /// What viewers wanted of their streams.
+    #[serde(flatten)]
+    pub reception: ReceptionCounters,
     /// Bytes of log segments in use.
     pub log_bytes: u64,
+    /// Bytes of log segments that are kept for the next log.
+    pub free_segment_bytes: u64,
     /// Streams published or viewed here.
     pub streams: Vec<StreamReport>,
 }
@@ -59,6 +65,8 @@ pub struct StreamReport {
     pub viewers: usize,
     /// Of these, those that wait for something to begin with.
     pub waiting: usize,
+    /// Of the viewers, those that have paused.
+    pub paused: usize,
     /// Logs on this shard.
     pub logs: usize,
     /// Bytes in them.

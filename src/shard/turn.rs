@@ -162,6 +162,9 @@ impl Shard {
                 let settings = &stream.settings;
                 self.pass.run(state, settings, &mut self.conns, &mut self.pool, scope, now).await;
             }
+            if stream.is_changing() {
+                stream.finish_changes(now, &mut self.pool);
+            }
         }
         if any {
             let cost = clock::thread_cpu().saturating_sub(before);

@@ -1,20 +1,19 @@
 //! A stream on a shard that has viewers of it: its logs, one per wire form, and the viewers' places in
-//! them. A shard without viewers of a stream holds nothing of it.
+//! them. A shard without viewers of a stream holds nothing of it. How viewers change from log to log
+//! is in `reception`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::messages::{ConnKey, Subscription};
+use super::reception::{Paused, Target};
 use crate::config::AppSettings;
 use crate::media::{
-    Applied, Cursor, Frame, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId, Track,
-    Wire,
+    Applied, Cursor, Frame, FrameKind, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId,
+    Track, Tracks, Wire,
 };
 use crate::proto::name::StreamName;
 use crate::session::Owner;
-
-/// RTMP on message stream 1, FLV, and FLV over WebSocket.
-const COMMON_WIRES: usize = 3;
 
 /// One viewer of one log. A connection has one per stream that it plays.
 #[derive(Debug)]
@@ -43,6 +42,8 @@ pub struct Viewer {
     pub is_eager: bool,
     /// Has been told that the stream ended.
     pub ended: bool,
+    /// The log that it changes to as soon as the track that it lacks can begin.
+    pub target: Option<Target>,
 }
 
 /// A log with its viewers and its next flush.
@@ -60,6 +61,8 @@ pub struct LogState {
     pub has_eager: bool,
     /// How many viewers wait for a join point.
     pub waiting: usize,
+    /// How many viewers have a target.
+    pub changing: usize,
 }
 
 /// One stream on this shard.
@@ -84,8 +87,22 @@ pub struct ViewerStream {
     pub ending: Option<Moment>,
     /// Its logs.
     pub logs: Vec<LogState>,
-    preamble: Arc<Preamble>,
-    gop: Gop,
+    /// Viewers that are sent nothing at present.
+    pub paused: Vec<Paused>,
+    /// Counts.
+    pub counters: ReceptionCounters,
+    pub(super) logs_max: usize,
+    pub(super) preamble: Arc<Preamble>,
+    pub(super) gop: Gop,
+}
+
+/// Counts of what viewers wanted of a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ReceptionCounters {
+    /// How often viewers have paused, gone on, or chosen other tracks.
+    pub reception_changes: u64,
+    /// How often viewers got both tracks because there was no log left for their choice.
+    pub log_fallbacks: u64,
 }
 
 /// Where a viewer was put.
@@ -115,13 +132,27 @@ impl Viewer {
             may_go_on: false,
             is_eager: false,
             ended: false,
+            target: None,
         }
     }
 }
 
+impl ReceptionCounters {
+    /// Counts what others have counted.
+    pub fn add(&mut self, other: Self) {
+        self.reception_changes += other.reception_changes;
+        self.log_fallbacks += other.log_fallbacks;
+    }
+}
+
 impl ViewerStream {
-    /// A stream that gets its first viewer.
-    pub fn new(id: StreamId, name: StreamName, settings: Arc<AppSettings>) -> Self {
+    /// A stream that gets its first viewer, and may have `logs_max` logs here.
+    pub fn new(
+        id: StreamId,
+        name: StreamName,
+        settings: Arc<AppSettings>,
+        logs_max: usize,
+    ) -> Self {
         Self {
             id,
             name,
@@ -132,15 +163,18 @@ impl ViewerStream {
             is_up: false,
             ending: None,
             logs: Vec::new(),
+            paused: Vec::new(),
+            counters: ReceptionCounters::default(),
+            logs_max,
             preamble: Arc::default(),
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
     }
 
-    /// Number of viewers.
+    /// Number of viewers, paused ones too.
     pub fn viewer_count(&self) -> usize {
-        self.logs.iter().map(|state| state.viewers.len()).sum()
+        self.logs.iter().map(|state| state.viewers.len()).sum::<usize>() + self.paused.len()
     }
 
     /// Whether the stream has (video, audio) tracks, as far as is known.
@@ -165,7 +199,7 @@ impl ViewerStream {
         self.owner = owner;
         self.subscription = subscription;
         self.has_begun = false;
-        self.gop = Gop::new(self.settings.gop_bytes);
+        self.gop.restart();
         for state in &mut self.logs {
             state.log.forget_join_point();
         }
@@ -190,43 +224,64 @@ impl ViewerStream {
         wire: Wire,
         is_published: bool,
         now: Moment,
-        logs_max: usize,
         pool: &mut SegmentPool,
     ) -> Attached {
-        let found = self.logs.iter().position(|state| state.log.wire() == wire);
-        let index = match found {
-            Some(index) => index,
-            None if !self.has_room_for(wire, logs_max) => return Attached::NoLog,
-            None => {
-                let mut log = Log::new(wire);
-                fill(&mut log, &self.gop, pool);
-                self.logs.push(LogState::new(log));
-                self.logs.len() - 1
-            }
-        };
-        let state = &mut self.logs[index];
+        let Some(wire) = self.choose(wire, None) else { return Attached::NoLog };
         // An end that the others are still to be told of is none to it.
         viewer.ended = !is_published;
+        if self.place(viewer, wire, is_published, now, pool) {
+            Attached::Joined
+        } else {
+            Attached::Waits
+        }
+    }
+
+    /// Puts a viewer that waits into a log. Says whether it has something to be sent.
+    pub(super) fn place(
+        &mut self,
+        mut viewer: Viewer,
+        wire: Wire,
+        is_published: bool,
+        now: Moment,
+        pool: &mut SegmentPool,
+    ) -> bool {
+        debug_assert!(viewer.cursor.is_waiting() && viewer.target.is_none());
+        let index = self.open(wire, viewer.cursor.resumes_at(), pool);
+        let state = &mut self.logs[index];
         let joined = is_published && viewer.cursor.join(&state.log);
         if joined {
             viewer.late_from = now + self.settings.viewer_max_lag;
-            viewer.is_eager = true;
-            state.has_eager = true;
         } else {
             state.waiting += 1;
         }
-        state.viewers.push(viewer);
-        if joined { Attached::Joined } else { Attached::Waits }
+        state.add(viewer);
+        joined
     }
 
-    /// Whether there may be one more log. The wires that nearly all viewers use always have room: a
-    /// client that plays the stream on many message streams cannot shut the others out.
-    fn has_room_for(&self, wire: Wire, logs_max: usize) -> bool {
-        let is_common = |wire| {
-            matches!(wire, Wire::Flv | Wire::WsFlv | Wire::Rtmp { message_stream_id: 1, .. })
-        };
-        let rare = self.logs.iter().filter(|state| !is_common(state.log.wire())).count();
-        is_common(wire) || rare + COMMON_WIRES < logs_max
+    /// The log of a wire form; a new one has the frames from `number` on that are still at hand.
+    pub(super) fn open(&mut self, wire: Wire, number: u64, pool: &mut SegmentPool) -> usize {
+        if let Some(index) = self.find(wire) {
+            return index;
+        }
+        let first = self.gop.numbered().next().map_or(self.gop.next_number(), |(first, _)| first);
+        let mut log = Log::new(wire, number.max(first));
+        let tracks = wire.tracks();
+        let mut preamble = Arc::clone(self.gop.preamble());
+        for (at, frame) in self.gop.numbered() {
+            if frame.kind.is_preamble() {
+                Arc::make_mut(&mut preamble).apply(frame);
+            }
+            if at >= number && tracks.has(frame.track) {
+                append(&mut log, frame, at, &preamble, at == first, pool);
+            }
+        }
+        self.logs.push(LogState::new(log));
+        self.logs.len() - 1
+    }
+
+    /// The log of a wire form.
+    pub(super) fn find(&self, wire: Wire) -> Option<usize> {
+        self.logs.iter().position(|state| state.log.wire() == wire)
     }
 
     /// Takes a viewer out. Returns what has to be sent of the message that it was in the middle of.
@@ -236,20 +291,18 @@ impl ViewerStream {
         message_stream_id: u32,
         pool: &mut SegmentPool,
     ) -> Option<Vec<u8>> {
-        for index in 0..self.logs.len() {
-            let state = &mut self.logs[index];
-            let found = state.viewers.iter().position(|viewer| {
-                viewer.connection == connection && viewer.message_stream_id == message_stream_id
-            });
-            let Some(at) = found else { continue };
-            let mut viewer = state.viewers.swap_remove(at);
-            if viewer.cursor.is_waiting() {
-                state.waiting -= 1;
-            }
+        let is_it = |viewer: &Viewer| {
+            viewer.connection == connection && viewer.message_stream_id == message_stream_id
+        };
+        if let Some(at) = self.paused.iter().position(|paused| is_it(&paused.viewer)) {
+            self.paused.swap_remove(at);
+            return Some(Vec::new());
+        }
+        for state in &mut self.logs {
+            let Some(at) = state.viewers.iter().position(is_it) else { continue };
+            let mut viewer = state.take(at);
             let rest = viewer.cursor.take_rest(&state.log);
-            if state.viewers.is_empty() {
-                self.logs.swap_remove(index).log.release(pool);
-            }
+            self.release_unused(pool);
             return Some(rest);
         }
         None
@@ -272,10 +325,14 @@ impl ViewerStream {
                 arrival: first.arrival,
                 payload: header.payload.clone(),
             };
-            for state in &mut self.logs {
+            let number = self.gop.take_number();
+            for index in 0..self.logs.len() {
+                let state = &self.logs[index];
+                let wire = state.log.wire();
                 // Nobody follows an empty log; its viewers get the headers when they join.
-                if state.viewers.len() > state.waiting {
-                    state.log.append_header(&frame, pool);
+                let is_followed = state.viewers.len() > state.waiting || self.is_awaited(wire);
+                if is_followed && wire.tracks().has(header.track) {
+                    self.logs[index].log.append_header(&frame, number, pool);
                 }
             }
         }
@@ -299,20 +356,29 @@ impl ViewerStream {
         if joinable == Joinable::Useless {
             return;
         }
-        let due = frame.arrival + hold(&self.settings, frame, self.gop.has_video());
+        let number = self.gop.next_number() - 1;
+        let joinable = joinable == Joinable::Yes;
+        let is_changing = self.is_changing();
+        if is_changing {
+            self.start_changes(frame, number, joinable);
+        }
+        let has_video = self.gop.has_video();
         for state in &mut self.logs {
-            match joinable {
-                Joinable::Yes => {
-                    state.log.append_joinable(frame, &self.preamble, pool);
-                    state.place_waiting(now + self.settings.viewer_max_lag, joined);
-                }
-                _ if frame.kind.is_preamble() => state.log.append_header(frame, pool),
-                _ => state.log.append(frame, pool),
+            let tracks = state.log.wire().tracks();
+            if !tracks.has(frame.track) {
+                continue;
             }
-            if self.gop.is_empty() {
+            if append(&mut state.log, frame, number, &self.preamble, joinable, pool) {
+                state.place_waiting(now + self.settings.viewer_max_lag, joined);
+            }
+            if tracks.video && self.gop.is_empty() {
                 state.log.forget_join_point();
             }
+            let due = frame.arrival + hold(&self.settings, frame, has_video && tracks.video);
             state.due = Some(state.due.map_or(due, |earlier| earlier.min(due)));
+        }
+        if is_changing {
+            self.finish_changes(now, pool);
         }
     }
 
@@ -329,8 +395,47 @@ impl ViewerStream {
 }
 
 impl LogState {
-    fn new(log: Log) -> Self {
-        Self { log, viewers: Vec::new(), due: None, retry_at: None, has_eager: false, waiting: 0 }
+    pub(super) fn new(log: Log) -> Self {
+        Self {
+            log,
+            viewers: Vec::new(),
+            due: None,
+            retry_at: None,
+            has_eager: false,
+            waiting: 0,
+            changing: 0,
+        }
+    }
+
+    /// Adds a viewer, which is served at once when it is behind.
+    pub(super) fn add(&mut self, mut viewer: Viewer) {
+        if !viewer.cursor.is_caught_up(&self.log) {
+            viewer.is_eager = true;
+            self.has_eager = true;
+        }
+        self.viewers.push(viewer);
+    }
+
+    /// A viewer that was to leave follows the log again.
+    pub(super) fn follow_again(&mut self, at: usize) {
+        let viewer = &mut self.viewers[at];
+        viewer.cursor.stay();
+        if !viewer.cursor.is_caught_up(&self.log) {
+            viewer.is_eager = true;
+            self.has_eager = true;
+        }
+    }
+
+    /// Takes a viewer out, with its place but without its target.
+    pub(super) fn take(&mut self, at: usize) -> Viewer {
+        let mut viewer = self.viewers.swap_remove(at);
+        if viewer.cursor.is_waiting() {
+            self.waiting -= 1;
+        }
+        if viewer.target.take().is_some() {
+            self.changing -= 1;
+        }
+        viewer
     }
 
     /// When it has to be looked at.
@@ -354,15 +459,34 @@ impl LogState {
     }
 }
 
-fn fill(log: &mut Log, gop: &Gop, pool: &mut SegmentPool) {
-    for (index, frame) in gop.frames().enumerate() {
-        if index == 0 {
-            log.append_joinable(frame, gop.preamble(), pool);
-        } else if frame.kind.is_preamble() {
-            log.append_header(frame, pool);
-        } else {
-            log.append(frame, pool);
-        }
+/// Appends a frame; `joinable` says whether viewers of all tracks can begin with it. Returns whether
+/// those of this log can.
+fn append(
+    log: &mut Log,
+    frame: &Frame,
+    number: u64,
+    preamble: &Arc<Preamble>,
+    joinable: bool,
+    pool: &mut SegmentPool,
+) -> bool {
+    let begins = begins(log.wire().tracks(), frame, joinable);
+    if begins {
+        log.append_joinable(frame, number, preamble, pool);
+    } else if frame.kind.is_preamble() {
+        log.append_header(frame, number, pool);
+    } else {
+        log.append(frame, number, pool);
+    }
+    begins
+}
+
+/// Whether viewers of these tracks can begin with a frame, given whether viewers of both can.
+pub(super) fn begins(tracks: Tracks, frame: &Frame, joinable: bool) -> bool {
+    match (tracks.audio, tracks.video) {
+        (true, true) => joinable,
+        (false, true) => frame.kind == FrameKind::Keyframe,
+        (true, false) => frame.kind == FrameKind::Audio,
+        (false, false) => !frame.kind.is_preamble(),
     }
 }
 
@@ -370,32 +494,4 @@ fn fill(log: &mut Log, gop: &Gop, pool: &mut SegmentPool) {
 /// one saves sends only when there is something else to wait for.
 fn hold(settings: &AppSettings, frame: &Frame, has_video: bool) -> Duration {
     if frame.track == Track::Audio && has_video { settings.hold_audio } else { settings.hold_video }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rare_wires_leave_room_for_the_common_ones() {
-        let settings = crate::config::Settings::load(&crate::config::Sources::default())
-            .expect("the defaults are valid")
-            .app("__defaultVhost__", "live", "_definst_");
-        let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
-        let mut stream = ViewerStream::new(StreamId(1), name, settings);
-        let mut pool = SegmentPool::default();
-        let mut attach = |slot: u32, wire: Wire| {
-            let viewer = Viewer::new(ConnKey { slot, generation: 0 }, 1, Moment::ZERO);
-            stream.attach(viewer, wire, true, Moment::ZERO, 6, &mut pool)
-        };
-        let rtmp = |message_stream_id| Wire::Rtmp { message_stream_id, chunk_size: 60_000 };
-        for id in 2..=4 {
-            assert_eq!(attach(id, rtmp(id)), Attached::Waits);
-        }
-        assert_eq!(attach(5, rtmp(5)), Attached::NoLog);
-        assert_eq!(attach(6, rtmp(1)), Attached::Waits);
-        assert_eq!(attach(7, Wire::Flv), Attached::Waits);
-        assert_eq!(attach(8, Wire::WsFlv), Attached::Waits);
-        assert_eq!(attach(9, rtmp(4)), Attached::Waits, "an existing log takes more viewers");
-    }
 }

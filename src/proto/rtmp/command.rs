@@ -170,6 +170,15 @@ pub fn data_status(status: Status) -> Vec<u8> {
     out
 }
 
+/// The data message `onPlayStatus`, about the change from one stream to another. `name` is the new one.
+pub fn on_play_status(status: Status, description: &str, name: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    amf0::write_string(&mut out, "onPlayStatus");
+    let details = vec![("details".to_owned(), Value::from(name))];
+    status_info(status, description, details).encode(&mut out);
+    out
+}
+
 /// The data message that lets a player see samples or not; Flash Media Server sends it with
 /// two times false before media.
 pub fn rtmp_sample_access(audio: bool, video: bool) -> Vec<u8> {

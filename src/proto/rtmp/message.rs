@@ -237,7 +237,8 @@ pub fn parse_window_ack_size(payload: &[u8]) -> Result<u32, MessageError> {
 }
 
 /// The AMF0 part of a command or data message. Peers that negotiated AMF3 send types
-/// [`COMMAND_AMF3`] and [`DATA_AMF3`], in practice one byte 0 before AMF0 values.
+/// [`COMMAND_AMF3`] and [`DATA_AMF3`]: one byte 0 before AMF0 values, of which any may be in AMF3
+/// (behind marker 0x11).
 pub fn amf0_body(type_id: u8, payload: &Bytes) -> Bytes {
     let dressed = matches!(type_id, COMMAND_AMF3 | DATA_AMF3);
     if dressed && payload.first() == Some(&0) { payload.slice(1..) } else { payload.clone() }

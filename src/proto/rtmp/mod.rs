@@ -6,12 +6,14 @@
 //! | [`chunk_reader`] | chunks → [`Message`]                                                |
 //! | [`chunk_writer`] | messages → chunks: the same for every viewer, or short for one peer |
 //! | [`message`]      | type ids and protocol control messages                              |
-//! | [`command`]      | AMF0 commands and data messages                                     |
+//! | [`aggregate`]    | several messages in one                                             |
+//! | [`command`]      | commands and data messages, AMF0 or in AMF3 clothing                |
 //! | [`status`]       | NetStatus codes                                                     |
 //! | [`client`]       | a client session, for relays, the load generator and tests          |
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub mod aggregate;
 pub mod chunk_reader;
 pub mod chunk_writer;
 pub mod client;

@@ -108,6 +108,8 @@ statuses! {
     PLAY_COMPLETE = Status "NetStream.Play.Complete";
     /// To a player: it changes to another stream.
     PLAY_TRANSITION = Status "NetStream.Play.Transition";
+    /// To a player, in onPlayStatus: it has changed to another stream.
+    PLAY_TRANSITION_COMPLETE = Status "NetStream.Play.TransitionComplete";
     /// To a player: paused.
     PAUSE_NOTIFY = Status "NetStream.Pause.Notify";
     /// To a player: playing again.

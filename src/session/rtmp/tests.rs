@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Sources;
-use crate::media::{Epoch, StreamId};
+use crate::media::{Epoch, StreamId, Tracks};
 use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
 use crate::proto::rtmp::command;
@@ -164,6 +164,13 @@ impl Server {
             Event::EndPublish { message_stream_id } => format!("end publish {message_stream_id}"),
             Event::EndPlay { message_stream_id } => format!("end play {message_stream_id}"),
             Event::LeaveApp => "leave app".to_owned(),
+            Event::Receive { message_stream_id, reception } => {
+                let Reception { tracks: Tracks { audio, video }, is_paused } = reception;
+                format!("receive {message_stream_id}: {audio} {video} {is_paused}")
+            }
+            Event::NotRecorded { message_stream_id, kind } => {
+                format!("not recorded {message_stream_id} {kind}")
+            }
         });
         words.collect()
     }
