@@ -293,7 +293,12 @@ mod tests {
     fn a_skip_finishes_the_message_and_names_the_headers_that_changed() {
         for wire in [RTMP, Wire::Flv] {
             let (mut log, mut pool) = (Log::new(wire), SegmentPool::default());
-            log.append_joinable(&frame(FrameKind::Keyframe, 1, 500_000, 0), &config(90), &mut pool);
+            log.append_joinable(
+                &frame(FrameKind::Keyframe, 1, 500_000, 0),
+                &config(90),
+                0,
+                &mut pool,
+            );
             let mut cursor = Cursor::waiting();
             assert!(cursor.join(&log));
             let mut sent = cursor.next(&log, 1_000).to_vec();
@@ -304,7 +309,7 @@ mod tests {
             assert!(!cursor.at_boundary(&log));
             log.append(&frame(FrameKind::Inter, 2, 50, 40), &mut pool);
             log.append_header(&frame(FrameKind::Config, 91, 40, 80), &mut pool);
-            log.append_joinable(&frame(FrameKind::Keyframe, 3, 50, 80), &config(91), &mut pool);
+            log.append_joinable(&frame(FrameKind::Keyframe, 3, 50, 80), &config(91), 0, &mut pool);
             assert_eq!(cursor.skip(&log), Skipped::ToJoinPoint);
             log.evict(cursor.needs().unwrap(), &mut pool);
             sent.extend(send_all(&mut cursor, &log, usize::MAX));
@@ -316,25 +321,30 @@ mod tests {
     #[test]
     fn a_viewer_that_leaves_in_the_middle_of_a_message_gets_only_its_rest() {
         let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 1, 500, 0), &Arc::default(), &mut pool);
+        log.append_joinable(&frame(FrameKind::Keyframe, 1, 500, 0), &Arc::default(), 0, &mut pool);
         let mut cursor = Cursor::waiting();
         cursor.join(&log);
         cursor.advance(100);
         log.append_header(&frame(FrameKind::Config, 91, 40, 80), &mut pool);
-        log.append_joinable(&frame(FrameKind::Keyframe, 2, 500, 80), &config(91), &mut pool);
+        log.append_joinable(&frame(FrameKind::Keyframe, 2, 500, 80), &config(91), 0, &mut pool);
         assert_eq!(cursor.take_rest(&log).len(), 11 + 500 + 4 - 100);
     }
 
     #[test]
     fn what_a_stuck_viewer_holds_does_not_grow_with_changing_headers() {
         let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 0, 500, 0), &config(1), &mut pool);
+        log.append_joinable(&frame(FrameKind::Keyframe, 0, 500, 0), &config(1), 0, &mut pool);
         let mut cursor = Cursor::waiting();
         cursor.join(&log);
         cursor.advance(10);
         for serial in 2..100 {
             log.append_header(&frame(FrameKind::Config, serial, 40, 0), &mut pool);
-            log.append_joinable(&frame(FrameKind::Keyframe, 0, 500, 0), &config(serial), &mut pool);
+            log.append_joinable(
+                &frame(FrameKind::Keyframe, 0, 500, 0),
+                &config(serial),
+                0,
+                &mut pool,
+            );
             assert_eq!(cursor.skip(&log), Skipped::ToJoinPoint);
         }
         let parts = cursor.lag_bytes(&log) - (log.end() - cursor.needs().unwrap());
@@ -344,7 +354,7 @@ mod tests {
     #[test]
     fn the_join_point_stays_for_new_viewers_however_long_the_group_is() {
         let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 1, 10, 0), &Arc::default(), &mut pool);
+        log.append_joinable(&frame(FrameKind::Keyframe, 1, 10, 0), &Arc::default(), 0, &mut pool);
         for serial in 2..2_000 {
             log.append(&frame(FrameKind::Inter, serial, 1_000, u64::from(serial) * 40), &mut pool);
             assert_eq!(
@@ -359,7 +369,7 @@ mod tests {
     #[test]
     fn a_log_is_bounded_in_bytes_and_says_who_is_lost() {
         let (mut log, mut pool) = (Log::new(Wire::Flv), SegmentPool::default());
-        log.append_joinable(&frame(FrameKind::Keyframe, 1, 10, 0), &Arc::default(), &mut pool);
+        log.append_joinable(&frame(FrameKind::Keyframe, 1, 10, 0), &Arc::default(), 0, &mut pool);
         let mut cursor = Cursor::waiting();
         cursor.join(&log);
         for serial in 2..90 {
@@ -471,7 +481,7 @@ mod tests {
                         model.frames.push((serial, kind));
                         match kind {
                             FrameKind::Keyframe => {
-                                log.append_joinable(&frame, &preamble, &mut pool);
+                                log.append_joinable(&frame, &preamble, 0, &mut pool);
                                 for viewer in &mut viewers {
                                     if viewer.cursor.is_waiting() {
                                         viewer.cursor.join(&log);

@@ -86,15 +86,20 @@ impl Log {
         self.header_end = self.end;
     }
 
-    /// Appends a frame at which a viewer can begin; `preamble` are the headers in force.
+    /// Appends a frame at which a viewer can begin, or as many messages before as `before` says;
+    /// `preamble` are the headers in force.
     pub fn append_joinable(
         &mut self,
         frame: &Frame,
         preamble: &Arc<Preamble>,
+        before: usize,
         pool: &mut SegmentPool,
     ) {
+        let first = before.checked_sub(1).and_then(|back| self.index.iter().nth_back(back));
+        // What is no longer held cannot be begun with.
+        let position = first.map(|message| message.start).filter(|start| *start >= self.base);
         self.join = Some(JoinPoint {
-            position: self.end,
+            position: position.unwrap_or(self.end),
             preamble: Arc::clone(preamble),
             header_end: self.header_end,
             timestamp_ms: frame.wire_timestamp_ms(),

@@ -85,6 +85,10 @@ pub struct ViewerStream {
     /// Its logs.
     pub logs: Vec<LogState>,
     preamble: Arc<Preamble>,
+    /// The codecs that the headers name by FourCC.
+    fourccs: Vec<(Track, [u8; 4])>,
+    /// They are others than when that was last asked.
+    has_new_fourccs: bool,
     gop: Gop,
 }
 
@@ -133,6 +137,8 @@ impl ViewerStream {
             ending: None,
             logs: Vec::new(),
             preamble: Arc::default(),
+            fourccs: Vec::new(),
+            has_new_fourccs: false,
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
@@ -152,6 +158,24 @@ impl ViewerStream {
             audio |= frame.track == Track::Audio;
         }
         (video, audio)
+    }
+
+    /// The codecs that it names by FourCC (Enhanced RTMP), with the kind of their track.
+    pub fn fourccs(&self) -> &[(Track, [u8; 4])] {
+        &self.fourccs
+    }
+
+    /// Whether [`ViewerStream::fourccs`] has changed since this was last asked.
+    pub fn take_new_fourccs(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_fourccs)
+    }
+
+    fn headers_changed(&mut self) {
+        let fourccs = self.preamble.fourccs();
+        if fourccs != self.fourccs {
+            self.fourccs = fourccs;
+            self.has_new_fourccs = true;
+        }
     }
 
     /// Where its frames come from, when it is published.
@@ -278,6 +302,9 @@ impl ViewerStream {
             }
         }
         self.preamble = Arc::clone(preamble);
+        self.headers_changed();
+        // What was missed is missing in the group, too.
+        self.gop.interrupt();
     }
 
     /// Appends a frame to every log. `joined` gets the viewers that begin with it.
@@ -288,10 +315,12 @@ impl ViewerStream {
         pool: &mut SegmentPool,
         joined: &mut Vec<(ConnKey, u32)>,
     ) {
-        if frame.kind.is_preamble()
-            && Arc::make_mut(&mut self.preamble).apply(frame) == Applied::Unchanged
-        {
-            return;
+        if frame.kind.is_preamble() {
+            match Arc::make_mut(&mut self.preamble).apply(frame) {
+                Applied::Unchanged => return,
+                Applied::Changed => self.headers_changed(),
+                Applied::NotKept => {}
+            }
         }
         let joinable = self.gop.push(frame, &self.preamble);
         if joinable == Joinable::Useless {
@@ -301,7 +330,8 @@ impl ViewerStream {
         for state in &mut self.logs {
             match joinable {
                 Joinable::Yes => {
-                    state.log.append_joinable(frame, &self.preamble, pool);
+                    let before = self.gop.begun_before();
+                    state.log.append_joinable(frame, &self.preamble, before, pool);
                     state.place_waiting(now + self.settings.viewer_max_lag, joined);
                 }
                 _ if frame.kind.is_preamble() => state.log.append_header(frame, pool),
@@ -355,7 +385,7 @@ impl LogState {
 fn fill(log: &mut Log, gop: &Gop, pool: &mut SegmentPool) {
     for (index, frame) in gop.frames().enumerate() {
         if index == 0 {
-            log.append_joinable(frame, gop.preamble(), pool);
+            log.append_joinable(frame, gop.preamble(), 0, pool);
         } else if frame.kind.is_preamble() {
             log.append_header(frame, pool);
         } else {
