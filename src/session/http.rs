@@ -214,6 +214,7 @@ impl HttpSession {
             flash_version: header("user-agent"),
             swf_url: String::new(),
             page_url: header("referer"),
+            codecs: None,
         }));
         self.state = State::Asked { head_only };
         let want = Want::Play { name: stream, args: request.query.clone(), http: true };

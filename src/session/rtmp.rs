@@ -21,6 +21,7 @@ use crate::proto::name::{ConnectName, PlayPath, StreamName};
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 use crate::proto::rtmp::command::Command;
+use crate::proto::rtmp::enhanced::AnnouncedCodecs;
 use crate::proto::rtmp::handshake::ServerHandshake;
 use crate::proto::rtmp::message::{self, UserControl};
 use crate::proto::rtmp::status;
@@ -436,6 +437,7 @@ impl RtmpSession {
             flash_version: text("flashVer"),
             swf_url: text("swfUrl"),
             page_url: text("pageUrl"),
+            codecs: Some(AnnouncedCodecs::of_connect(&call.object)),
         });
         let serial = self.ask(Want::Connect, io);
         self.connect =

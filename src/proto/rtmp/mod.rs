@@ -7,6 +7,7 @@
 //! | [`chunk_writer`] | messages → chunks: the same for every viewer, or short for one peer |
 //! | [`message`]      | type ids and protocol control messages                              |
 //! | [`command`]      | AMF0 commands and data messages                                     |
+//! | [`enhanced`]     | what both sides say of Enhanced RTMP in connect                     |
 //! | [`status`]       | NetStatus codes                                                     |
 //! | [`client`]       | a client session, for relays, the load generator and tests          |
 
@@ -16,6 +17,7 @@ pub mod chunk_reader;
 pub mod chunk_writer;
 pub mod client;
 pub mod command;
+pub mod enhanced;
 pub mod handshake;
 pub mod message;
 pub mod status;
