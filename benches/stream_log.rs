@@ -52,7 +52,7 @@ fn timeline(gop: &[Frame]) -> impl FnMut() + use<> {
         for frame in &gop {
             let now = arrival(frame, base_ms);
             let timestamp_ms = (frame.dts_ms + base_ms) as u32;
-            black_box(timeline.media(frame.track, timestamp_ms, now));
+            black_box(timeline.media(frame.track, 0, timestamp_ms, now));
         }
         base_ms += sample::GOP_MS;
     }
@@ -88,7 +88,7 @@ fn publication(gop: &[Frame]) -> impl FnMut() + use<> {
             black_box(kind.expect("the sample is well formed"));
             let arrival = arrival(frame, base_ms);
             let timestamp_ms = (frame.dts_ms + base_ms) as u32;
-            let dts_ms = timeline.media(frame.track, timestamp_ms, arrival);
+            let dts_ms = timeline.media(frame.track, 0, timestamp_ms, arrival);
             black_box(gop.push(&Frame { dts_ms, arrival, ..frame.clone() }, &preamble));
         }
         base_ms += sample::GOP_MS;
@@ -108,7 +108,7 @@ fn append(gop: &[Frame], wire: Wire) -> impl FnMut() + use<> {
             let frame = later(frame, base_ms);
             if frame.kind == FrameKind::Keyframe {
                 log.evict(log.end(), &mut pool);
-                log.append_joinable(&frame, number, &preamble, &mut pool);
+                log.append_joinable(&frame, number, number, &preamble, &mut pool);
             } else {
                 log.append(&frame, number, &mut pool);
             }

@@ -399,6 +399,7 @@ mod tests {
             log.append_joinable(
                 &frame(FrameKind::Keyframe, 1, 500_000, 0),
                 next(&log),
+                next(&log),
                 &config(90),
                 &mut pool,
             );
@@ -414,6 +415,7 @@ mod tests {
             log.append_header(&frame(FrameKind::Config, 91, 40, 80), next(&log), &mut pool);
             log.append_joinable(
                 &frame(FrameKind::Keyframe, 3, 50, 80),
+                next(&log),
                 next(&log),
                 &config(91),
                 &mut pool,
@@ -432,6 +434,7 @@ mod tests {
         log.append_joinable(
             &frame(FrameKind::Keyframe, 1, 500, 0),
             next(&log),
+            next(&log),
             &Arc::default(),
             &mut pool,
         );
@@ -441,6 +444,7 @@ mod tests {
         log.append_header(&frame(FrameKind::Config, 91, 40, 80), next(&log), &mut pool);
         log.append_joinable(
             &frame(FrameKind::Keyframe, 2, 500, 80),
+            next(&log),
             next(&log),
             &config(91),
             &mut pool,
@@ -454,6 +458,7 @@ mod tests {
         log.append_joinable(
             &frame(FrameKind::Keyframe, 0, 500, 0),
             next(&log),
+            next(&log),
             &config(1),
             &mut pool,
         );
@@ -464,6 +469,7 @@ mod tests {
             log.append_header(&frame(FrameKind::Config, serial, 40, 0), next(&log), &mut pool);
             log.append_joinable(
                 &frame(FrameKind::Keyframe, 0, 500, 0),
+                next(&log),
                 next(&log),
                 &config(serial),
                 &mut pool,
@@ -479,6 +485,7 @@ mod tests {
         let (mut log, mut pool) = (Log::new(Wire::Flv, 0), SegmentPool::default());
         log.append_joinable(
             &frame(FrameKind::Keyframe, 1, 10, 0),
+            next(&log),
             next(&log),
             &Arc::default(),
             &mut pool,
@@ -503,6 +510,7 @@ mod tests {
         let (mut log, mut pool) = (Log::new(Wire::Flv, 0), SegmentPool::default());
         log.append_joinable(
             &frame(FrameKind::Keyframe, 1, 10, 0),
+            next(&log),
             next(&log),
             &Arc::default(),
             &mut pool,
@@ -617,7 +625,7 @@ mod tests {
                         model.frames.push((serial, kind));
                         match kind {
                             FrameKind::Keyframe => {
-                                log.append_joinable(&frame, next(&log), &preamble, &mut pool);
+                                log.append_joinable(&frame, next(&log), next(&log), &preamble, &mut pool);
                                 for viewer in &mut viewers {
                                     if viewer.cursor.is_waiting() {
                                         viewer.cursor.join(&log);

@@ -29,9 +29,10 @@ impl Track {
 pub enum FrameKind {
     /// A decoder configuration (AVC, HEVC, AV1, AAC, Opus …): part of the preamble.
     Config,
-    /// `onMetaData`: part of the preamble.
+    /// `onMetaData`, or what holds for a track until the next of its kind (colour of the video,
+    /// channel layout of the audio): part of the preamble.
     Metadata,
-    /// A video frame that decoding can begin with.
+    /// A video frame that decoding of its track can begin with.
     Keyframe,
     /// A video frame that needs earlier ones.
     Inter,
@@ -55,7 +56,7 @@ pub struct Frame {
     pub track: Track,
     /// Its role for a viewer that joins.
     pub kind: FrameKind,
-    /// Which of several headers of its kind this is (multitrack); 0 for all else.
+    /// Which track of its kind it is for (multitrack; of several the first); 0 without multitrack.
     pub slot: u8,
     /// Decoding time on the stream's timeline in milliseconds; the wire carries its low 32 bits.
     pub dts_ms: u64,

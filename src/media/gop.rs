@@ -1,5 +1,9 @@
 //! The frames since the newest point at which decoding can begin: what a new viewer is given first.
 //!
+//! Of several video tracks (multitrack) the one with the lowest number *leads*: viewers begin with its
+//! keyframes. Keyframes of other tracks that come just before belong to the same group, for encoders
+//! send the tracks of one moment in any order.
+//!
 //! Bounded in bytes: a group of pictures that grows past the cap is let go (viewers who come then
 //! wait for the next keyframe); payloads are shared, so this costs references, not copies.
 
@@ -10,8 +14,11 @@ use super::{Frame, FrameKind, Preamble};
 
 /// Before its first keyframe, and without video, a stream keeps this much sound for new viewers.
 const AUDIO_LEAD_MS: u64 = 1_000;
-/// Sound that goes on this long without a video frame makes the stream one without video.
+/// Sound that goes on this long without a video frame makes the stream one without video: new viewers
+/// need not wait for pictures. A video track that is silent for so long while others go on leads no more.
 const VIDEO_LOST_MS: u64 = 5_000;
+/// Keyframes of different tracks this close together were made for the same moment.
+const SAME_MOMENT_MS: u64 = 500;
 
 /// What a frame is for the viewers that wait for one to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +42,23 @@ pub struct Gop {
     bytes: usize,
     bytes_max: usize,
     overflown: bool,
-    video: Option<u64>,
+    pictures: Pictures,
+    /// The leading video track, and the time of its newest frame.
+    lead: Option<(u8, u64)>,
+    /// Number of the frame with which viewers begin who join at the frame that was pushed last.
+    begins_at: u64,
+}
+
+/// What is known of the stream's pictures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pictures {
+    /// There was no keyframe yet.
+    None,
+    /// They are shown; the newest has this time.
+    Shown(u64),
+    /// They have stopped, and sound goes on. Who was there can go on when they do (a slide that
+    /// stands still for long), who came since needs a keyframe.
+    Paused,
 }
 
 impl Gop {
@@ -48,7 +71,9 @@ impl Gop {
             bytes: 0,
             bytes_max,
             overflown: false,
-            video: None,
+            pictures: Pictures::None,
+            lead: None,
+            begins_at: 0,
         }
     }
 
@@ -87,7 +112,19 @@ impl Gop {
 
     /// Whether the stream shows pictures now.
     pub fn has_video(&self) -> bool {
-        self.video.is_some()
+        matches!(self.pictures, Pictures::Shown(_))
+    }
+
+    /// When [`Gop::push`] has answered that viewers can begin: the number of the frame that they begin
+    /// with, which is this one or, with several video tracks, one of the same moment before it.
+    pub fn begins_at(&self) -> u64 {
+        self.begins_at
+    }
+
+    /// Frames are missing: what is held goes to nobody any more.
+    pub fn interrupt(&mut self) {
+        self.clear();
+        self.overflown = true;
     }
 
     /// Payload bytes held.
@@ -105,25 +142,29 @@ impl Gop {
     pub fn push(&mut self, frame: &Frame, preamble: &Arc<Preamble>) -> Joinable {
         let number = self.take_number();
         let joinable = self.judge(frame);
+        self.begins_at = number;
         match (joinable, frame.kind) {
             (Joinable::Useless, _) => return joinable,
             (Joinable::Yes, FrameKind::Keyframe) => {
-                if !self.is_lead(frame) {
-                    self.clear();
-                }
-                self.video = Some(frame.dts_ms);
+                self.begin_with(frame, preamble);
+                self.pictures = Pictures::Shown(frame.dts_ms);
                 self.overflown = false;
             }
             (Joinable::Yes, _) => {
-                if self.video.take().is_some() || self.overflown {
+                if self.has_video() || self.overflown {
                     self.clear();
                     self.overflown = false;
+                }
+                if self.pictures != Pictures::None {
+                    self.pictures = Pictures::Paused;
                 }
                 if self.trim_lead(frame.dts_ms) {
                     self.preamble = Arc::clone(preamble);
                 }
             }
-            (Joinable::No, FrameKind::Inter) => self.video = Some(frame.dts_ms),
+            (Joinable::No, FrameKind::Inter | FrameKind::Keyframe) if self.has_video() => {
+                self.pictures = Pictures::Shown(frame.dts_ms);
+            }
             (Joinable::No, _) => {}
         }
         if self.overflown || (self.frames.is_empty() && joinable == Joinable::No) {
@@ -142,26 +183,65 @@ impl Gop {
         joinable
     }
 
-    fn judge(&self, frame: &Frame) -> Joinable {
+    fn judge(&mut self, frame: &Frame) -> Joinable {
         match frame.kind {
-            FrameKind::Keyframe => Joinable::Yes,
-            FrameKind::Inter if self.video.is_none() => Joinable::Useless,
-            FrameKind::Audio => match self.video {
-                None => Joinable::Yes,
-                Some(at_ms) if frame.dts_ms > at_ms + VIDEO_LOST_MS => Joinable::Yes,
-                Some(_) => Joinable::No,
+            FrameKind::Keyframe if self.leads(frame) => Joinable::Yes,
+            FrameKind::Inter if self.pictures == Pictures::None => Joinable::Useless,
+            FrameKind::Inter => {
+                if let Some((_, at_ms)) = self.lead.as_mut().filter(|lead| lead.0 == frame.slot) {
+                    *at_ms = frame.dts_ms;
+                }
+                Joinable::No
+            }
+            FrameKind::Audio => match self.pictures {
+                Pictures::Shown(at_ms) if frame.dts_ms <= at_ms + VIDEO_LOST_MS => Joinable::No,
+                _ => Joinable::Yes,
             },
             _ => Joinable::No,
         }
     }
 
-    /// Whether what is held is the sound right before the stream's first keyframe.
-    fn is_lead(&self, keyframe: &Frame) -> bool {
-        self.video.is_none()
-            && self
-                .frames
-                .front()
-                .is_some_and(|(_, first)| keyframe.dts_ms <= first.dts_ms + AUDIO_LEAD_MS)
+    /// Whether the keyframe is one of the leading track, or makes its track the leading one.
+    fn leads(&mut self, keyframe: &Frame) -> bool {
+        let leads = self.lead.is_none_or(|(slot, at_ms)| {
+            keyframe.slot <= slot || keyframe.dts_ms > at_ms + VIDEO_LOST_MS
+        });
+        if leads {
+            self.lead = Some((keyframe.slot, keyframe.dts_ms));
+        }
+        leads
+    }
+
+    /// Makes room for a keyframe with which viewers can begin: keeps what belongs before it.
+    fn begin_with(&mut self, keyframe: &Frame, preamble: &Arc<Preamble>) {
+        // Sound right before the stream's first keyframe.
+        let is_lead_in = |first: &Frame| keyframe.dts_ms <= first.dts_ms + AUDIO_LEAD_MS;
+        if self.pictures == Pictures::None
+            && self.frames.front().is_some_and(|(_, first)| is_lead_in(first))
+        {
+            return;
+        }
+        let is_near = |frame: &Frame| frame.dts_ms + SAME_MOMENT_MS >= keyframe.dts_ms;
+        let mut first = None;
+        let held = self.frames.iter().enumerate().rev();
+        for (index, (_, frame)) in held.take_while(|(_, (_, frame))| is_near(frame)) {
+            if frame.kind == FrameKind::Keyframe {
+                if frame.slot == keyframe.slot {
+                    break;
+                }
+                first = Some(index);
+            }
+        }
+        let Some(first) = first else { return self.clear() };
+        for (_, gone) in self.frames.drain(..first) {
+            self.bytes -= gone.payload.len();
+        }
+        if first > 0 {
+            self.preamble = Arc::clone(preamble);
+        }
+        if let Some((number, _)) = self.frames.front() {
+            self.begins_at = *number;
+        }
     }
 
     /// Lets sound older than the lead go; says whether anything went.
@@ -199,6 +279,11 @@ mod tests {
 
     fn none() -> Arc<Preamble> {
         Arc::default()
+    }
+
+    /// How many frames before the one that was pushed last viewers begin.
+    fn begun_before(gop: &Gop) -> usize {
+        (gop.next_number() - 1 - gop.begins_at()) as usize
     }
 
     fn times(gop: &Gop) -> Vec<u64> {
@@ -245,7 +330,73 @@ mod tests {
         assert_eq!(gop.push(&frame(FrameKind::Audio, 5_000, 10), &none()), Joinable::No);
         assert_eq!(gop.push(&frame(FrameKind::Audio, 5_001, 10), &none()), Joinable::Yes);
         assert_eq!(times(&gop), [5_001]);
-        assert_eq!(gop.push(&frame(FrameKind::Inter, 5_002, 10), &none()), Joinable::Useless);
+        // Those who were there before can go on with the pictures.
+        assert_eq!(gop.push(&frame(FrameKind::Inter, 5_002, 10), &none()), Joinable::No);
+        assert_eq!(gop.push(&frame(FrameKind::Audio, 5_003, 10), &none()), Joinable::Yes);
+        assert!(!gop.has_video());
+        assert_eq!(gop.push(&frame(FrameKind::Keyframe, 5_004, 10), &none()), Joinable::Yes);
+        assert_eq!(times(&gop), [5_004]);
+        assert!(gop.has_video());
+    }
+
+    fn of_track(slot: u8, kind: FrameKind, dts_ms: u64) -> Frame {
+        Frame { slot, ..frame(kind, dts_ms, 10) }
+    }
+
+    #[test]
+    fn viewers_begin_with_the_leading_track_and_what_was_made_for_the_same_moment() {
+        use FrameKind::{Audio, Inter, Keyframe};
+        // (track, kind, time, whether viewers can begin, and how many frames before)
+        let table = [
+            (1, Keyframe, 0, Joinable::Yes, 0),
+            (1, Inter, 40, Joinable::No, 0),
+            // A lower number: it leads from now on. Viewers begin with the other's keyframe.
+            (0, Keyframe, 67, Joinable::Yes, 2),
+            (1, Inter, 80, Joinable::No, 0),
+            (0, Inter, 107, Joinable::No, 0),
+            (1, Keyframe, 2_000, Joinable::No, 0),
+            (0, Audio, 2_010, Joinable::No, 0),
+            (0, Keyframe, 2_067, Joinable::Yes, 2),
+            // Far from a keyframe of the leading track: not a place to begin.
+            (1, Keyframe, 3_000, Joinable::No, 0),
+            (0, Keyframe, 4_000, Joinable::Yes, 0),
+            (1, Keyframe, 4_010, Joinable::No, 0),
+            // Close together, but of one track.
+            (0, Keyframe, 4_040, Joinable::Yes, 1),
+            (0, Keyframe, 4_080, Joinable::Yes, 0),
+        ];
+        let mut gop = Gop::new(1_000);
+        for (slot, kind, dts_ms, joinable, before) in table {
+            let pushed = gop.push(&of_track(slot, kind, dts_ms), &none());
+            assert_eq!((pushed, begun_before(&gop)), (joinable, before), "{slot} at {dts_ms}");
+            let count = gop.frames().count();
+            assert_eq!(gop.bytes(), 10 * count, "{slot} at {dts_ms}");
+            if joinable == Joinable::Yes {
+                assert_eq!(count, before + 1, "{slot} at {dts_ms}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_leading_track_that_vanishes_leaves_the_lead_to_another() {
+        let mut gop = Gop::new(1_000);
+        gop.push(&of_track(0, FrameKind::Keyframe, 0), &none());
+        gop.push(&of_track(0, FrameKind::Inter, 40), &none());
+        let second = |at| of_track(1, FrameKind::Keyframe, at);
+        assert_eq!(gop.push(&second(5_040), &none()), Joinable::No);
+        assert_eq!(gop.push(&second(5_041), &none()), Joinable::Yes);
+        assert_eq!(gop.push(&of_track(0, FrameKind::Keyframe, 6_000), &none()), Joinable::Yes);
+    }
+
+    #[test]
+    fn an_interrupted_group_is_let_go_until_the_next_keyframe() {
+        let mut gop = Gop::new(1_000);
+        gop.push(&of_track(1, FrameKind::Keyframe, 0), &none());
+        gop.interrupt();
+        gop.push(&of_track(1, FrameKind::Inter, 10), &none());
+        assert!(gop.is_empty());
+        assert_eq!(gop.push(&of_track(0, FrameKind::Keyframe, 20), &none()), Joinable::Yes);
+        assert_eq!(begun_before(&gop), 0);
     }
 
     #[test]

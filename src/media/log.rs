@@ -99,17 +99,22 @@ impl Log {
         self.header_end = self.end;
     }
 
-    /// Appends a frame at which a viewer can begin; `preamble` are the headers in force.
+    /// Appends a frame at which a viewer can begin; `preamble` are the headers in force. The viewer is
+    /// sent the messages from number `first` on, which is this one's or a little less.
     pub fn append_joinable(
         &mut self,
         frame: &Frame,
         number: u64,
+        first: u64,
         preamble: &Arc<Preamble>,
         pool: &mut SegmentPool,
     ) {
+        // What is no longer held cannot be begun with.
+        let found = self.position_of_number(first).filter(|start| *start >= self.base);
+        let (position, first) = found.map_or((self.end, number), |position| (position, first));
         self.join = Some(JoinPoint {
-            position: self.end,
-            number,
+            position,
+            number: first,
             preamble: Arc::clone(preamble),
             header_end: self.header_end,
             timestamp_ms: frame.wire_timestamp_ms(),

@@ -27,6 +27,8 @@ pub enum CodecError {
 /// What a tag is to a viewer that joins or jumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PacketKind {
+    /// A command frame (start or end of seeking): means something at its moment only.
+    Command,
     /// Decoder configuration (sequence header): belongs to the preamble.
     Config,
     /// A header without data behind it; carries nothing to decode.
@@ -37,9 +39,16 @@ pub enum PacketKind {
     Inter,
     /// A frame from which decoding can start; every audio frame is one.
     Keyframe,
-    /// Side information that is no picture and no configuration: HDR metadata, a command frame,
-    /// a multichannel layout. It stands beside the configuration and does not replace it.
+    /// Side information that holds until the next of its kind: colour (HDR) of the video, channel
+    /// layout of the audio. It stands beside the configuration and belongs to the preamble too.
     Metadata,
+}
+
+impl PacketKind {
+    /// Whether a viewer that comes later needs it before its first frame.
+    pub const fn is_header(self) -> bool {
+        matches!(self, Self::Config | Self::Metadata)
+    }
 }
 
 /// Video codecs by FLV codec id or Enhanced RTMP FourCC.
@@ -67,6 +76,8 @@ pub enum VideoCodec {
     Vp8,
     /// VP9 (`vp09`).
     Vp9,
+    /// H.266 (`vvc1`).
+    Vvc,
 }
 
 /// Audio codecs by FLV sound format or Enhanced RTMP FourCC.
@@ -130,6 +141,49 @@ pub struct AudioTag {
     pub multitrack: bool,
     /// Track of the body, the first one when there are several; 0 without multitrack.
     pub track_id: u8,
+}
+
+/// One of the tracks that a body is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyTrack {
+    /// Its number; 0 without multitrack.
+    pub id: u8,
+    /// Its codec's FourCC; `None` in the legacy form, which has none.
+    pub fourcc: Option<[u8; 4]>,
+}
+
+/// The tracks of a body, first to last; see [`video_tracks`] and [`audio_tracks`].
+#[derive(Clone, Debug)]
+pub struct BodyTracks<'a> {
+    reader: Reader<'a>,
+    next: NextTrack,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum NextTrack {
+    /// A body for one track, already read.
+    Only(BodyTrack),
+    /// Tracks with a size each; with the FourCC when it is the same for all.
+    Sized(Option<[u8; 4]>),
+    End,
+}
+
+/// The tracks that a video body is for. A body that [`video`] refuses may have none; a command
+/// frame has none.
+pub fn video_tracks(body: &[u8]) -> BodyTracks<'_> {
+    let first = body.first().copied().unwrap_or_default();
+    let (is_extended, frame_type) = (first & 0x80 != 0, (first >> 4) & 0x07);
+    let may_be_metadata = matches!(first & 0x0f, packet_type::METADATA | packet_type::MOD_EX);
+    if is_extended && frame_type == frame_type::COMMAND && !may_be_metadata {
+        return BodyTracks::new(&[], None);
+    }
+    BodyTracks::new(body, is_extended.then_some(packet_type::VIDEO_MULTITRACK))
+}
+
+/// The tracks that an audio body is for. A body that [`audio`] refuses may have none.
+pub fn audio_tracks(body: &[u8]) -> BodyTracks<'_> {
+    let is_extended = body.first().is_some_and(|first| first >> 4 == SOUND_FORMAT_EXTENDED);
+    BodyTracks::new(body, is_extended.then_some(packet_type::AUDIO_MULTITRACK))
 }
 
 /// Classifies the body of a video tag or message (type 9).
@@ -200,6 +254,7 @@ impl VideoCodec {
             b"hvc1" => Self::Hevc,
             b"vp08" => Self::Vp8,
             b"vp09" => Self::Vp9,
+            b"vvc1" => Self::Vvc,
             _ => Self::Other(u32::from_be_bytes(fourcc)),
         }
     }
@@ -219,6 +274,7 @@ impl fmt::Display for VideoCodec {
             Self::Vp6Alpha => "VP6 alpha",
             Self::Vp8 => "VP8",
             Self::Vp9 => "VP9",
+            Self::Vvc => "VVC",
         })
     }
 }
@@ -315,6 +371,7 @@ mod packet_type {
 
 mod multitrack_type {
     pub(super) const ONE_TRACK: u8 = 0;
+    pub(super) const MANY_TRACKS: u8 = 1;
     pub(super) const MANY_TRACKS_MANY_CODECS: u8 = 2;
 }
 
@@ -322,7 +379,7 @@ fn frame_kind(frame_type: u8) -> Result<PacketKind, CodecError> {
     match frame_type {
         frame_type::KEY | frame_type::GENERATED_KEY => Ok(PacketKind::Keyframe),
         frame_type::INTER | frame_type::DISPOSABLE_INTER => Ok(PacketKind::Inter),
-        frame_type::COMMAND => Ok(PacketKind::Metadata),
+        frame_type::COMMAND => Ok(PacketKind::Command),
         other => Err(CodecError::FrameType(other)),
     }
 }
@@ -332,7 +389,7 @@ fn legacy_video(first: u8, mut reader: Reader<'_>) -> Result<VideoTag, CodecErro
     let frame = frame_kind(first >> 4)?;
     let mut cts_ms = 0;
     let kind = match codec {
-        _ if frame == PacketKind::Metadata => PacketKind::Metadata,
+        _ if frame == PacketKind::Command => PacketKind::Command,
         VideoCodec::Avc | VideoCodec::Hevc => match reader.need_byte()? {
             0 => {
                 reader.skip(3)?;
@@ -357,7 +414,7 @@ fn extended_video(first: u8, mut reader: Reader<'_>) -> Result<VideoTag, CodecEr
         // A command frame has one byte of command and no FourCC.
         return Ok(VideoTag {
             codec: VideoCodec::Other(0),
-            kind: PacketKind::Metadata,
+            kind: PacketKind::Command,
             cts_ms: 0,
             multitrack: false,
             track_id: 0,
@@ -372,7 +429,7 @@ fn extended_video(first: u8, mut reader: Reader<'_>) -> Result<VideoTag, CodecEr
         }
         packet_type::CODED_FRAMES => {
             let frame = frame_kind(frame_type)?;
-            if matches!(codec, VideoCodec::Avc | VideoCodec::Hevc) {
+            if matches!(codec, VideoCodec::Avc | VideoCodec::Hevc | VideoCodec::Vvc) {
                 cts_ms = reader.signed_24()?;
             }
             reader.data(frame)
@@ -403,6 +460,36 @@ fn extended_audio(packet_type: u8, mut reader: Reader<'_>) -> Result<AudioTag, C
     })
 }
 
+impl<'a> BodyTracks<'a> {
+    /// `multitrack` is the packet type that says so; `None` for the legacy form.
+    fn new(body: &'a [u8], multitrack: Option<u8>) -> Self {
+        let mut reader = Reader(body);
+        let next = reader.first_track(multitrack).unwrap_or(NextTrack::End);
+        Self { reader, next }
+    }
+}
+
+impl Iterator for BodyTracks<'_> {
+    type Item = BodyTrack;
+
+    fn next(&mut self) -> Option<BodyTrack> {
+        match self.next {
+            NextTrack::Only(track) => {
+                self.next = NextTrack::End;
+                Some(track)
+            }
+            NextTrack::Sized(common) => {
+                let track = self.reader.sized_track(common).ok();
+                if track.is_none() {
+                    self.next = NextTrack::End;
+                }
+                track
+            }
+            NextTrack::End => None,
+        }
+    }
+}
+
 /// What an Enhanced RTMP header says after its ModEx part.
 struct TrackHeader {
     packet_type: u8,
@@ -412,6 +499,7 @@ struct TrackHeader {
 }
 
 /// Reads from the front of a body; every step may find the end.
+#[derive(Clone, Debug)]
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
@@ -458,6 +546,38 @@ impl Reader<'_> {
             packet_type = self.need_byte()? & 0x0f;
         }
         Ok(packet_type)
+    }
+
+    /// What [`BodyTracks`] begins with.
+    fn first_track(&mut self, multitrack: Option<u8>) -> Result<NextTrack, CodecError> {
+        let first = self.need_byte()?;
+        let Some(multitrack) = multitrack else {
+            return Ok(NextTrack::Only(BodyTrack { id: 0, fourcc: None }));
+        };
+        if self.skip_mod_ex(first & 0x0f)? != multitrack {
+            return Ok(NextTrack::Only(BodyTrack { id: 0, fourcc: Some(self.need()?) }));
+        }
+        Ok(match self.need_byte()? >> 4 {
+            multitrack_type::ONE_TRACK => {
+                let fourcc = Some(self.need()?);
+                NextTrack::Only(BodyTrack { id: self.need_byte()?, fourcc })
+            }
+            multitrack_type::MANY_TRACKS => NextTrack::Sized(Some(self.need()?)),
+            multitrack_type::MANY_TRACKS_MANY_CODECS => NextTrack::Sized(None),
+            _ => NextTrack::End,
+        })
+    }
+
+    /// A track of several, and over its data. Consumes at least four bytes.
+    fn sized_track(&mut self, common: Option<[u8; 4]>) -> Result<BodyTrack, CodecError> {
+        let fourcc = match common {
+            Some(fourcc) => fourcc,
+            None => self.need()?,
+        };
+        let id = self.need_byte()?;
+        let [a, b, c] = self.need()?;
+        self.skip(u32::from_be_bytes([0, a, b, c]) as usize)?;
+        Ok(BodyTrack { id, fourcc: Some(fourcc) })
     }
 
     /// Reads the FourCC, and of a multitrack body everything up to its first track's data.
@@ -510,7 +630,7 @@ mod tests {
             (&[0x17, 2, 0, 0, 0], VideoCodec::Avc, EndOfSequence, 0),
             (&[0x17, 2], VideoCodec::Avc, EndOfSequence, 0),
             (&[0x17, 1, 0, 0, 0], VideoCodec::Avc, Empty, 0),
-            (&[0x57, 0], VideoCodec::Avc, Metadata, 0),
+            (&[0x57, 0], VideoCodec::Avc, Command, 0),
             (&[0x1c, 0, 0, 0, 0, 1], VideoCodec::Hevc, Config, 0),
             (&[0x2c, 1, 0, 0, 40, 1], VideoCodec::Hevc, Inter, 40),
             (&[0x12, 9], VideoCodec::H263, Keyframe, 0),
@@ -545,8 +665,9 @@ mod tests {
             (b"\xd4hvc1\x02", VideoCodec::Hevc, Metadata, 0),
             (b"\x95av01\x02", VideoCodec::Av1, Config, 0),
             (b"\x93av01", VideoCodec::Av1, Empty, 0),
-            (b"\xd0\x01", VideoCodec::Other(0), Metadata, 0),
-            (b"\x91vvc1\x01", VideoCodec::Other(0x7676_6331), Keyframe, 0),
+            (b"\xd0\x01", VideoCodec::Other(0), Command, 0),
+            (b"\x91vvc1\x00\x00\x43\x01", VideoCodec::Vvc, Keyframe, 67),
+            (b"\x91what\x01", VideoCodec::Other(0x7768_6174), Keyframe, 0),
             // ModEx with three bytes of nanosecond offset, then coded frames.
             (b"\x97\x02\x00\x00\x05\x01hvc1\x00\x00\x07\x01", VideoCodec::Hevc, Keyframe, 7),
             // Two ModEx blocks, the second with the long size.
@@ -587,6 +708,30 @@ mod tests {
             Err(CodecError::PacketType(0x06)),
             "multitrack inside multitrack"
         );
+    }
+
+    fn listed(tracks: BodyTracks<'_>) -> Vec<(u8, Option<[u8; 4]>)> {
+        tracks.map(|track| (track.id, track.fourcc)).collect()
+    }
+
+    #[test]
+    fn all_tracks_of_a_body_are_listed() {
+        assert_eq!(listed(video_tracks(&[0x17, 0, 0, 0, 0, 1])), [(0, None)]);
+        assert_eq!(listed(audio_tracks(&[0xaf, 0, 0x12, 0x10])), [(0, None)]);
+        assert_eq!(listed(video_tracks(b"\x90hvc1\x01")), [(0, Some(*b"hvc1"))]);
+        assert_eq!(
+            listed(video_tracks(b"\x96\x01avc1\x03\x00\x00\x10\x01")),
+            [(3, Some(*b"avc1"))]
+        );
+        let many = b"\x96\x10hvc1\x01\x00\x00\x01\x05\x02\x00\x00\x02\x05\x06";
+        assert_eq!(listed(video_tracks(many)), [(1, Some(*b"hvc1")), (2, Some(*b"hvc1"))]);
+        let codecs = b"\x97\x00\x09\x05\x21Opus\x04\x00\x00\x01\x05mp4a\x05\x00\x00\x01\x05";
+        assert_eq!(listed(audio_tracks(codecs)), [(4, Some(*b"Opus")), (5, Some(*b"mp4a"))]);
+        // A size beyond the end ends the list; a command has no track.
+        assert_eq!(listed(video_tracks(b"\x96\x10hvc1\x01\x00\x00\x09\x05")), []);
+        assert_eq!(listed(video_tracks(b"\xd0\x01")), []);
+        assert_eq!(listed(video_tracks(b"")), []);
+        assert_eq!(listed(audio_tracks(b"\x95\x31Opus\x04")), []);
     }
 
     #[test]
@@ -647,7 +792,8 @@ mod tests {
         let video = [
             (VideoCodec::Avc, "H264"),
             (VideoCodec::Hevc, "HEVC"),
-            (VideoCodec::from_fourcc(*b"vvc1"), "vvc1"),
+            (VideoCodec::from_fourcc(*b"vvc1"), "VVC"),
+            (VideoCodec::from_fourcc(*b"what"), "what"),
             (VideoCodec::Other(13), "codec 13"),
         ];
         for (codec, name) in video {
@@ -666,6 +812,8 @@ mod tests {
             if let Ok(tag) = audio(&body) {
                 prop_assert!(tag.kind != PacketKind::Inter);
             }
+            prop_assert!(video_tracks(&body).count() <= body.len());
+            prop_assert!(audio_tracks(&body).count() <= body.len());
         }
 
         /// What lies behind the header never changes the verdict, as long as something does.

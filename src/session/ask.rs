@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::config::AppSettings;
 use crate::media::{Epoch, Resume, StreamId};
 use crate::proto::name::StreamName;
+use crate::proto::rtmp::enhanced::AnnouncedCodecs;
 
 /// What the client said of itself; the same for all asks of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct ClientInfo {
     pub swf_url: String,
     /// `pageUrl`; for HTTP the Referer.
     pub page_url: String,
+    /// Codecs by FourCC that it can take; `None` over HTTP, where nobody says so.
+    pub codecs: Option<AnnouncedCodecs>,
 }
 
 /// A question to the control shard.

@@ -336,6 +336,7 @@ impl HttpSession {
             flash_version: header("user-agent"),
             swf_url: String::new(),
             page_url: header("referer"),
+            codecs: None,
         }));
         self.state = State::Asked(wanted);
         self.since = io.now;

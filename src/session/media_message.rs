@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::media::Track;
 use crate::proto::amf0;
-use crate::proto::codec::{self, PacketKind};
+use crate::proto::codec;
 use crate::proto::rtmp::command::{DataAction, DataMessage};
 use crate::proto::rtmp::message;
 
@@ -44,16 +44,12 @@ impl MediaMessage {
         }
     }
 
-    /// Whether it is a header: metadata or a decoder configuration.
+    /// Whether it is a header: metadata, a decoder configuration, or what stands beside one.
     pub(super) fn is_header(&self) -> bool {
         match self.track {
             Track::Data => self.is_metadata,
-            Track::Video => {
-                codec::video(&self.payload).is_ok_and(|tag| tag.kind == PacketKind::Config)
-            }
-            Track::Audio => {
-                codec::audio(&self.payload).is_ok_and(|tag| tag.kind == PacketKind::Config)
-            }
+            Track::Video => codec::video(&self.payload).is_ok_and(|tag| tag.kind.is_header()),
+            Track::Audio => codec::audio(&self.payload).is_ok_and(|tag| tag.kind.is_header()),
         }
     }
 }

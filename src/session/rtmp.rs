@@ -22,6 +22,7 @@ use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 use crate::proto::rtmp::command::Command;
+use crate::proto::rtmp::enhanced::AnnouncedCodecs;
 use crate::proto::rtmp::handshake::ServerHandshake;
 use crate::proto::rtmp::message::{self, UserControl};
 use crate::proto::rtmp::status;
@@ -508,6 +509,7 @@ impl RtmpSession {
             flash_version: text("flashVer"),
             swf_url: text("swfUrl"),
             page_url: text("pageUrl"),
+            codecs: Some(AnnouncedCodecs::of_connect(&call.object)),
         });
         let serial = self.ask(Want::Connect, io);
         let object_encoding = call.object.property("objectEncoding").and_then(Value::as_f64);

@@ -4,6 +4,7 @@
 use crate::proto::amf0::Value;
 use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::command::{self, Command, ServerTraits};
+use crate::proto::rtmp::enhanced;
 use crate::proto::rtmp::message::{self, LimitType, SetPeerBandwidth, UserControl};
 use crate::proto::rtmp::status::{self, Status};
 
@@ -36,7 +37,8 @@ impl Replies<'_> {
     pub(super) fn connect_success(&mut self, transaction: f64, object_encoding: f64) {
         let server =
             ServerTraits { fms_version: FMS_VERSION, capabilities: CAPABILITIES, object_encoding };
-        self.command(0, &command::connect_result(transaction, server, Vec::new()));
+        let payload = command::connect_result(transaction, server, enhanced::server_properties());
+        self.command(0, &payload);
         self.command(0, &command::on_bw_done());
     }
 

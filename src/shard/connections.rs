@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use super::Shard;
 use super::acceptor::{NewConnection, Protocol};
-use super::conns::{Closing, Conn};
+use super::conns::{Closing, Conn, ConnTable};
 use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
+use super::viewers::ViewerStream;
 use crate::limits;
-use crate::media::{Joinable, Moment, StreamId};
+use crate::media::{Joinable, Moment, StreamId, Track};
 use crate::rt::socket;
 use crate::session::{
     Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, Reception, RtmpSession,
@@ -202,23 +203,36 @@ impl Shard {
             }
             local.push(&frame, now, &mut self.pool, &mut self.joined);
             self.begin_joined(now);
+            self.report_new_codecs(stream);
         }
     }
 
     /// Viewers that begin with the frame just appended get what goes before it.
     pub(super) fn begin_joined(&mut self, now: Moment) {
         while let Some((key, message_stream_id)) = self.joined.pop() {
-            let tracks = self.conns.get(key).and_then(|conn| {
-                let play =
-                    conn.plays.iter().find(|play| play.message_stream_id == message_stream_id)?;
-                Some(self.viewers.get(&play.stream)?.tracks())
+            let stream = self.conns.get(key).and_then(|conn| {
+                let plays = &conn.plays;
+                Some(plays.iter().find(|play| play.message_stream_id == message_stream_id)?.stream)
             });
-            if let Some((has_video, has_audio)) = tracks {
+            if let Some(viewed) = stream.and_then(|stream| self.viewers.get(&stream)) {
+                report_codecs(self.index, &mut self.conns, viewed, key);
+                let (has_video, has_audio) = viewed.tracks();
                 self.drive(key, now, |session, io| {
                     session.media_begins(has_video, has_audio, io);
                     Ok(())
                 });
             }
+        }
+    }
+
+    /// Says of whom who watches that the stream's codecs, if they are others now, were not announced.
+    pub(super) fn report_new_codecs(&mut self, stream: StreamId) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        if !viewed.take_new_fourccs() {
+            return;
+        }
+        for viewer in viewed.logs.iter().flat_map(|state| &state.viewers) {
+            report_codecs(self.index, &mut self.conns, viewed, viewer.connection);
         }
     }
 
@@ -376,6 +390,34 @@ impl Shard {
             true
         });
     }
+}
+
+/// One line per connection: a viewer is sent codecs that it did not announce. Most players announce
+/// nothing and play them all the same.
+fn report_codecs(shard: usize, conns: &mut ConnTable, viewed: &ViewerStream, key: ConnKey) {
+    if viewed.fourccs().is_empty() {
+        return;
+    }
+    let Some(conn) = conns.get_mut(key).filter(|conn| !conn.has_codec_line) else { return };
+    let Some(client) = conn.session.client() else { return };
+    let Some(announced) = &client.codecs else { return };
+    let is_unannounced = |&&(track, fourcc): &&(Track, [u8; 4])| match track {
+        Track::Video => !announced.has_video(fourcc),
+        _ => !announced.has_audio(fourcc),
+    };
+    let missing: Vec<_> = viewed.fourccs().iter().filter(is_unannounced).collect();
+    if missing.is_empty() {
+        return;
+    }
+    let names: Vec<_> =
+        missing.iter().map(|(_, fourcc)| fourcc.escape_ascii().to_string()).collect();
+    tracing::info!(
+        shard, peer = %conn.peer, stream = %viewed.name, client = client.flash_version,
+        codecs = names.join(", "),
+        "a viewer is sent codecs that it did not announce in connect (fourCcList, \
+         videoFourCcInfoMap, audioFourCcInfoMap); if it shows nothing, it needs a newer player"
+    );
+    conn.has_codec_line = true;
 }
 
 fn log_close(shard: usize, conn: &Conn, reason: &CloseReason, now: Moment) {

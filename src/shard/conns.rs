@@ -64,6 +64,8 @@ pub struct Conn {
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
     pub admission: Option<Admission>,
+    /// The log has a line about codecs that it gets without having announced them.
+    pub has_codec_line: bool,
     _seat: Seat,
     /// Set when it is on its way out.
     pub closing: Option<Closing>,
@@ -96,6 +98,7 @@ impl Conn {
             publishes: Vec::new(),
             mid_message: None,
             admission: None,
+            has_codec_line: false,
             _seat: seat,
             closing: None,
             since: now,

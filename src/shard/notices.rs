@@ -107,6 +107,7 @@ impl Shard {
             viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
         self.begin_joined(now);
+        self.report_new_codecs(batch.stream);
     }
 
     fn on_verdict(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {
@@ -273,6 +274,7 @@ impl Shard {
         }
         self.follow(stream, owner, now);
         self.begin_joined(now);
+        self.report_new_codecs(stream);
     }
 
     /// Subscribes a publication that is newer than the one followed.

@@ -97,7 +97,7 @@ impl Publication {
         let (kind, slot) = self.classify(&message)?;
         let dts_ms = match kind {
             FrameKind::Keyframe | FrameKind::Inter | FrameKind::Audio => {
-                self.timeline.media(message.track, message.timestamp_ms, now)
+                self.timeline.media(message.track, slot, message.timestamp_ms, now)
             }
             _ => self.timeline.header(message.timestamp_ms),
         };
@@ -184,6 +184,7 @@ impl Publication {
             Track::Video => codec::video(&message.payload).map(|tag| {
                 let kind = match tag.kind {
                     PacketKind::Config => FrameKind::Config,
+                    PacketKind::Metadata => FrameKind::Metadata,
                     PacketKind::Keyframe => FrameKind::Keyframe,
                     PacketKind::Inter => FrameKind::Inter,
                     _ => FrameKind::Other,
@@ -193,6 +194,7 @@ impl Publication {
             Track::Audio => codec::audio(&message.payload).map(|tag| {
                 let kind = match tag.kind {
                     PacketKind::Config => FrameKind::Config,
+                    PacketKind::Metadata => FrameKind::Metadata,
                     PacketKind::Keyframe | PacketKind::Inter => FrameKind::Audio,
                     _ => FrameKind::Other,
                 };

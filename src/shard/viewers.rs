@@ -93,6 +93,10 @@ pub struct ViewerStream {
     pub counters: ReceptionCounters,
     pub(super) logs_max: usize,
     pub(super) preamble: Arc<Preamble>,
+    /// The codecs that the headers name by FourCC.
+    fourccs: Vec<(Track, [u8; 4])>,
+    /// They are others than when that was last asked.
+    has_new_fourccs: bool,
     pub(super) gop: Gop,
 }
 
@@ -167,6 +171,8 @@ impl ViewerStream {
             counters: ReceptionCounters::default(),
             logs_max,
             preamble: Arc::default(),
+            fourccs: Vec::new(),
+            has_new_fourccs: false,
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
@@ -186,6 +192,24 @@ impl ViewerStream {
             audio |= frame.track == Track::Audio;
         }
         (video, audio)
+    }
+
+    /// The codecs that it names by FourCC (Enhanced RTMP), with the kind of their track.
+    pub fn fourccs(&self) -> &[(Track, [u8; 4])] {
+        &self.fourccs
+    }
+
+    /// Whether [`ViewerStream::fourccs`] has changed since this was last asked.
+    pub fn take_new_fourccs(&mut self) -> bool {
+        std::mem::take(&mut self.has_new_fourccs)
+    }
+
+    fn headers_changed(&mut self) {
+        let fourccs = self.preamble.fourccs();
+        if fourccs != self.fourccs {
+            self.fourccs = fourccs;
+            self.has_new_fourccs = true;
+        }
     }
 
     /// Where its frames come from, when it is published.
@@ -272,7 +296,8 @@ impl ViewerStream {
                 Arc::make_mut(&mut preamble).apply(frame);
             }
             if at >= number && tracks.has(frame.track) {
-                append(&mut log, frame, at, &preamble, at == first, pool);
+                let joinable = (at == first).then_some(at);
+                append(&mut log, frame, at, joinable, &preamble, pool);
             }
         }
         self.logs.push(LogState::new(log));
@@ -337,6 +362,9 @@ impl ViewerStream {
             }
         }
         self.preamble = Arc::clone(preamble);
+        self.headers_changed();
+        // What was missed is missing in the group, too.
+        self.gop.interrupt();
     }
 
     /// Appends a frame to every log. `joined` gets the viewers that begin with it.
@@ -347,10 +375,12 @@ impl ViewerStream {
         pool: &mut SegmentPool,
         joined: &mut Vec<(ConnKey, u32)>,
     ) {
-        if frame.kind.is_preamble()
-            && Arc::make_mut(&mut self.preamble).apply(frame) == Applied::Unchanged
-        {
-            return;
+        if frame.kind.is_preamble() {
+            match Arc::make_mut(&mut self.preamble).apply(frame) {
+                Applied::Unchanged => return,
+                Applied::Changed => self.headers_changed(),
+                Applied::NotKept => {}
+            }
         }
         let joinable = self.gop.push(frame, &self.preamble);
         if joinable == Joinable::Useless {
@@ -368,7 +398,8 @@ impl ViewerStream {
             if !tracks.has(frame.track) {
                 continue;
             }
-            if append(&mut state.log, frame, number, &self.preamble, joinable, pool) {
+            let first = joinable.then(|| self.gop.begins_at());
+            if append(&mut state.log, frame, number, first, &self.preamble, pool) {
                 state.place_waiting(now + self.settings.viewer_max_lag, joined);
             }
             if tracks.video && self.gop.is_empty() {
@@ -459,19 +490,19 @@ impl LogState {
     }
 }
 
-/// Appends a frame; `joinable` says whether viewers of all tracks can begin with it. Returns whether
-/// those of this log can.
+/// Appends a frame; `joinable` is the number of the frame that viewers of all tracks begin with who join
+/// at this one. Returns whether those of this log can join at it.
 fn append(
     log: &mut Log,
     frame: &Frame,
     number: u64,
+    joinable: Option<u64>,
     preamble: &Arc<Preamble>,
-    joinable: bool,
     pool: &mut SegmentPool,
 ) -> bool {
-    let begins = begins(log.wire().tracks(), frame, joinable);
+    let begins = begins(log.wire().tracks(), frame, joinable.is_some());
     if begins {
-        log.append_joinable(frame, number, preamble, pool);
+        log.append_joinable(frame, number, joinable.unwrap_or(number), preamble, pool);
     } else if frame.kind.is_preamble() {
         log.append_header(frame, number, pool);
     } else {
@@ -484,7 +515,7 @@ fn append(
 pub(super) fn begins(tracks: Tracks, frame: &Frame, joinable: bool) -> bool {
     match (tracks.audio, tracks.video) {
         (true, true) => joinable,
-        (false, true) => frame.kind == FrameKind::Keyframe,
+        (false, true) => joinable && frame.kind == FrameKind::Keyframe,
         (true, false) => frame.kind == FrameKind::Audio,
         (false, false) => !frame.kind.is_preamble(),
     }

@@ -108,21 +108,23 @@ pub fn error(transaction: f64, object: &Value, info: Value) -> Vec<u8> {
     encode("_error", transaction, object, &[info])
 }
 
-/// The answer to an accepted connect. `extra` goes into the information object.
+/// The answer to an accepted connect. `extra` goes into both of its objects: of what a server can do,
+/// Enhanced RTMP says only that it stands in "an Object", and clients look into either.
 pub fn connect_result(
     transaction: f64,
     server: ServerTraits<'_>,
     extra: Vec<(String, Value)>,
 ) -> Vec<u8> {
-    let properties = Value::object([
-        ("fmsVer", Value::from(server.fms_version)),
-        ("capabilities", Value::from(server.capabilities)),
-        ("mode", Value::from(1.0)),
-    ]);
+    let mut properties = vec![
+        ("fmsVer".to_owned(), Value::from(server.fms_version)),
+        ("capabilities".to_owned(), Value::from(server.capabilities)),
+        ("mode".to_owned(), Value::from(1.0)),
+    ];
+    properties.extend_from_slice(&extra);
     let mut all = vec![("objectEncoding".to_owned(), Value::from(server.object_encoding))];
     all.extend(extra);
     let info = status_info(status::CONNECT_SUCCESS, "Connection succeeded.", all);
-    result(transaction, &properties, info)
+    result(transaction, &Value::Object(properties), info)
 }
 
 /// The answer to a refused connect. `extra` may hold `application` or `ex` (redirects).
@@ -325,6 +327,7 @@ mod tests {
         assert_eq!(property(info, "level"), "status");
         assert_eq!(info.property("objectEncoding"), Some(&Value::from(3.0)));
         assert_eq!(property(info, "clientid"), "7");
+        assert_eq!(property(&answer.object, "clientid"), "7");
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! | [`message`]      | type ids and protocol control messages                              |
 //! | [`aggregate`]    | several messages in one                                             |
 //! | [`command`]      | commands and data messages, AMF0 or in AMF3 clothing                |
+//! | [`enhanced`]     | what both sides say of Enhanced RTMP in connect                     |
 //! | [`status`]       | NetStatus codes                                                     |
 //! | [`client`]       | a client session, for relays, the load generator and tests          |
 
@@ -18,6 +19,7 @@ pub mod chunk_reader;
 pub mod chunk_writer;
 pub mod client;
 pub mod command;
+pub mod enhanced;
 pub mod handshake;
 pub mod message;
 pub mod status;
