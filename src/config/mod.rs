@@ -17,6 +17,7 @@ mod hooks;
 mod http;
 mod load;
 mod push;
+mod reload;
 mod resolve;
 mod rtmp;
 mod server;
@@ -39,6 +40,7 @@ pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
 pub use push::{ClientSend, History, Push};
+pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
 pub use server::{
     Accept, ControlCore, Demo, Egress, Limits, Log, LogFormat, LogLevel, Server, Shards,

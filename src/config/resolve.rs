@@ -78,6 +78,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
         },
         vhosts,
         hosts,
+        tree: tree.clone(),
         unsupported,
         config,
     })

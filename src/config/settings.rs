@@ -10,6 +10,7 @@ use super::error::ConfigError;
 use super::http::FlvMissing;
 use super::load::Sources;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
+use super::tree::Node;
 use super::value::Net;
 use super::{Config, resolve};
 use crate::proto::name;
@@ -35,6 +36,8 @@ pub struct Settings {
     pub(super) vhosts: HashMap<String, VhostApps>,
     /// Vhost by host name, both names and aliases.
     pub(super) hosts: HashMap<String, String>,
+    /// What it was read from, for the comparison with a later reading.
+    pub(super) tree: Node,
     /// See [`Settings::unsupported`].
     pub(super) unsupported: Vec<String>,
 }

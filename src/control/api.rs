@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::registry::Registry;
 use super::reports::Reports;
-use crate::config::Settings;
+use super::settings::CurrentSettings;
 use crate::limits;
 use crate::media::Moment;
 use crate::proto::http::{self, Method, Request};
@@ -45,7 +45,7 @@ pub(super) struct Api {
 }
 
 struct Shared {
-    token: Option<String>,
+    settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     reports: Reports,
     accepted: Arc<AcceptCounters>,
@@ -62,14 +62,14 @@ struct Answer {
 
 impl Api {
     pub(super) fn new(
-        settings: &Settings,
+        settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
         accepted: &Arc<AcceptCounters>,
     ) -> Self {
         Self {
             shared: Rc::new(Shared {
-                token: settings.api.token.clone(),
+                settings: settings.clone(),
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
                 accepted: Arc::clone(accepted),
@@ -149,7 +149,8 @@ impl Api {
         if request.path == "/health/live" {
             return Answer::text(200, "ok");
         }
-        if let Some(token) = &self.shared.token
+        let settings = self.shared.settings.get();
+        if let Some(token) = &settings.api.token
             && !is_authorised(request, token)
         {
             return Answer::text(401, "send the header Authorization: Bearer with api.token");

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::api::{Api, ApiListener};
 use super::registry::Registry;
 use super::reports::Reports;
+use super::settings::CurrentSettings;
 use crate::config::Settings;
 use crate::media::Moment;
 use crate::rt::clock;
@@ -28,10 +29,12 @@ const PAUSE: Duration = Duration::from_micros(100);
 const LANE_RETRY: Duration = Duration::from_millis(1);
 
 /// What other threads tell the control shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ControlEvent {
     /// Stop taking connections, tell the clients, close.
     Drain,
+    /// These settings hold from now on.
+    Reload(Arc<Settings>),
 }
 
 /// What the control shard is made of; sent to its thread.
@@ -52,6 +55,7 @@ pub struct ControlPlan {
 }
 
 struct Control {
+    settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
@@ -68,12 +72,14 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let shards = nodes - 1;
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
-    let api = Api::new(&plan.settings, &registry, &reports, &plan.accepted);
+    let settings = CurrentSettings::new(Arc::clone(&plan.settings));
+    let api = Api::new(&settings, &registry, &reports, &plan.accepted);
     for listener in plan.api {
         api.serve(listener);
     }
     let mut waiter = Waiter::new(plan.mesh.doorbell())?;
     let mut control = Control {
+        settings,
         registry,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
@@ -86,12 +92,16 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let mut working_since = clock::now();
     loop {
         let now = clock::now();
-        while let Some(ControlEvent::Drain) = plan.events.try_recv() {
-            if drain_until.is_none() {
-                tracing::info!("draining: no new connections; clients are told and closed");
-                drain_until = Some(now + plan.settings.server.drain);
-                plan.stop_accepting.write();
-                control.drain();
+        while let Some(event) = plan.events.try_recv() {
+            match event {
+                ControlEvent::Drain if drain_until.is_some() => {}
+                ControlEvent::Drain => {
+                    tracing::info!("draining: no new connections; clients are told and closed");
+                    drain_until = Some(now + plan.settings.server.drain);
+                    plan.stop_accepting.write();
+                    control.drain();
+                }
+                ControlEvent::Reload(settings) => control.reload(settings),
             }
         }
         control.turn(now);
@@ -174,6 +184,16 @@ impl Control {
         for (node, notice) in out {
             self.outbox.notice(node, notice);
         }
+    }
+
+    /// The one place where new settings come in. What lives on this shard asks `self.settings`;
+    /// the media shards take them for connections that come from now on.
+    fn reload(&mut self, settings: Arc<Settings>) {
+        self.registry.borrow_mut().reload(Arc::clone(&settings));
+        for shard in 0..self.shards {
+            self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
+        }
+        self.settings.replace(settings);
     }
 
     fn drain(&mut self) {

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::Settings;
 use crate::media::{Epoch, Frame, Preamble, Resume, StreamId};
 use crate::session::{Ask, ClientInfo, Owner, Verdict};
 use crate::shard::report::ShardReport;
@@ -149,6 +150,8 @@ pub enum Notice {
         /// Address of the new publisher, for the client and the log.
         by: String,
     },
+    /// Control to shard: these settings hold for connections that come from now on.
+    Settings(Arc<Settings>),
     /// Control to shard: say how things are.
     ReportRequest,
     /// Shard to control: the answer.
