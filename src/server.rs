@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::config::{self, ControlCore, Settings, Shards, Source};
 use crate::control::{self, ApiListener, ControlPlan};
 use crate::limits;
-use crate::logging;
+use crate::logging::{self, Logging};
 use crate::rt::egress::{self, EgressChoice};
 use crate::rt::event_fd::EventFd;
 use crate::rt::executor::{ExecutorThread, spawn_pinned, spawn_with_pool};
@@ -36,16 +36,16 @@ pub fn run(settings: Settings, source: Source) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let log = match logging::start(&settings.log) {
-        Ok(guard) => guard,
+    let logging = match logging::start(&settings.log) {
+        Ok(logging) => Arc::new(logging),
         Err(error) => {
             eprintln!("shardcast cannot write its log: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let result = serve(Arc::new(settings), source, caught);
+    let result = serve(Arc::new(settings), source, caught, &logging);
     // What is still in the log's queue belongs before the last word.
-    drop(log);
+    logging.flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -58,7 +58,12 @@ pub fn run(settings: Settings, source: Source) -> ExitCode {
 /// Open sockets of one kind with their real addresses.
 type Listeners = Vec<(OwnedFd, SocketAddr)>;
 
-fn serve(settings: Arc<Settings>, source: Source, caught: Caught) -> Result<(), String> {
+fn serve(
+    settings: Arc<Settings>,
+    source: Source,
+    caught: Caught,
+    logging: &Arc<Logging>,
+) -> Result<(), String> {
     let report = probe::check(probe::Needs::default()).map_err(|error| error.to_string())?;
     for note in &report.notes {
         tracing::warn!("{note}");
@@ -99,6 +104,7 @@ fn serve(settings: Arc<Settings>, source: Source, caught: Caught) -> Result<(), 
             inbox,
             load,
             egress,
+            access: logging.access().cloned(),
             seed: random_seed(),
         };
         // More shards than processors only in tests: they share.
@@ -118,6 +124,7 @@ fn serve(settings: Arc<Settings>, source: Source, caught: Caught) -> Result<(), 
         events: event_inbox,
         stop_accepting: Arc::clone(&stop_accepting),
         accepted: Arc::clone(&accepted),
+        log_losses: logging.losses(),
         api: api.into_iter().map(|(socket, address)| ApiListener { socket, address }).collect(),
     };
     let control_cpu = match settings.server.control_core {
@@ -129,7 +136,12 @@ fn serve(settings: Arc<Settings>, source: Source, caught: Caught) -> Result<(), 
             .map_err(|error| failed("starting the control shard", error))?;
 
     caught
-        .listen(Operator { events, source, settings: Arc::clone(&settings) })
+        .listen(Operator {
+            events,
+            source,
+            logging: Arc::clone(logging),
+            settings: Arc::clone(&settings),
+        })
         .map_err(|error| failed("listening to signals", error))?;
     let listeners = [(rtmp, Protocol::Rtmp), (http, Protocol::Http)]
         .into_iter()

@@ -5,17 +5,19 @@
 //! | SIGTERM, SIGINT   | drain, then end with exit code 0; a second one ends at once with 1  |
 //! | SIGQUIT           | drain; a further one changes nothing                                |
 //! | SIGHUP            | read the configuration again                                        |
+//! | SIGUSR1           | open the log files anew                                             |
 
 use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::signal_name;
 
 use crate::config::{Settings, Source};
 use crate::control::ControlEvent;
+use crate::logging::Logging;
 use crate::rt::mesh::InboxSender;
 
 /// Key names in one log line; more are counted.
@@ -30,6 +32,8 @@ pub struct Caught(Signals);
 pub struct Operator {
     /// The control shard.
     pub events: InboxSender<ControlEvent>,
+    /// The logs.
+    pub logging: Arc<Logging>,
     /// Where the configuration comes from.
     pub source: Source,
     /// What holds now.
@@ -38,7 +42,7 @@ pub struct Operator {
 
 /// Catches the signals: from now on none of them ends the process by itself.
 pub fn catch() -> io::Result<Caught> {
-    Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP]).map(Caught)
+    Signals::new([SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1]).map(Caught)
 }
 
 impl Caught {
@@ -52,14 +56,15 @@ impl Caught {
                         tracing::warn!("SIGHUP changes nothing: the server is shutting down");
                     }
                     SIGHUP => operator.reload(),
+                    SIGUSR1 => operator.reopen_logs(),
                     SIGQUIT if is_draining => tracing::warn!("SIGQUIT: already shutting down"),
-                    _ if is_draining => end_at_once(signal),
+                    _ if is_draining => operator.end_at_once(signal),
                     _ => {
                         is_draining = true;
                         let name = signal_name(signal).unwrap_or("signal");
                         tracing::info!("{name}: shutting down");
                         if operator.events.try_send(ControlEvent::Drain).is_err() {
-                            end_at_once(signal);
+                            operator.end_at_once(signal);
                         }
                     }
                 }
@@ -69,13 +74,21 @@ impl Caught {
     }
 }
 
-fn end_at_once(signal: i32) -> ! {
-    let name = signal_name(signal).unwrap_or("signal");
-    eprintln!("shardcast: {name}: ended at once; connections were cut");
-    std::process::exit(1)
-}
-
 impl Operator {
+    fn end_at_once(&self, signal: i32) -> ! {
+        let name = signal_name(signal).unwrap_or("signal");
+        tracing::error!("{name}: ended at once; connections were cut");
+        self.logging.flush();
+        std::process::exit(1)
+    }
+
+    fn reopen_logs(&self) {
+        match self.logging.reopen() {
+            Ok(()) => tracing::info!("SIGUSR1: the log files are opened anew"),
+            Err(why) => tracing::error!(%why, "SIGUSR1: a log file stays as it was"),
+        }
+    }
+
     fn reload(&mut self) {
         let Some(file) = self.source.file().map(|file| file.display().to_string()) else {
             tracing::warn!(
@@ -104,6 +117,11 @@ impl Operator {
         if self.events.try_send(ControlEvent::Reload(Arc::clone(&settings))).is_err() {
             tracing::error!("the configuration stays as it was: the control shard does not answer");
             return;
+        }
+        if settings.log.level != self.settings.log.level
+            && let Err(why) = self.logging.set_level(&settings.log.level)
+        {
+            tracing::error!(%why, "log.level stays as it was");
         }
         self.settings = settings;
         let changed = list(&reloaded.changed);

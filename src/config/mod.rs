@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+mod access_format;
 mod app;
 mod cluster;
 mod de;
@@ -30,6 +31,7 @@ mod unsupported;
 mod validate;
 mod value;
 
+pub use access_format::{AccessField, AccessFormat, AccessPart};
 pub use app::{
     AccessRule, App, Hold, Latency, Missing, Play, Publish, Relay, RuleAction, Takeover, Vhost,
     Viewer,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access_format::AccessFormat;
 use super::app::{AccessRule, Latency, Missing, RuleAction, Takeover};
 use super::error::ConfigError;
 use super::http::FlvMissing;
@@ -128,6 +129,10 @@ pub struct LogSettings {
     pub level: String,
     /// File to append to; `None` is stderr.
     pub file: Option<String>,
+    /// File with one line per session.
+    pub access: Option<String>,
+    /// What such a line holds.
+    pub access_format: AccessFormat,
 }
 
 /// What holds for one app, or one instance of it, on one vhost.

@@ -19,6 +19,7 @@ use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
 use crate::limits;
+use crate::logging::LogLosses;
 use crate::media::Moment;
 use crate::proto::http::{self, Method, Request};
 use crate::rt::clock;
@@ -49,6 +50,7 @@ struct Shared {
     registry: Rc<RefCell<Registry>>,
     reports: Reports,
     accepted: Arc<AcceptCounters>,
+    log_losses: LogLosses,
     started: Moment,
     open: Cell<usize>,
 }
@@ -66,6 +68,7 @@ impl Api {
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
         accepted: &Arc<AcceptCounters>,
+        log_losses: LogLosses,
     ) -> Self {
         Self {
             shared: Rc::new(Shared {
@@ -73,6 +76,7 @@ impl Api {
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
                 accepted: Arc::clone(accepted),
+                log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
             }),
@@ -181,6 +185,10 @@ impl Api {
                 "over_address_limit": count(&accepted.over_address_limit),
                 "inbox_full": count(&accepted.inbox_full),
                 "out_of_descriptors": count(&accepted.out_of_descriptors),
+            },
+            "log": {
+                "lines_lost": self.shared.log_losses.lines(),
+                "access_lines_lost": self.shared.log_losses.access_lines(),
             },
         });
         Answer { status: 200, kind: "application/json", body: format!("{body}\n") }

@@ -11,6 +11,7 @@ use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
 use crate::config::Settings;
+use crate::logging::LogLosses;
 use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::event_fd::EventFd;
@@ -50,6 +51,8 @@ pub struct ControlPlan {
     pub stop_accepting: Arc<EventFd>,
     /// The acceptor's counts.
     pub accepted: Arc<AcceptCounters>,
+    /// Counts of the logs.
+    pub log_losses: LogLosses,
     /// Open listening sockets of the API.
     pub api: Vec<ApiListener>,
 }
@@ -73,7 +76,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
-    let api = Api::new(&settings, &registry, &reports, &plan.accepted);
+    let api = Api::new(&settings, &registry, &reports, &plan.accepted, plan.log_losses);
     for listener in plan.api {
         api.serve(listener);
     }

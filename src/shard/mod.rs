@@ -54,6 +54,7 @@ pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, Viewer, ViewerStream};
 
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
@@ -95,6 +96,7 @@ pub struct Shard {
     housekeeping_slot: usize,
     last_subscription: Subscription,
     seed: u64,
+    access: Option<AccessLog>,
     is_draining: bool,
     drained_said: bool,
     counters: Counters,

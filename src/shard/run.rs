@@ -18,6 +18,7 @@ use super::messages::{Envelope, Subscription};
 use super::outbox::Outbox;
 use super::{Counters, Shard};
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool};
 use crate::rt::clock;
 use crate::rt::egress::{Egress, EgressChoice};
@@ -46,6 +47,8 @@ pub struct ShardPlan {
     pub load: Arc<ShardLoad>,
     /// How its sends reach the kernel.
     pub egress: EgressChoice,
+    /// Where sessions are put at their end.
+    pub access: Option<AccessLog>,
     /// Something that differs between shards and starts.
     pub seed: u64,
 }
@@ -119,6 +122,7 @@ impl Shard {
             housekeeping_slot: 0,
             last_subscription: Subscription::default(),
             seed: plan.seed,
+            access: plan.access,
             is_draining: false,
             drained_said: false,
             counters: Counters {
