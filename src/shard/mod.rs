@@ -29,6 +29,7 @@ mod load;
 mod messages;
 mod notices;
 mod outbox;
+mod pace;
 mod publication;
 mod report;
 mod run;
@@ -59,6 +60,7 @@ use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use pace::{PassBudget, TurnPace};
 
 /// One media shard's state.
 #[derive(Debug)]
@@ -89,9 +91,9 @@ pub struct Shard {
     joined: Vec<(ConnKey, u32)>,
     gaps: Vec<Gap>,
     turn_min: Duration,
-    /// What the last pass cost; holds stretch so that passes take at most half of the time.
-    pass_cost: Duration,
-    pass_not_before: Moment,
+    turn_pace: TurnPace,
+    /// Holds stretch so that passes take at most half of the time.
+    pass_budget: PassBudget,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
     last_subscription: Subscription,
