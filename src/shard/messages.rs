@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Settings;
-use crate::media::{Epoch, Frame, Preamble, Resume, StreamId};
+use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::session::{Ask, ClientInfo, Owner, Verdict};
 use crate::shard::report::ShardReport;
 
@@ -156,8 +156,11 @@ pub enum Notice {
     ReportRequest,
     /// Shard to control: the answer.
     Report(Box<ShardReport>),
-    /// Control to shard: tell the clients and close.
-    Drain,
+    /// Control to shard: tell the clients and close, at the latest at `until`.
+    Drain {
+        /// By then no connection may be left.
+        until: Moment,
+    },
     /// Shard to control: no connection is left.
     Drained,
 }
