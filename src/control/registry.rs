@@ -17,7 +17,9 @@ use std::time::Duration;
 use crate::config::{AppSettings, FlvMissing, Missing, RuleAction, Settings, Takeover};
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
-use crate::session::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+use crate::session::{
+    Ask, ClientId, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want,
+};
 use crate::shard::{AskToken, Node, Notice};
 
 /// An owner that does not answer a probe, or does not give the name back, within this time on top
@@ -40,6 +42,8 @@ pub struct Registry {
     next_stream: u64,
     next_epoch: u64,
     counters: RegistryCounters,
+    /// No publication is waited for any more.
+    is_draining: bool,
 }
 
 /// Counts since the start.
@@ -72,6 +76,8 @@ pub struct StreamEntry {
     pub owner_shard: Option<usize>,
     /// The publisher's address.
     pub publisher: Option<String>,
+    /// The number of the publisher's connection.
+    pub publisher_id: Option<ClientId>,
     /// Shards with viewers.
     pub viewer_shards: Vec<usize>,
     /// Waiting for the publisher to come back.
@@ -98,6 +104,7 @@ struct Stream {
 struct Publisher {
     node: Node,
     epoch: Epoch,
+    client: ClientId,
     peer: SocketAddr,
     started: bool,
 }
@@ -106,6 +113,7 @@ struct Publisher {
 #[derive(Debug)]
 struct Contender {
     token: AskToken,
+    client: ClientId,
     peer: SocketAddr,
     phase: Phase,
     deadline: Moment,
@@ -136,7 +144,31 @@ impl Registry {
             next_stream: 1,
             next_epoch: 1,
             counters: RegistryCounters::default(),
+            is_draining: false,
         }
+    }
+
+    /// Judges by these settings from now on. What a running stream was begun with stays; the next
+    /// publication of it takes the new ones.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// Nobody may publish or play any more: gaps end, and so does each publication that ends from now
+    /// on; who waits for a name is refused.
+    pub fn drain(&mut self, out: &mut Outgoing) {
+        self.is_draining = true;
+        for id in self.timed.iter().copied().collect::<Vec<_>>() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let contender = stream.contender.take();
+            if stream.gap_until.is_some() {
+                self.end(id, out);
+            }
+            if let Some(Contender { token, .. }) = contender {
+                self.answer(token, Verdict::Refuse(shutting_down()), out);
+            }
+        }
+        self.timed.clear();
     }
 
     /// The counters.
@@ -154,6 +186,7 @@ impl Registry {
                 epoch: stream.publisher.as_ref().map(|publisher| publisher.epoch.0),
                 owner_shard: stream.publisher.as_ref().map(|publisher| publisher.node),
                 publisher: stream.publisher.as_ref().map(|publisher| publisher.peer.to_string()),
+                publisher_id: stream.publisher.as_ref().map(|publisher| publisher.client),
                 viewer_shards: stream.viewers.keys().copied().collect(),
                 in_gap: stream.gap_until.is_some(),
             })
@@ -162,9 +195,13 @@ impl Registry {
 
     /// A question of a connection. The answer may come later (see [`Registry::tick`]).
     pub fn ask(&mut self, token: AskToken, ask: &Ask, now: Moment, out: &mut Outgoing) {
+        if self.is_draining {
+            self.answer(token, Verdict::Refuse(shutting_down()), out);
+            return;
+        }
         let verdict = match &ask.what {
             Want::Connect => Some(self.connect(&ask.client)),
-            Want::Publish { name, .. } => self.publish(token, ask.peer, name, now, out),
+            Want::Publish { name, .. } => self.publish(token, ask, name, now, out),
             Want::Play { name, http, .. } => Some(self.play(token, ask, name, *http)),
         };
         if let Some(verdict) = verdict {
@@ -229,11 +266,11 @@ impl Registry {
             if is_goodbye {
                 stream.tell_end(id, out);
             }
-            let verdict = self.claim(id, contender.token, contender.peer);
+            let verdict = self.claim(id, contender.token, contender.client, contender.peer);
             self.answer(contender.token, verdict, out);
             return;
         }
-        let ends_now = !stream.announced || is_goodbye;
+        let ends_now = !stream.announced || is_goodbye || self.is_draining;
         let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
         if gap.is_zero() {
             self.end(id, out);
@@ -353,11 +390,12 @@ impl Registry {
     fn publish(
         &mut self,
         token: AskToken,
-        peer: SocketAddr,
+        ask: &Ask,
         name: &StreamName,
         now: Moment,
         out: &mut Outgoing,
     ) -> Option<Verdict> {
+        let (client, peer) = (ask.client.id, ask.peer);
         let settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if !settings.permits(RuleAction::Publish, peer.ip()) {
             return Some(Verdict::Refuse(denied(name, "may not be published", peer)));
@@ -368,7 +406,7 @@ impl Registry {
         };
         let stream = self.streams.get_mut(&id)?;
         let Some(publisher) = &stream.publisher else {
-            return Some(self.claim(id, token, peer));
+            return Some(self.claim(id, token, client, peer));
         };
         let refusal = taken(name, publisher);
         // Only one at a time contends for a name; the others are refused at once.
@@ -397,7 +435,7 @@ impl Registry {
         };
         out.push((node, notice));
         stream.contender =
-            Some(Contender { token, peer, phase, deadline: now + wait + OWNER_ANSWER_MAX });
+            Some(Contender { token, client, peer, phase, deadline: now + wait + OWNER_ANSWER_MAX });
         self.timed.insert(id);
         None
     }
@@ -461,17 +499,26 @@ impl Registry {
     }
 
     /// Gives the free name to a publisher.
-    fn claim(&mut self, id: StreamId, token: AskToken, peer: SocketAddr) -> Verdict {
+    fn claim(
+        &mut self,
+        id: StreamId,
+        token: AskToken,
+        client: ClientId,
+        peer: SocketAddr,
+    ) -> Verdict {
         let epoch = Epoch(self.next_epoch);
         self.next_epoch += 1;
         let Some(stream) = self.streams.get_mut(&id) else {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
         debug_assert!(stream.publisher.is_none());
+        let name = &stream.name;
+        stream.settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if stream.gap_until.take().is_some() {
             self.counters.resumed += 1;
         }
-        stream.publisher = Some(Publisher { node: token.node, epoch, peer, started: false });
+        stream.publisher =
+            Some(Publisher { node: token.node, epoch, client, peer, started: false });
         Verdict::Accept(Grant::Publish {
             stream: id,
             epoch,
@@ -584,6 +631,10 @@ impl Stream {
         }
         fight
     }
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(RefusalReason::Draining, "the server is shutting down")
 }
 
 fn denied(name: &StreamName, what: &str, peer: SocketAddr) -> Refusal {

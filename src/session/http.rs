@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
+use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::websocket::WebSocketSession;
 use super::{Event, Io};
@@ -28,6 +29,7 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 #[derive(Debug)]
 pub struct HttpSession {
     settings: Arc<Settings>,
+    id: ClientId,
     peer: SocketAddr,
     /// The beginning of a request's head, or what waits behind a request that is being answered.
     unread: Vec<u8>,
@@ -82,9 +84,10 @@ struct Reply {
 
 impl HttpSession {
     /// A connection that was just accepted.
-    pub fn new(settings: Arc<Settings>, peer: SocketAddr, now: Moment) -> Self {
+    pub fn new(settings: Arc<Settings>, id: ClientId, peer: SocketAddr, now: Moment) -> Self {
         Self {
             settings,
+            id,
             peer,
             unread: Vec::new(),
             has_lost_input: false,
@@ -328,6 +331,7 @@ impl HttpSession {
         };
         let header = |name| request.header(name).unwrap_or_default().to_owned();
         self.client = Some(Arc::new(ClientInfo {
+            id: self.id,
             vhost,
             app: stream.app().to_owned(),
             instance: stream.instance().to_owned(),

@@ -2,6 +2,7 @@
 //! the time come in, bytes and [`Event`]s go out; the shard carries them.
 
 mod ask;
+mod client_id;
 mod close;
 mod http;
 mod media_message;
@@ -11,6 +12,7 @@ mod rtmp_replies;
 mod websocket;
 
 pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+pub use client_id::ClientId;
 pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;

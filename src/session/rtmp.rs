@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
+use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::rtmp_replies::Replies;
 use super::{Event, Io, MediaMessage, Reception};
@@ -31,6 +32,7 @@ use crate::proto::rtmp::status;
 #[derive(Debug)]
 pub struct RtmpSession {
     settings: Arc<Settings>,
+    id: ClientId,
     peer: SocketAddr,
     handshake: Option<Box<ServerHandshake>>,
     reader: ChunkReader,
@@ -50,6 +52,8 @@ pub struct RtmpSession {
     acknowledged: u64,
     last_input: Moment,
     ping_sent: Option<Moment>,
+    /// It connects again when asked to (Enhanced RTMP v2).
+    can_reconnect: bool,
 }
 
 #[derive(Debug)]
@@ -132,9 +136,18 @@ const RECORDED: [&str; 3] = ["record", "append", "appendWithGap"];
 /// A publisher may exceed `max_bitrate` within this time (a keyframe, a burst after a stall).
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
+/// `CapsExMask.Reconnect` of Enhanced RTMP v2.
+const CAPS_EX_RECONNECT: u32 = 1;
+
 impl RtmpSession {
     /// A connection that was just accepted. `seed` fills the random part of the handshake.
-    pub fn new(settings: Arc<Settings>, peer: SocketAddr, seed: u64, now: Moment) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        id: ClientId,
+        peer: SocketAddr,
+        seed: u64,
+        now: Moment,
+    ) -> Self {
         let max_message = settings.rtmp.max_message.min(limits::RTMP_MESSAGE_BYTES_MAX);
         Self {
             handshake: Some(Box::new(ServerHandshake::new(seed, 0))),
@@ -155,7 +168,9 @@ impl RtmpSession {
             acknowledged: 0,
             last_input: now,
             ping_sent: None,
+            can_reconnect: false,
             settings,
+            id,
             peer,
         }
     }
@@ -301,16 +316,23 @@ impl RtmpSession {
 
     /// The shard is about to close: the client is told why, in the terms of contract hooks, 6.
     pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
-        if !matches!(self.connect, Connect::Accepted { .. }) {
-            return;
-        }
         let text = reason.to_string();
+        match &self.connect {
+            Connect::Accepted { .. } => {}
+            Connect::Asked { .. } if *reason == CloseReason::Draining => {
+                let refusal = Refusal::new(RefusalReason::Draining, text);
+                let _ = self.connect_verdict(&Verdict::Refuse(refusal), io);
+                return;
+            }
+            _ => return,
+        }
         let ids = |wanted: fn(&StreamState) -> bool| -> Vec<u32> {
             let found = self.streams.iter().filter(|stream| wanted(&stream.state));
             found.map(|stream| stream.id).collect()
         };
         let publishing = ids(|state| matches!(state, StreamState::Publishing { .. }));
         let playing = ids(|state| state.played().is_some());
+        let can_reconnect = self.can_reconnect;
         let mut replies = self.replies(io);
         match reason {
             CloseReason::Replaced(_) => {
@@ -342,7 +364,12 @@ impl RtmpSession {
                 replies.status(0, status::CONNECT_CLOSED, &text, "");
             }
             CloseReason::Idle => replies.status(0, status::CONNECT_IDLE_TIMEOUT, &text, ""),
-            CloseReason::Draining => replies.status(0, status::CONNECT_APP_SHUTDOWN, &text, ""),
+            CloseReason::Draining => {
+                if can_reconnect {
+                    replies.status(0, status::CONNECT_RECONNECT_REQUEST, &text, "");
+                }
+                replies.status(0, status::CONNECT_APP_SHUTDOWN, &text, "");
+            }
             _ => {}
         }
     }
@@ -497,10 +524,13 @@ impl RtmpSession {
         let text = |key: &str| {
             call.object.property(key).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
+        let caps = call.object.property("capsEx").and_then(Value::as_f64).unwrap_or_default();
+        self.can_reconnect = caps as u32 & CAPS_EX_RECONNECT != 0;
         let (app, tc_url) = (text("app"), text("tcUrl"));
         let name = ConnectName::parse(&app, &tc_url).map_err(protocol)?;
         let settings = Arc::clone(&self.settings);
         let client = Arc::new(ClientInfo {
+            id: self.id,
             vhost: name.vhost(|host| settings.vhost_named(host).map(str::to_owned)),
             app: name.app.clone(),
             instance: name.instance.clone(),

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::claim::Admission;
 use super::load::Seat;
 use super::messages::ConnKey;
+use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
-use crate::session::{CloseReason, Session};
+use crate::session::{ClientId, CloseReason, Session};
 
 /// Something that a connection plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Play {
     pub message_stream_id: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Since when.
+    pub since: Moment,
 }
 
 /// Something that a connection publishes.
@@ -34,6 +37,8 @@ pub struct Publishing {
 pub struct Closing {
     /// Why.
     pub reason: CloseReason,
+    /// Since when.
+    pub since: Moment,
     /// Not longer than this.
     pub deadline: Moment,
     /// The sending side is shut.
@@ -44,6 +49,8 @@ pub struct Closing {
 #[derive(Debug)]
 pub struct Conn {
     socket: OwnedFd,
+    /// Its number.
+    pub id: ClientId,
     /// The client's address.
     pub peer: SocketAddr,
     /// What its bytes mean.
@@ -60,6 +67,8 @@ pub struct Conn {
     pub plays: Vec<Play>,
     /// What it publishes.
     pub publishes: Vec<Publishing>,
+    /// What it has asked for, for the access log.
+    pub asked: Asked,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
@@ -81,6 +90,7 @@ impl Conn {
     /// A connection that was just accepted.
     pub fn new(
         socket: OwnedFd,
+        id: ClientId,
         peer: SocketAddr,
         session: Session,
         seat: Seat,
@@ -88,6 +98,7 @@ impl Conn {
     ) -> Self {
         Self {
             socket,
+            id,
             peer,
             session,
             out: Vec::new(),
@@ -96,6 +107,7 @@ impl Conn {
             is_out_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),
+            asked: Asked::default(),
             mid_message: None,
             admission: None,
             has_codec_line: false,
@@ -230,9 +242,11 @@ mod tests {
     fn conn() -> Conn {
         let (socket, _) = UnixStream::pair().unwrap();
         let peer = "192.0.2.1:1000".parse().unwrap();
-        let session = Session::Http(Box::new(HttpSession::new(settings(""), peer, Moment::ZERO)));
+        let id = ClientId::next();
+        let session = HttpSession::new(settings(""), id, peer, Moment::ZERO);
+        let session = Session::Http(Box::new(session));
         let seat = Seat::new(&Arc::default(), &Arc::default(), None);
-        Conn::new(socket.into(), peer, session, seat, Moment::ZERO)
+        Conn::new(socket.into(), id, peer, session, seat, Moment::ZERO)
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | `reception`     | what viewers want of it: tracks, pauses                                |
 //! | `flush`         | the egress pass                                                       |
 //! | `housekeeping`  | time-outs, looked at by and by                                        |
+//! | `drain`         | the end of the shard                                                  |
 //! | `messages`, `outbox`, `claim` | between nodes                                           |
 //! | `report`        | what a shard says of itself                                           |
 
@@ -24,6 +25,7 @@ mod acceptor;
 mod claim;
 mod connections;
 mod conns;
+mod drain;
 mod flush;
 mod housekeeping;
 mod load;
@@ -57,7 +59,9 @@ pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, ReceptionCounters, Viewer, ViewerStream};
 
+use self::drain::Draining;
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
@@ -100,8 +104,9 @@ pub struct Shard {
     housekeeping_slot: usize,
     last_subscription: Subscription,
     seed: u64,
-    is_draining: bool,
-    drained_said: bool,
+    access: Option<AccessLog>,
+    /// Set when the shard comes to its end.
+    draining: Option<Draining>,
     counters: Counters,
 }
 

@@ -19,6 +19,7 @@ use super::outbox::Outbox;
 use super::pace::{PassBudget, TurnPace};
 use super::{Counters, Shard};
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool};
 use crate::rt::clock;
 use crate::rt::egress::{Egress, EgressChoice};
@@ -47,6 +48,8 @@ pub struct ShardPlan {
     pub load: Arc<ShardLoad>,
     /// How its sends reach the kernel.
     pub egress: EgressChoice,
+    /// Where sessions are put at their end.
+    pub access: Option<AccessLog>,
     /// Something that differs between shards and starts.
     pub seed: u64,
 }
@@ -59,7 +62,7 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
     let mut is_busy = false;
     loop {
         let has_work = shard.turn().await;
-        if shard.drained_said && shard.outbox.is_empty() {
+        if shard.draining.is_some_and(|draining| draining.is_over) && shard.outbox.is_empty() {
             return Ok(());
         }
         let earliest = shard.next_turn();
@@ -119,8 +122,8 @@ impl Shard {
             housekeeping_slot: 0,
             last_subscription: Subscription::default(),
             seed: plan.seed,
-            is_draining: false,
-            drained_said: false,
+            access: plan.access,
+            draining: None,
             counters: Counters {
                 turns: 0,
                 reads: 0,

@@ -22,7 +22,7 @@ fn server(toml: &str) -> Server {
     let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
     let settings = Arc::new(Settings::load(&sources).unwrap());
     let peer = "192.0.2.1:1000".parse().unwrap();
-    let session = HttpSession::new(settings, peer, Moment::ZERO);
+    let session = HttpSession::new(settings, ClientId(7), peer, Moment::ZERO);
     Server { session, out: Vec::new(), events: Vec::new(), now: Moment::ZERO }
 }
 
