@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::app::App;
 use super::de::read;
 use super::error::{ConfigError, dotted};
+use super::hook_plan::HookPlan;
 use super::hooks::Hooks;
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
@@ -100,6 +101,20 @@ fn vhost_apps(
         .filter(|key| *key != DEFAULT_APP)
         .collect();
 
+    // Connections are judged before their app is known: what the apps say does not count.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(hooks) = table.child("hooks") {
+            layers.overlay(&Node::wrap("hooks", hooks.clone()));
+        }
+    }
+    let of_vhost: Hooks = match layers.child("hooks") {
+        Some(node) => read(&["hooks"], node)?,
+        None => Hooks::default(),
+    };
+    unsupported::hooks(&of_vhost, &layers, unsupported);
+    let connections = plan(HookPlan::of_connections(&of_vhost), &layers)?;
+
     let mut resolve = |app: Option<&str>| -> Result<Arc<AppSettings>, ConfigError> {
         let mut layers = Node::default();
         if let Some(hooks) = tree.child("hooks") {
@@ -122,25 +137,21 @@ fn vhost_apps(
         let table: App = read(&path, &layers)?;
         errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
         unsupported::hooks(&table.hooks, &layers, unsupported);
-        Ok(Arc::new(app_settings(&table)))
+        let hooks = plan(HookPlan::of_app(&table.hooks, &of_vhost, &in_apps), &layers)?;
+        Ok(Arc::new(app_settings(&table, hooks)))
     };
     let default = resolve(None)?;
     let mut named = HashMap::new();
     for key in keys {
         named.insert(key.to_owned(), resolve(Some(key))?);
     }
-    // Connections are judged before their app is known: what the apps say does not count.
-    let mut layers = Node::default();
-    for table in [Some(tree), own_table].into_iter().flatten() {
-        if let Some(hooks) = table.child("hooks") {
-            layers.overlay(&Node::wrap("hooks", hooks.clone()));
-        }
-    }
-    if let Some(node) = layers.child("hooks") {
-        let hooks: Hooks = read(&["hooks"], node)?;
-        unsupported::hooks(&hooks, &layers, unsupported);
-    }
-    Ok(VhostApps { default, named })
+    Ok(VhostApps { connections, default, named })
+}
+
+/// A plan whose URLs can be read.
+fn plan(plan: Result<HookPlan, String>, layers: &Node) -> Result<Arc<HookPlan>, ConfigError> {
+    plan.map(Arc::new)
+        .map_err(|reason| ConfigError::new(layers.origin_of(&["hooks"]), "hooks", reason))
 }
 
 /// Lays `default`, `NAME` and `NAME/INSTANCE` of one `apps` table over `layers`, and notes which
@@ -162,7 +173,7 @@ fn lay_apps(
         }
         let hooks = table.child("hooks");
         in_apps.extend(
-            ["on_connect", "on_disconnect"]
+            ["on_connect", "on_disconnect", "on_close"]
                 .into_iter()
                 .filter(|name| hooks.and_then(|hooks| hooks.child(name)).is_some()),
         );
@@ -170,7 +181,7 @@ fn lay_apps(
     }
 }
 
-fn app_settings(app: &App) -> AppSettings {
+fn app_settings(app: &App, hooks: Arc<HookPlan>) -> AppSettings {
     let (video, audio, turn_min) = app.latency.preset();
     AppSettings {
         latency: app.latency,
@@ -193,6 +204,7 @@ fn app_settings(app: &App) -> AppSettings {
         viewer_socket_buffer: bytes(app.viewer.socket_buffer.0),
         access: app.access.clone(),
         referer: app.referer.clone(),
+        hooks,
     }
 }
 

@@ -5,5 +5,6 @@ pub mod amf0;
 pub mod codec;
 pub mod flv;
 pub mod http;
+pub mod http_response;
 pub mod name;
 pub mod rtmp;
