@@ -25,7 +25,7 @@ use shardcast::rt::executor::spawn_pinned;
 use shardcast::rt::mesh::Mesh;
 use shardcast::rt::probe;
 use shardcast::rt::socket;
-use shardcast::session::{HttpSession, MediaMessage, RtmpSession, Session};
+use shardcast::session::{ClientId, HttpSession, MediaMessage, RtmpSession, Session};
 use shardcast::shard::{
     Attached, Claim, Conn, ConnKey, ConnTable, Envelope, LogState, Outbox, Pass, Publication,
     Releases, Scope, Seat, ShardLoad, Subscription, Viewer, ViewerStream,
@@ -407,13 +407,14 @@ fn connect(conns: &mut ConnTable, settings: &Arc<Settings>, is_rtmp: bool) -> (C
     server.set_nodelay(true).expect("TCP_NODELAY can be set");
     socket::set_send_buffer(&server, 64 * 1024).expect("the send buffer can be set");
     let settings = Arc::clone(settings);
+    let id = ClientId::next();
     let session = if is_rtmp {
-        Session::Rtmp(Box::new(RtmpSession::new(settings, peer, 1, at(0))))
+        Session::Rtmp(Box::new(RtmpSession::new(settings, id, peer, 1, at(0))))
     } else {
-        Session::Http(Box::new(HttpSession::new(settings, peer, at(0))))
+        Session::Http(Box::new(HttpSession::new(settings, id, peer, at(0))))
     };
     let seat = Seat::new(&Arc::<ShardLoad>::default(), &Arc::<AtomicUsize>::default(), None);
-    (conns.insert(Conn::new(server.into(), peer, session, seat, at(0))), client)
+    (conns.insert(Conn::new(server.into(), id, peer, session, seat, at(0))), client)
 }
 
 /// Reads what is there and gives its length.

@@ -17,7 +17,9 @@ use std::time::Duration;
 use crate::config::{AppSettings, FlvMissing, Missing, RuleAction, Settings, Takeover};
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
-use crate::session::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+use crate::session::{
+    Ask, ClientId, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want,
+};
 use crate::shard::{AskToken, Node, Notice};
 
 /// An owner that does not answer a probe, or does not give the name back, within this time on top
@@ -72,6 +74,8 @@ pub struct StreamEntry {
     pub owner_shard: Option<usize>,
     /// The publisher's address.
     pub publisher: Option<String>,
+    /// The number of the publisher's connection.
+    pub publisher_id: Option<ClientId>,
     /// Shards with viewers.
     pub viewer_shards: Vec<usize>,
     /// Waiting for the publisher to come back.
@@ -98,6 +102,7 @@ struct Stream {
 struct Publisher {
     node: Node,
     epoch: Epoch,
+    client: ClientId,
     peer: SocketAddr,
     started: bool,
 }
@@ -106,6 +111,7 @@ struct Publisher {
 #[derive(Debug)]
 struct Contender {
     token: AskToken,
+    client: ClientId,
     peer: SocketAddr,
     phase: Phase,
     deadline: Moment,
@@ -154,6 +160,7 @@ impl Registry {
                 epoch: stream.publisher.as_ref().map(|publisher| publisher.epoch.0),
                 owner_shard: stream.publisher.as_ref().map(|publisher| publisher.node),
                 publisher: stream.publisher.as_ref().map(|publisher| publisher.peer.to_string()),
+                publisher_id: stream.publisher.as_ref().map(|publisher| publisher.client),
                 viewer_shards: stream.viewers.keys().copied().collect(),
                 in_gap: stream.gap_until.is_some(),
             })
@@ -164,7 +171,7 @@ impl Registry {
     pub fn ask(&mut self, token: AskToken, ask: &Ask, now: Moment, out: &mut Outgoing) {
         let verdict = match &ask.what {
             Want::Connect => Some(self.connect(&ask.client)),
-            Want::Publish { name, .. } => self.publish(token, ask.peer, name, now, out),
+            Want::Publish { name, .. } => self.publish(token, ask, name, now, out),
             Want::Play { name, http, .. } => Some(self.play(token, ask, name, *http)),
         };
         if let Some(verdict) = verdict {
@@ -229,7 +236,7 @@ impl Registry {
             if is_goodbye {
                 stream.tell_end(id, out);
             }
-            let verdict = self.claim(id, contender.token, contender.peer);
+            let verdict = self.claim(id, contender.token, contender.client, contender.peer);
             self.answer(contender.token, verdict, out);
             return;
         }
@@ -353,11 +360,12 @@ impl Registry {
     fn publish(
         &mut self,
         token: AskToken,
-        peer: SocketAddr,
+        ask: &Ask,
         name: &StreamName,
         now: Moment,
         out: &mut Outgoing,
     ) -> Option<Verdict> {
+        let (client, peer) = (ask.client.id, ask.peer);
         let settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if !settings.permits(RuleAction::Publish, peer.ip()) {
             return Some(Verdict::Refuse(denied(name, "may not be published", peer)));
@@ -368,7 +376,7 @@ impl Registry {
         };
         let stream = self.streams.get_mut(&id)?;
         let Some(publisher) = &stream.publisher else {
-            return Some(self.claim(id, token, peer));
+            return Some(self.claim(id, token, client, peer));
         };
         let refusal = taken(name, publisher);
         // Only one at a time contends for a name; the others are refused at once.
@@ -397,7 +405,7 @@ impl Registry {
         };
         out.push((node, notice));
         stream.contender =
-            Some(Contender { token, peer, phase, deadline: now + wait + OWNER_ANSWER_MAX });
+            Some(Contender { token, client, peer, phase, deadline: now + wait + OWNER_ANSWER_MAX });
         self.timed.insert(id);
         None
     }
@@ -461,7 +469,13 @@ impl Registry {
     }
 
     /// Gives the free name to a publisher.
-    fn claim(&mut self, id: StreamId, token: AskToken, peer: SocketAddr) -> Verdict {
+    fn claim(
+        &mut self,
+        id: StreamId,
+        token: AskToken,
+        client: ClientId,
+        peer: SocketAddr,
+    ) -> Verdict {
         let epoch = Epoch(self.next_epoch);
         self.next_epoch += 1;
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -471,7 +485,8 @@ impl Registry {
         if stream.gap_until.take().is_some() {
             self.counters.resumed += 1;
         }
-        stream.publisher = Some(Publisher { node: token.node, epoch, peer, started: false });
+        stream.publisher =
+            Some(Publisher { node: token.node, epoch, client, peer, started: false });
         Verdict::Accept(Grant::Publish {
             stream: id,
             epoch,

@@ -6,13 +6,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::client_id::ClientId;
 use crate::config::AppSettings;
 use crate::media::{Epoch, Resume, StreamId};
 use crate::proto::name::StreamName;
 
-/// What the client said of itself; the same for all asks of a connection.
+/// Who the client is and what it said of itself; the same for all asks of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientInfo {
+    /// The connection's number: `clientid` of hooks, logs and API.
+    pub id: ClientId,
     /// Virtual host, resolved.
     pub vhost: String,
     /// Application without instance and query.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
+use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::{Event, Io};
 use crate::config::Settings;
@@ -25,6 +26,7 @@ const CLOSE: (&str, &str) = ("Connection", "close");
 #[derive(Debug)]
 pub struct HttpSession {
     settings: Arc<Settings>,
+    id: ClientId,
     peer: SocketAddr,
     head: Vec<u8>,
     state: State,
@@ -50,9 +52,10 @@ enum State {
 
 impl HttpSession {
     /// A connection that was just accepted.
-    pub fn new(settings: Arc<Settings>, peer: SocketAddr, now: Moment) -> Self {
+    pub fn new(settings: Arc<Settings>, id: ClientId, peer: SocketAddr, now: Moment) -> Self {
         Self {
             settings,
+            id,
             peer,
             head: Vec::new(),
             state: State::Reading,
@@ -206,6 +209,7 @@ impl HttpSession {
         };
         let header = |name| request.header(name).unwrap_or_default().to_owned();
         self.client = Some(Arc::new(ClientInfo {
+            id: self.id,
             vhost,
             app: stream.app().to_owned(),
             instance: stream.instance().to_owned(),
@@ -289,7 +293,7 @@ mod tests {
         let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
         let settings = Arc::new(Settings::load(&sources).unwrap());
         let peer = "192.0.2.1:1000".parse().unwrap();
-        let session = HttpSession::new(settings, peer, Moment::ZERO);
+        let session = HttpSession::new(settings, ClientId(7), peer, Moment::ZERO);
         Server { session, out: Vec::new(), events: Vec::new(), now: Moment::ZERO }
     }
 
@@ -335,7 +339,8 @@ mod tests {
             panic!("no question")
         };
         assert_eq!((name.stream(), args.as_str(), http), ("s", "key=1", true));
-        assert_eq!(server.session.client().map(|it| it.page_url.as_str()), Some("http://p/"));
+        let client = server.session.client().expect("the request was read");
+        assert_eq!((client.id, client.page_url.as_str()), (ClientId(7), "http://p/"));
         assert_eq!(server.accept(), Ok(()));
         assert!(server.out.is_empty(), "the tracks are not known yet");
         server.drive(|session, io| session.media_begins(true, false, io));

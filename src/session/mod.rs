@@ -2,6 +2,7 @@
 //! the time come in, bytes and [`Event`]s go out; the shard carries them.
 
 mod ask;
+mod client_id;
 mod close;
 mod http;
 mod media_message;
@@ -9,6 +10,7 @@ mod rtmp;
 mod rtmp_replies;
 
 pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+pub use client_id::ClientId;
 pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
+use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::rtmp_replies::Replies;
 use super::{Event, Io, MediaMessage};
@@ -29,6 +30,7 @@ use crate::proto::rtmp::status;
 #[derive(Debug)]
 pub struct RtmpSession {
     settings: Arc<Settings>,
+    id: ClientId,
     peer: SocketAddr,
     handshake: Option<Box<ServerHandshake>>,
     reader: ChunkReader,
@@ -83,7 +85,13 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 impl RtmpSession {
     /// A connection that was just accepted. `seed` fills the random part of the handshake.
-    pub fn new(settings: Arc<Settings>, peer: SocketAddr, seed: u64, now: Moment) -> Self {
+    pub fn new(
+        settings: Arc<Settings>,
+        id: ClientId,
+        peer: SocketAddr,
+        seed: u64,
+        now: Moment,
+    ) -> Self {
         let max_message = settings.rtmp.max_message.min(limits::RTMP_MESSAGE_BYTES_MAX);
         Self {
             handshake: Some(Box::new(ServerHandshake::new(seed, 0))),
@@ -104,6 +112,7 @@ impl RtmpSession {
             last_input: now,
             ping_sent: None,
             settings,
+            id,
             peer,
         }
     }
@@ -428,6 +437,7 @@ impl RtmpSession {
         let name = ConnectName::parse(&app, &tc_url).map_err(protocol)?;
         let settings = Arc::clone(&self.settings);
         let client = Arc::new(ClientInfo {
+            id: self.id,
             vhost: name.vhost(|host| settings.vhost_named(host).map(str::to_owned)),
             app: name.app.clone(),
             instance: name.instance.clone(),

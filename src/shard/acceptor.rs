@@ -20,6 +20,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::listeners::{Polled, poll_listeners};
 use crate::rt::mesh::InboxSender;
 use crate::rt::socket;
+use crate::session::ClientId;
 
 /// How long to wait when the process or the system is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -38,6 +39,8 @@ pub enum Protocol {
 /// A connection on its way to its shard.
 #[derive(Debug)]
 pub struct NewConnection {
+    /// Its number.
+    pub id: ClientId,
     /// The socket; closing it is dropping it.
     pub socket: OwnedFd,
     /// The client's address.
@@ -178,7 +181,8 @@ impl Acceptor {
         let shard = self.choose();
         let door = &self.doors[shard];
         let seat = Seat::new(&door.load, &self.open, freed);
-        if door.inbox.try_send(NewConnection { socket, peer, protocol, seat }).is_err() {
+        let new = NewConnection { id: ClientId::next(), socket, peer, protocol, seat };
+        if door.inbox.try_send(new).is_err() {
             self.counters.inbox_full.fetch_add(1, Ordering::Relaxed);
             self.complain("a shard takes no more connections: one was closed");
             return;

@@ -23,7 +23,7 @@ const LINGER: Duration = Duration::from_secs(1);
 impl Shard {
     /// Takes a connection from the acceptor.
     pub(super) fn accept(&mut self, new: NewConnection, now: Moment) {
-        let NewConnection { socket, peer, protocol, seat } = new;
+        let NewConnection { id, socket, peer, protocol, seat } = new;
         if self.is_draining {
             return;
         }
@@ -32,11 +32,11 @@ impl Shard {
         let settings = Arc::clone(&self.settings);
         let session = match protocol {
             Protocol::Rtmp => {
-                Session::Rtmp(Box::new(RtmpSession::new(settings, peer, self.seed, now)))
+                Session::Rtmp(Box::new(RtmpSession::new(settings, id, peer, self.seed, now)))
             }
-            Protocol::Http => Session::Http(Box::new(HttpSession::new(settings, peer, now))),
+            Protocol::Http => Session::Http(Box::new(HttpSession::new(settings, id, peer, now))),
         };
-        let key = self.conns.insert(Conn::new(socket, peer, session, seat, now));
+        let key = self.conns.insert(Conn::new(socket, id, peer, session, seat, now));
         let Some(conn) = self.conns.get(key) else { return };
         if let Err(error) = self.poller.add(conn, key.token()) {
             tracing::warn!(shard = self.index, %peer, %error, "a connection cannot be watched");

@@ -8,7 +8,7 @@ use super::claim::Admission;
 use super::load::Seat;
 use super::messages::ConnKey;
 use crate::media::{Moment, StreamId};
-use crate::session::{CloseReason, Session};
+use crate::session::{ClientId, CloseReason, Session};
 
 /// Something that a connection plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Closing {
 #[derive(Debug)]
 pub struct Conn {
     socket: OwnedFd,
+    /// Its number.
+    pub id: ClientId,
     /// The client's address.
     pub peer: SocketAddr,
     /// What its bytes mean.
@@ -79,6 +81,7 @@ impl Conn {
     /// A connection that was just accepted.
     pub fn new(
         socket: OwnedFd,
+        id: ClientId,
         peer: SocketAddr,
         session: Session,
         seat: Seat,
@@ -86,6 +89,7 @@ impl Conn {
     ) -> Self {
         Self {
             socket,
+            id,
             peer,
             session,
             out: Vec::new(),
@@ -227,9 +231,11 @@ mod tests {
     fn conn() -> Conn {
         let (socket, _) = UnixStream::pair().unwrap();
         let peer = "192.0.2.1:1000".parse().unwrap();
-        let session = Session::Http(Box::new(HttpSession::new(settings(""), peer, Moment::ZERO)));
+        let id = ClientId::next();
+        let session = HttpSession::new(settings(""), id, peer, Moment::ZERO);
+        let session = Session::Http(Box::new(session));
         let seat = Seat::new(&Arc::default(), &Arc::default(), None);
-        Conn::new(socket.into(), peer, session, seat, Moment::ZERO)
+        Conn::new(socket.into(), id, peer, session, seat, Moment::ZERO)
     }
 
     #[test]

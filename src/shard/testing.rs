@@ -17,6 +17,7 @@ use crate::proto::rtmp::message;
 use crate::rt::egress::EgressChoice;
 use crate::rt::executor::spawn_pinned;
 use crate::rt::mesh::{Mesh, MeshEnd, inbox};
+use crate::session::ClientId;
 
 /// Runs a test on an executor of its own.
 pub(super) fn run<F>(test: impl FnOnce() -> F + Send + 'static)
@@ -76,7 +77,8 @@ impl Rig {
         theirs.set_nonblocking(true).unwrap();
         let seat = Seat::new(&Arc::default(), &Arc::default(), None);
         let peer = "192.0.2.1:1000".parse().unwrap();
-        let new = NewConnection { socket: ours.into(), peer, protocol, seat };
+        let id = ClientId::next();
+        let new = NewConnection { id, socket: ours.into(), peer, protocol, seat };
         self.shards[shard].accept(new, self.now);
         theirs
     }

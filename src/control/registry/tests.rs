@@ -39,6 +39,7 @@ impl World {
         let connection = ConnKey { slot: self.serial, generation: 0 };
         let token = AskToken { node, connection, serial: self.serial };
         let client = Arc::new(ClientInfo {
+            id: ClientId(u64::from(self.serial)),
             vhost: "__defaultVhost__".to_owned(),
             app: "live".to_owned(),
             instance: "_definst_".to_owned(),

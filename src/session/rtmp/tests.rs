@@ -34,7 +34,7 @@ fn server(toml: &str) -> Server {
     let now = Moment::ZERO + Duration::from_secs(50);
     let peer = "192.0.2.1:1000".parse().unwrap();
     Server {
-        session: RtmpSession::new(Arc::clone(&settings), peer, 1, now),
+        session: RtmpSession::new(Arc::clone(&settings), ClientId(7), peer, 1, now),
         now,
         out: Vec::new(),
         events: Vec::new(),
