@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::app::App;
 use super::de::read;
@@ -20,6 +21,7 @@ use super::settings::{
 use super::tree::Node;
 use super::value::Address;
 use super::{Config, unsupported, validate};
+use crate::limits;
 use crate::proto::name::{DEFAULT_VHOST, host_key};
 
 /// The table of what no other table speaks for.
@@ -57,7 +59,16 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let waits = |wait: fn(&VhostApps) -> Duration| vhosts.values().map(wait).max();
+    let of_connections = waits(|apps| apps.connections.verdict_wait());
+    let of_apps = waits(|apps| {
+        let all = std::iter::once(&apps.default).chain(apps.named.values());
+        all.map(|app| app.hooks.verdict_wait()).max().unwrap_or_default()
+    });
     Ok(Settings {
+        verdict_wait: of_connections.unwrap_or_default()
+            + of_apps.unwrap_or_default()
+            + limits::VERDICT_WAIT_MAX,
         server: server(&config),
         limits: limits(&config),
         rtmp: rtmp(&config),
@@ -125,6 +136,10 @@ fn vhost_apps(
         for key in ["hooks", "access"] {
             if let Some(node) = own_table.and_then(|table| table.child(key)) {
                 layers.overlay(&Node::wrap(key, node.clone()));
+                if key == "hooks" {
+                    // What the vhost says is no word of the top level's apps.
+                    in_apps.retain(|name| node.child(name).is_none());
+                }
             }
         }
         lay_apps(&mut layers, own, app, &mut in_apps);

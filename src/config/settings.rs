@@ -13,7 +13,6 @@ use super::load::Sources;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
 use super::value::Net;
 use super::{Config, resolve};
-use crate::limits;
 use crate::proto::name;
 
 /// The whole configuration, validated.
@@ -31,6 +30,9 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Logs.
     pub log: LogSettings,
+    /// How long a connection may wait for a verdict: longer than all hooks of any question together,
+    /// and than a take-over, which the control shard ends itself.
+    pub verdict_wait: Duration,
     /// The tables as they were written, for parts that have no settings of their own.
     pub config: Config,
     /// Apps by vhost; the default vhost is always there.
@@ -220,14 +222,6 @@ impl Settings {
             let of_apps = std::iter::once(&apps.default).chain(apps.named.values());
             of_apps.map(|app| &*app.hooks).chain(std::iter::once(&*apps.connections))
         })
-    }
-
-    /// How long a connection may wait for a verdict: longer than all hooks of any question together,
-    /// and than a take-over, which the control shard ends itself.
-    pub fn verdict_wait(&self) -> Duration {
-        let of_connection = self.vhosts.values().map(|apps| apps.connections.verdict_wait()).max();
-        let of_app = self.hook_plans().map(HookPlan::verdict_wait).max();
-        of_connection.unwrap_or_default() + of_app.unwrap_or_default() + limits::VERDICT_WAIT_MAX
     }
 
     fn apps_of(&self, vhost: &str) -> &VhostApps {

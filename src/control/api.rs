@@ -2,7 +2,7 @@
 //! per connection; slow clients are cut off.
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
-//! runs; needs no token.
+//! runs; needs no token. `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::hooks::Hooks;
 use super::registry::Registry;
 use super::reports::Reports;
 use crate::config::Settings;
@@ -48,6 +49,7 @@ struct Shared {
     token: Option<String>,
     registry: Rc<RefCell<Registry>>,
     reports: Reports,
+    hooks: Hooks,
     accepted: Arc<AcceptCounters>,
     started: Moment,
     open: Cell<usize>,
@@ -65,6 +67,7 @@ impl Api {
         settings: &Settings,
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
+        hooks: &Hooks,
         accepted: &Arc<AcceptCounters>,
     ) -> Self {
         Self {
@@ -72,6 +75,7 @@ impl Api {
                 token: settings.api.token.clone(),
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
+                hooks: hooks.clone(),
                 accepted: Arc::clone(accepted),
                 started: clock::now(),
                 open: Cell::new(0),
@@ -156,6 +160,11 @@ impl Api {
         }
         match request.path.as_str() {
             "/api/v1/shards" => self.shards().await,
+            "/api/v1/hooks" => Answer {
+                status: 200,
+                kind: "application/json",
+                body: format!("{}\n", self.shared.hooks.to_json()),
+            },
             _ => Answer::text(404, "no such resource; try /api/v1/shards"),
         }
     }

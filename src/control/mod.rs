@@ -3,11 +3,13 @@
 //! | file       | subject                                                            |
 //! |------------|--------------------------------------------------------------------|
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
+//! | `hooks`    | the application's HTTP hooks: gates and events                     |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
 
 mod api;
+mod hooks;
 mod registry;
 mod reports;
 mod run;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{Api, ApiListener};
+use super::hooks::{HookResult, Hooks};
 use super::registry::Registry;
 use super::reports::Reports;
 use crate::config::Settings;
@@ -55,6 +56,7 @@ struct Control {
     registry: Rc<RefCell<Registry>>,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
+    hooks: Hooks,
     reports: Reports,
     shards: usize,
     is_draining: bool,
@@ -68,7 +70,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let shards = nodes - 1;
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
-    let api = Api::new(&plan.settings, &registry, &reports, &plan.accepted);
+    let hooks = Hooks::new(&plan.settings, plan.mesh.doorbell().bell());
+    let api = Api::new(&plan.settings, &registry, &reports, &hooks, &plan.accepted);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -77,6 +80,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         registry,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
+        hooks,
         reports,
         shards,
         is_draining: false,
@@ -98,7 +102,11 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         if drain_until.is_some_and(|until| now >= until || control.is_drained()) {
             return Ok(());
         }
-        let has_more = || plan.events.has_pending() || control.reports.has_request();
+        let has_more = || {
+            plan.events.has_pending()
+                || control.reports.has_request()
+                || control.hooks.has_results()
+        };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
             working_since = clock::now();
@@ -127,7 +135,11 @@ impl Control {
         }
         let mut out = Vec::new();
         self.registry.borrow_mut().tick(now, &mut out);
-        self.say(out);
+        self.say(out, now);
+        for result in self.hooks.take_results() {
+            self.hook_result(result, now);
+        }
+        self.judge();
         if self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::ReportRequest);
@@ -148,7 +160,15 @@ impl Control {
                     let verdict = Box::new(Verdict::Refuse(refusal));
                     out.push((from, Notice::Verdict(token, verdict)));
                 }
-                Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                Notice::Ask(token, ask) => {
+                    self.hooks.asked(token, &ask);
+                    registry.ask(token, &ask, now, &mut out);
+                }
+                Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
+                Notice::Gone(gone) => self.hooks.closed(&gone),
+                Notice::Measured { token, client, timestamp_ms } => {
+                    self.hooks.measured(token, client, timestamp_ms);
+                }
                 Notice::Disconnected(client) => registry.disconnected(&client),
                 Notice::PublishStarted { stream, epoch } => {
                     registry.publish_started(stream, epoch, &mut out);
@@ -167,23 +187,52 @@ impl Control {
                 _ => debug_assert!(false, "a notice for a media shard"),
             }
         }
-        self.say(out);
+        self.say(out, now);
     }
 
-    fn say(&mut self, out: Vec<(Node, Notice)>) {
+    fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
         for (node, notice) in out {
+            if let Notice::Verdict(token, verdict) = &notice {
+                let is_accepted = matches!(**verdict, Verdict::Accept(_));
+                self.hooks.verdict(*token, is_accepted, now);
+            }
             self.outbox.notice(node, notice);
         }
     }
 
+    /// Gives the hooks what they have to judge.
+    fn judge(&self) {
+        for (token, ask) in self.registry.borrow_mut().take_unjudged() {
+            self.hooks.judge(token, ask);
+        }
+    }
+
+    fn hook_result(&mut self, result: HookResult, now: Moment) {
+        let mut out = Vec::new();
+        match result {
+            HookResult::Accepted(token, ask) => {
+                self.registry.borrow_mut().judged(token, &ask, now, &mut out);
+            }
+            HookResult::Refused(token, refusal) => {
+                self.registry.borrow_mut().refused(token, refusal, &mut out);
+            }
+            HookResult::Measure(token) => out.push((token.node, Notice::Measure(token))),
+            HookResult::Close { node, connection, why } => {
+                out.push((node, Notice::Dismiss { connection, why }));
+            }
+        }
+        self.say(out, now);
+    }
+
     fn drain(&mut self) {
         self.is_draining = true;
+        self.hooks.end();
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Drain);
         }
     }
 
     fn is_drained(&self) -> bool {
-        self.is_draining && self.drained == self.shards
+        self.is_draining && self.drained == self.shards && self.hooks.is_quiet()
     }
 }

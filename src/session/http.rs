@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::{Event, Io};
@@ -153,7 +153,7 @@ impl HttpSession {
             return Err(CloseReason::HandshakeTimeout);
         }
         // The question follows the head at once, which has its own deadline.
-        let is_late = io.now.since(self.since) > limits::VERDICT_WAIT_MAX;
+        let is_late = io.now.since(self.since) > self.settings.verdict_wait;
         if is_late && matches!(self.state, State::Asked { .. }) {
             let refusal =
                 Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
@@ -213,6 +213,7 @@ impl HttpSession {
             vhost,
             app: stream.app().to_owned(),
             instance: stream.instance().to_owned(),
+            app_text: stream.app_text(),
             connect_args: request.query.clone(),
             tc_url: format!("http://{host}/{}", stream.app()),
             flash_version: header("user-agent"),
@@ -220,7 +221,9 @@ impl HttpSession {
             page_url: header("referer"),
         }));
         self.state = State::Asked { head_only };
-        let want = Want::Play { name: stream, args: request.query.clone(), http: true };
+        let sent = stream.stream().to_owned();
+        let (range, args) = (PlayRange::default(), request.query.clone());
+        let want = Want::Play { name: stream, sent, range, args, http: true };
         io.events.push(Event::Ask { serial: SERIAL, want });
         Ok(())
     }
@@ -334,7 +337,8 @@ mod tests {
     fn a_viewer_is_asked_for_and_gets_its_head_with_the_first_frame() {
         let mut server = server("");
         server.ask("GET");
-        let Some(Event::Ask { want: Want::Play { name, args, http }, .. }) = server.events.pop()
+        let Some(Event::Ask { want: Want::Play { name, args, http, .. }, .. }) =
+            server.events.pop()
         else {
             panic!("no question")
         };

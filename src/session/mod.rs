@@ -9,7 +9,9 @@ mod media_message;
 mod rtmp;
 mod rtmp_replies;
 
-pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+pub use ask::{
+    Ask, ClientInfo, Departure, Grant, Owner, PlayRange, Refusal, RefusalReason, Verdict, Want,
+};
 pub use client_id::ClientId;
 pub use close::CloseReason;
 pub use http::HttpSession;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Grant, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::rtmp_replies::Replies;
@@ -217,7 +217,7 @@ impl RtmpSession {
         if self.handshake.is_some() {
             return Ok(());
         }
-        if now.since(self.asked_at) > limits::VERDICT_WAIT_MAX {
+        if now.since(self.asked_at) > self.settings.verdict_wait {
             self.refuse_unanswered(io)?;
         }
         let limits = &self.settings.limits;
@@ -294,7 +294,7 @@ impl RtmpSession {
                     replies.status(id, status::PLAY_FAILED, &text, "");
                 }
             }
-            CloseReason::Stalled | CloseReason::Internal => {
+            CloseReason::Stalled | CloseReason::Internal | CloseReason::Dismissed(_) => {
                 replies.status(0, status::CONNECT_CLOSED, &text, "");
             }
             CloseReason::Idle => replies.status(0, status::CONNECT_IDLE_TIMEOUT, &text, ""),
@@ -441,6 +441,7 @@ impl RtmpSession {
             vhost: name.vhost(|host| settings.vhost_named(host).map(str::to_owned)),
             app: name.app.clone(),
             instance: name.instance.clone(),
+            app_text: name.app_text.clone(),
             connect_args: name.args.clone(),
             tc_url,
             flash_version: text("flashVer"),
@@ -455,9 +456,16 @@ impl RtmpSession {
 
     fn connect_verdict(&mut self, verdict: &Verdict, io: &mut Io<'_>) -> Result<(), CloseReason> {
         let asked = std::mem::replace(&mut self.connect, Connect::Refused);
-        let Connect::Asked { transaction, name, client, .. } = asked else { return Ok(()) };
+        let Connect::Asked { transaction, mut name, client: asked, .. } = asked else {
+            return Ok(());
+        };
         match verdict {
-            Verdict::Accept(_) => {
+            Verdict::Accept(grant) => {
+                let client = match grant {
+                    Grant::Connect { client, .. } => Arc::clone(client),
+                    _ => asked,
+                };
+                name.rename_app(&client.app_text).map_err(protocol)?;
                 self.connect = Connect::Accepted { name, client };
                 self.idle_since = io.now;
                 let ack_window = self.settings.rtmp.ack_window;
@@ -475,10 +483,12 @@ impl RtmpSession {
                     RefusalReason::Draining => status::CONNECT_APP_SHUTDOWN,
                     _ => status::CONNECT_REJECTED,
                 };
-                let ack_window = self.settings.rtmp.ack_window;
-                let mut replies = self.replies(io);
-                replies.announce(ack_window);
-                replies.connect_error(transaction, status, &refusal.description);
+                if !refusal.is_silent {
+                    let ack_window = self.settings.rtmp.ack_window;
+                    let mut replies = self.replies(io);
+                    replies.announce(ack_window);
+                    replies.connect_error(transaction, status, &refusal.description);
+                }
                 Err(CloseReason::Refused(refusal.description.clone()))
             }
         }
@@ -512,8 +522,8 @@ impl RtmpSession {
         };
         let at = self.stream_at(stream_id)?;
         let (name, args) = self.resolve(&text)?;
-        let kind = call.str_arg(1).unwrap_or("live").to_ascii_lowercase();
-        let want = Want::Publish { name: name.clone(), kind, args };
+        let kind = call.str_arg(1).unwrap_or_default().to_owned();
+        let want = Want::Publish { name: name.clone(), sent: sent_name(&text), kind, args };
         let serial = self.ask(want, io);
         self.streams[at].state =
             StreamState::PublishAsked { serial, name, early: Vec::new(), early_bytes: 0 };
@@ -538,7 +548,14 @@ impl RtmpSession {
         };
         let at = self.stream_at(stream_id)?;
         let (name, args) = self.resolve(&text)?;
-        let serial = self.ask(Want::Play { name: name.clone(), args, http: false }, io);
+        let range = PlayRange {
+            start: call.f64_arg(1).unwrap_or_default(),
+            duration: call.f64_arg(2).unwrap_or_default(),
+            reset: call.args.get(3).and_then(Value::as_bool).unwrap_or_default(),
+        };
+        let sent = sent_name(&text);
+        let want = Want::Play { name: name.clone(), sent, range, args, http: false };
+        let serial = self.ask(want, io);
         self.streams[at].state = StreamState::PlayAsked { serial, name };
         Ok(())
     }
@@ -647,7 +664,9 @@ impl RtmpSession {
             (false, RefusalReason::NotPublished) => status::PLAY_STREAM_NOT_FOUND,
             (false, _) => status::PLAY_FAILED,
         };
-        self.replies(io).status(id, status, &refusal.description, name.stream());
+        if !refusal.is_silent {
+            self.replies(io).status(id, status, &refusal.description, name.stream());
+        }
         CloseReason::Refused(refusal.description.clone())
     }
 
@@ -725,6 +744,11 @@ impl Rate {
         self.bytes += bytes as u64;
         self.bytes > (max_bits / 8).saturating_mul(RATE_WINDOW.as_secs())
     }
+}
+
+/// The name in a publish or play command, without its query.
+fn sent_name(text: &str) -> String {
+    text.split('?').next().unwrap_or_default().to_owned()
 }
 
 fn protocol(error: impl std::fmt::Display) -> CloseReason {

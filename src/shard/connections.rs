@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Shard;
 use super::acceptor::{NewConnection, Protocol};
-use super::conns::{Closing, Conn};
+use super::conns::{Closing, Conn, Play, Publishing};
 use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
 use crate::limits;
@@ -116,7 +116,7 @@ impl Shard {
                     .session
                     .client()
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
-                let ask = Box::new(Ask { peer: conn.peer, client, what: want });
+                let ask = Box::new(Ask { peer: conn.peer, since: conn.since, client, what: want });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();
@@ -125,7 +125,11 @@ impl Shard {
             Event::EndPublish { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
                 let Some(stream) = conn.published(message_stream_id) else { return };
-                conn.publishes.retain(|publishing| publishing.stream != stream);
+                let client = conn.id;
+                let ended = conn.publishes.extract_if(.., |publishing| publishing.stream == stream);
+                for Publishing { serial, .. } in ended {
+                    self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
+                }
                 self.end_publication(stream, true, "the publisher ended it");
             }
             Event::EndPlay { message_stream_id } => {
@@ -134,9 +138,11 @@ impl Shard {
                     .plays
                     .iter()
                     .position(|play| play.message_stream_id == message_stream_id)
-                    .map(|at| conn.plays.swap_remove(at).stream);
-                if let Some(stream) = played {
+                    .map(|at| conn.plays.swap_remove(at));
+                let client = conn.id;
+                if let Some(Play { stream, serial, .. }) = played {
                     self.end_play(key, message_stream_id, stream);
+                    self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
                 }
             }
         }
@@ -297,6 +303,7 @@ impl Shard {
         conn.admission = None;
         *self.counters.closed.entry(reason.word()).or_default() += 1;
         log_close(self.index, conn, &reason, now);
+        let departure = Box::new(conn.departure());
         conn.closing = Some(Closing { reason: reason.clone(), deadline, is_shut: false });
         for play in plays {
             self.end_play(key, play.message_stream_id, play.stream);
@@ -304,6 +311,7 @@ impl Shard {
         for publishing in publishes {
             self.end_publication(publishing.stream, false, &reason.to_string());
         }
+        self.outbox.notice(self.control, Notice::Gone(departure));
         if is_gone {
             self.conns.remove(key);
             return;

@@ -8,7 +8,7 @@ use super::claim::Admission;
 use super::load::Seat;
 use super::messages::ConnKey;
 use crate::media::{Moment, StreamId};
-use crate::session::{ClientId, CloseReason, Session};
+use crate::session::{ClientId, CloseReason, Departure, Session};
 
 /// Something that a connection plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Play {
     pub message_stream_id: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Serial of the question that was accepted.
+    pub serial: u32,
 }
 
 /// Something that a connection publishes.
@@ -26,6 +28,8 @@ pub struct Publishing {
     pub message_stream_id: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Serial of the question that was accepted.
+    pub serial: u32,
 }
 
 /// A connection on its way out: its last words are sent, then the sending side is shut, then the
@@ -114,6 +118,18 @@ impl Conn {
             .iter()
             .find(|publishing| publishing.message_stream_id == message_stream_id)
             .map(|publishing| publishing.stream)
+    }
+
+    /// What the control shard is told when it is gone.
+    pub fn departure(&self) -> Departure {
+        Departure {
+            id: self.id,
+            peer: self.peer,
+            since: self.since,
+            is_http: matches!(self.session, Session::Http(_)),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
     }
 
     /// The first `count` bytes of the output are sent.

@@ -74,10 +74,17 @@ impl Shard {
                 let report = Box::new(self.report());
                 self.outbox.notice(self.control, Notice::Report(report));
             }
+            Notice::Measure(token) => self.measure(token),
+            Notice::Dismiss { connection, why } => {
+                self.close(connection, CloseReason::Dismissed(why), now);
+            }
             Notice::Drain => self.drain(now),
             // These go to the control shard.
             Notice::Ask(..)
             | Notice::Disconnected(_)
+            | Notice::StreamEnded { .. }
+            | Notice::Gone(_)
+            | Notice::Measured { .. }
             | Notice::PublishStarted { .. }
             | Notice::PublishEnded { .. }
             | Notice::LeftStream { .. }
@@ -129,8 +136,10 @@ impl Shard {
             Verdict::Accept(Grant::Publish { stream, epoch, name, resume, settings }) => {
                 let claim = Claim::new(*stream, *epoch, *resume, &self.releases);
                 if let Some(message_stream_id) = awaited {
-                    self.begin_publish(key, message_stream_id, claim, name, settings, now);
+                    self.begin_publish(token, message_stream_id, claim, name, settings, now);
                     self.tell(token, verdict, now);
+                } else {
+                    self.not_begun(token);
                 }
             }
             Verdict::Accept(Grant::Play { stream, name, owner, connected, settings }) => {
@@ -149,8 +158,10 @@ impl Shard {
                 self.turn_min = self.turn_min.min(settings.turn_min);
                 self.tell(token, verdict, now);
                 if let Some(message_stream_id) = awaited {
-                    self.begin_play(key, message_stream_id, *stream, *owner, now);
+                    self.begin_play(token, message_stream_id, *stream, *owner, now);
                     self.begin_joined(now);
+                } else {
+                    self.not_begun(token);
                 }
                 self.leave_if_unviewed(*stream);
             }
@@ -174,9 +185,36 @@ impl Shard {
         }
     }
 
+    /// What was accepted is not wanted any more; the end of a connection is said for all it had.
+    fn not_begun(&mut self, token: AskToken) {
+        let conn = self.conns.get(token.connection).filter(|conn| conn.closing.is_none());
+        if let Some(client) = conn.map(|conn| conn.id) {
+            let serial = token.serial;
+            self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
+        }
+    }
+
+    /// Says how far a stream of a connection is.
+    fn measure(&mut self, token: AskToken) {
+        let Some(conn) = self.conns.get(token.connection) else { return };
+        let published = conn.publishes.iter().find(|it| it.serial == token.serial);
+        let played = conn.plays.iter().find(|it| it.serial == token.serial);
+        let last_ms = if let Some(published) = published {
+            let publication = self.publications.get(&published.stream);
+            publication.and_then(|it| it.claim.resume).map(|resume| resume.last_ms)
+        } else if let Some(played) = played {
+            self.viewers.get(&played.stream).map(ViewerStream::last_ms)
+        } else {
+            return;
+        };
+        let timestamp_ms = last_ms.unwrap_or_default() as u32;
+        let answer = Notice::Measured { token, client: conn.id, timestamp_ms };
+        self.outbox.notice(self.control, answer);
+    }
+
     fn begin_publish(
         &mut self,
-        key: ConnKey,
+        token: AskToken,
         message_stream_id: u32,
         claim: Claim,
         name: &StreamName,
@@ -185,8 +223,9 @@ impl Shard {
     ) {
         let (stream, epoch) = (claim.stream, claim.epoch);
         let resumed: Option<Resume> = claim.resume;
+        let AskToken { connection: key, serial, .. } = token;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.publishes.push(Publishing { message_stream_id, stream });
+        conn.publishes.push(Publishing { message_stream_id, stream, serial });
         tracing::info!(
             shard = self.index, peer = %conn.peer, stream = %name, %epoch,
             resumed = resumed.is_some(),
@@ -207,12 +246,13 @@ impl Shard {
 
     fn begin_play(
         &mut self,
-        key: ConnKey,
+        token: AskToken,
         message_stream_id: u32,
         stream: StreamId,
         owner: Option<Owner>,
         now: Moment,
     ) {
+        let AskToken { connection: key, serial, .. } = token;
         if self.conns.get(key).is_none_or(|conn| conn.closing.is_some()) {
             return;
         }
@@ -236,7 +276,7 @@ impl Shard {
         }
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let peer = conn.peer;
-        conn.plays.push(Play { message_stream_id, stream });
+        conn.plays.push(Play { message_stream_id, stream, serial });
         let logs_max = self.settings.limits.logs_per_stream;
         let attached = viewed.attach(
             Viewer::new(key, message_stream_id, now),

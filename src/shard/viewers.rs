@@ -86,6 +86,8 @@ pub struct ViewerStream {
     pub logs: Vec<LogState>,
     preamble: Arc<Preamble>,
     gop: Gop,
+    /// Timestamp of the newest frame.
+    last_ms: u64,
 }
 
 /// Where a viewer was put.
@@ -133,6 +135,7 @@ impl ViewerStream {
             ending: None,
             logs: Vec::new(),
             preamble: Arc::default(),
+            last_ms: 0,
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
@@ -280,6 +283,11 @@ impl ViewerStream {
         self.preamble = Arc::clone(preamble);
     }
 
+    /// Timestamp of the newest frame, in milliseconds.
+    pub fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
     /// Appends a frame to every log. `joined` gets the viewers that begin with it.
     pub fn push(
         &mut self,
@@ -297,6 +305,7 @@ impl ViewerStream {
         if joinable == Joinable::Useless {
             return;
         }
+        self.last_ms = frame.dts_ms;
         let due = frame.arrival + hold(&self.settings, frame, self.gop.has_video());
         for state in &mut self.logs {
             match joinable {

@@ -8,7 +8,7 @@ use crate::session::ClientInfo;
 
 /// A connection as hooks know it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Caller {
+pub(super) struct Caller {
     /// What the client said of itself; its id is the session's. Empty before connect.
     pub info: Arc<ClientInfo>,
     /// The client's address.
@@ -19,7 +19,7 @@ pub struct Caller {
 
 /// A publish or play as the client asked for it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StreamFacts {
+pub(super) struct StreamFacts {
     /// The name as sent, without the query, or as a hook renamed it.
     pub name: String,
     /// The query as sent, without `?`.
@@ -30,7 +30,7 @@ pub struct StreamFacts {
 
 /// Publish or play, with the command's further arguments.
 #[derive(Clone, Debug, PartialEq)]
-pub enum StreamKind {
+pub(super) enum StreamKind {
     /// Publish.
     Publish {
         /// `live`, `record`, `append` or what else was sent; empty when nothing was.
@@ -49,7 +49,7 @@ pub enum StreamKind {
 
 /// What an event is about beside its connection.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Subject {
+pub(super) enum Subject {
     /// The connection alone; SRS counts its bytes at the end.
     Connection {
         /// Bytes from the client.
@@ -69,6 +69,7 @@ pub enum Subject {
         timestamp_ms: u32,
     },
     /// A recording that is complete.
+    #[cfg_attr(not(test), expect(dead_code, reason = "told when there are recordings"))]
     Recording {
         /// The stream.
         stream: Arc<StreamFacts>,
@@ -81,7 +82,7 @@ pub enum Subject {
 
 /// One event.
 #[derive(Clone, Debug)]
-pub struct Occurrence {
+pub(super) struct Occurrence {
     /// Different for all events of the process, the same for all attempts to tell it.
     pub id: u64,
     /// What has happened.
@@ -94,7 +95,7 @@ pub struct Occurrence {
 
 /// A request on its way to a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HookRequest {
+pub(super) struct HookRequest {
     /// Head and body.
     pub bytes: Vec<u8>,
     /// The connection may be used again.
@@ -103,7 +104,7 @@ pub struct HookRequest {
 
 /// What a gating hook's answer means.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Judgement {
+pub(super) enum Judgement {
     /// Let the client do it.
     Accept,
     /// Let it do so under another name.
@@ -116,7 +117,7 @@ pub enum Judgement {
 
 /// Identity of the process, for what tells servers and starts apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub(super) struct Identity {
     /// SRS's `server_id` when the operator gave none.
     pub server: String,
     /// SRS's `service_id`.
@@ -125,19 +126,24 @@ pub struct Identity {
 
 impl Subject {
     /// The stream that it is about.
-    pub fn stream(&self) -> Option<&StreamFacts> {
+    pub(super) fn stream(&self) -> Option<&StreamFacts> {
         match self {
             Self::Connection { .. } => None,
-            Self::Stream(stream)
-            | Self::Update { stream, .. }
-            | Self::Recording { stream, .. } => Some(stream),
+            Self::Stream(stream) | Self::Update { stream, .. } | Self::Recording { stream, .. } => {
+                Some(stream)
+            }
         }
     }
 }
 
 impl Occurrence {
     /// The request that tells a hook of this event for the `attempt`-th time.
-    pub fn request(&self, target: &HookTarget, identity: &Identity, attempt: u32) -> HookRequest {
+    pub(super) fn request(
+        &self,
+        target: &HookTarget,
+        identity: &Identity,
+        attempt: u32,
+    ) -> HookRequest {
         match target.dialect {
             Dialect::Nginx => super::nginx::request(self, target, identity, attempt),
             Dialect::Srs => super::srs::request(self, target, identity, attempt),
@@ -171,7 +177,7 @@ impl Occurrence {
 
 impl Identity {
     /// A new identity, from random bytes.
-    pub fn new(random: [u8; 16]) -> Self {
+    pub(super) fn new(random: [u8; 16]) -> Self {
         let text = |bytes: &[u8]| -> String {
             const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
             bytes.iter().map(|byte| char::from(LETTERS[usize::from(*byte) % 36])).collect()

@@ -34,7 +34,8 @@ pub(super) fn request(
         NotifyMethod::Post => ("POST", path.clone(), form.as_str()),
         NotifyMethod::Get => {
             let mark = if path.contains('?') { '&' } else { '?' };
-            ("GET", format!("{path}{mark}{form}"), "")
+            let query: String = form.chars().map(one_line).collect();
+            ("GET", format!("{path}{mark}{query}"), "")
         }
     };
     let extra = occurrence.extra_headers(target, identity, attempt, &form);
@@ -56,7 +57,11 @@ pub(super) fn judge(event: HookEvent, target: &HookTarget, answer: &Response) ->
         (2, _) => Judgement::Accept,
         (_, 502..=504) => Judgement::Fail(said),
         (3, _) if event == HookEvent::Update => {
-            if target.update_strict { Judgement::Refuse(said) } else { Judgement::Accept }
+            if target.update_strict {
+                Judgement::Refuse(said)
+            } else {
+                Judgement::Accept
+            }
         }
         (3, _) if !target.redirect => {
             Judgement::Refuse(format!("{said}, and notify_redirect is off"))
@@ -146,7 +151,7 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
     for args in [args, repeated] {
         if !args.is_empty() {
             form.push('&');
-            form.extend(args.chars().map(one_line));
+            form.push_str(args);
         }
     }
     form
@@ -176,7 +181,7 @@ fn as_u32(number: f64) -> u32 {
     (number as i64) as u32
 }
 
-/// The original takes arguments as they are; what would end the request line cannot go into one.
+/// What would end the request line cannot go into it: the original puts it there.
 fn one_line(c: char) -> char {
     if c.is_control() || c == ' ' { '+' } else { c }
 }
@@ -290,7 +295,7 @@ mod tests {
         ];
         for (event, subject, expected) in table {
             let form = form(&occurrence(event, subject), false);
-            assert!(form.ends_with(&format!("&call={expected}&k=v+w")), "{event:?}: {form}");
+            assert!(form.ends_with(&format!("&call={expected}&k=v w")), "{event:?}: {form}");
         }
     }
 
@@ -305,10 +310,8 @@ mod tests {
         let ascii: String = (0..=0x7F_u8).map(char::from).collect();
         let mut out = String::new();
         escape(&ascii, &mut out);
-        let plain: String = (0x21..0x7F_u8)
-            .map(char::from)
-            .filter(|c| !"\"#%&+;<>?\\^`{|}".contains(*c))
-            .collect();
+        let plain: String =
+            (0x21..0x7F_u8).map(char::from).filter(|c| !"\"#%&+;<>?\\^`{|}".contains(*c)).collect();
         let kept: String = {
             let mut rest = out.as_str();
             let mut kept = String::new();
@@ -329,9 +332,13 @@ mod tests {
 
     #[test]
     fn numbers_of_play_are_cut_to_32_bits() {
-        for (number, expected) in
-            [(-1000.0, 4_294_966_296), (-2.0, 4_294_967_294), (0.0, 0), (1.9, 1), (5e9, 705_032_704)]
-        {
+        for (number, expected) in [
+            (-1000.0, 4_294_966_296),
+            (-2.0, 4_294_967_294),
+            (0.0, 0),
+            (1.9, 1),
+            (5e9, 705_032_704),
+        ] {
             assert_eq!(as_u32(number), expected, "{number}");
         }
     }
@@ -369,6 +376,18 @@ mod tests {
     }
 
     #[test]
+    fn arguments_cannot_end_the_request_line() {
+        let target = target("notify_method = \"get\"\non_play = \"http://h/\"", HookEvent::Play);
+        let args = "a=1 HTTP/1.0\r\nX: y".to_owned();
+        let facts = StreamFacts { name: "s".to_owned(), args, kind: play() };
+        let subject = Subject::Stream(Arc::new(facts));
+        let made = request(&occurrence(HookEvent::Play, subject), &target, &identity(), 1);
+        let text = String::from_utf8(made.bytes).unwrap();
+        let line = text.lines().next().unwrap();
+        assert!(line.ends_with("&reset=0&a=1+HTTP/1.0++X:+y HTTP/1.0"), "{line}");
+    }
+
+    #[test]
     fn further_headers_come_only_when_asked_for() {
         let id = caller().info.id;
         let text = request_text("event_headers = true\nsecret = \"s\"\non_play = \"http://h/\"");
@@ -402,7 +421,8 @@ mod tests {
         }
         let refused = judge(HookEvent::Play, &off, &answer(302, Some("other")));
         assert!(matches!(refused, Judgement::Refuse(_)));
-        let strict = target("notify_update_strict = true\non_update = \"http://h/\"", HookEvent::Update);
+        let strict =
+            target("notify_update_strict = true\non_update = \"http://h/\"", HookEvent::Update);
         let loose = target("on_update = \"http://h/\"", HookEvent::Update);
         let redirect = answer(302, Some("other"));
         assert_eq!(judge(HookEvent::Update, &loose, &redirect), Judgement::Accept);

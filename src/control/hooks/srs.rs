@@ -264,12 +264,15 @@ mod tests {
     /// The objects that the documentation of 2014 shows.
     #[test]
     fn the_documents_examples_are_reproduced() {
-        let common = r#""client_id":1985,"ip":"192.168.1.10","vhost":"video.test.com","app":"live""#;
+        let common =
+            r#""client_id":1985,"ip":"192.168.1.10","vhost":"video.test.com","app":"live""#;
         let table = [
             (
                 HookEvent::Connect,
                 CONNECTION,
-                format!(r#"{{"action":"on_connect",{common},"pageUrl":"http://www.test.com/live.html"}}"#),
+                format!(
+                    r#"{{"action":"on_connect",{common},"pageUrl":"http://www.test.com/live.html"}}"#
+                ),
             ),
             (HookEvent::Close, CONNECTION, format!(r#"{{"action":"on_close",{common}}}"#)),
             (
@@ -374,11 +377,8 @@ mod tests {
             Subject::Update { stream: Arc::clone(&facts), seconds: 30, timestamp_ms: 1_000 };
         let text = body(&occurrence(HookEvent::Update, update), &target, &identity());
         assert!(text.contains(r#""param":"?a=1&key=1","time":30,"timestamp":1000,"#), "{text}");
-        let recording = Subject::Recording {
-            stream: facts,
-            recorder: String::new(),
-            path: "a.flv".to_owned(),
-        };
+        let recording =
+            Subject::Recording { stream: facts, recorder: String::new(), path: "a.flv".to_owned() };
         let text = body(&occurrence(HookEvent::RecordDone, recording), &target, &identity());
         assert!(text.contains(r#""action":"on_dvr""#), "{text}");
         assert!(text.contains(r#","file":"a.flv","stream_url":"#), "{text}");
@@ -448,7 +448,8 @@ mod tests {
             }
             assert!(matches!(judged(503, body), Judgement::Fail(_)));
         }
-        for body in ["", "1", "ok", "\"0\"", "[0]", "{}", "{\"code\":\"0\"}", "{\"code\":1}", "00"] {
+        for body in ["", "1", "ok", "\"0\"", "[0]", "{}", "{\"code\":\"0\"}", "{\"code\":1}", "00"]
+        {
             assert!(matches!(judged(200, body), Judgement::Refuse(_)), "{body}");
         }
         let half = Response { status: 200, body: b"0".to_vec(), ..Response::default() };
