@@ -42,6 +42,7 @@ async fn judge(shared: &Shared, ask: &mut Ask) -> Result<(), Refusal> {
     if is_first {
         let plan = shared.settings.connection_hooks(&ask.client.vhost);
         gate(shared, ask, &plan, HookEvent::Connect, |_| true).await?;
+        shared.sessions.borrow_mut().admitted(ask.client.id);
     }
     let app = |ask: &Ask| {
         let client = &ask.client;
@@ -152,6 +153,7 @@ fn rename(ask: &mut Ask, event: HookEvent, to: &str) -> Result<(), String> {
     if event == HookEvent::Connect {
         return rename_app(ask, to);
     }
+    // Hooks go on to hear the name that the client sent, as nginx-rtmp's do.
     let (Want::Publish { name, sent, .. } | Want::Play { name, sent, .. }) = &mut ask.what else {
         return Ok(());
     };
@@ -160,7 +162,6 @@ fn rename(ask: &mut Ask, event: HookEvent, to: &str) -> Result<(), String> {
     let stream = format!("{prefix}{to}");
     *name = StreamName::new(name.vhost(), name.app(), name.instance(), &stream)
         .map_err(|error| error.to_string())?;
-    to.clone_into(sent);
     Ok(())
 }
 

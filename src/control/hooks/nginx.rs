@@ -1,7 +1,7 @@
 //! nginx-rtmp's dialect: forms over HTTP/1.0, keys and escapes in its order and set, verdicts by the
 //! first digit of the status (contract hooks, section 1).
 //!
-//! Where the original goes wrong, this does not: a URL without a path is asked for `/`, GET appends to
+//! Like the original, flashVer is cut at 31 bytes and the publish type at 15. Where the original goes wrong, this does not: a URL without a path is asked for `/`, GET appends to
 //! a URL that has a query with `&`, and values are not cut at 255 bytes.
 
 use std::fmt::Write;
@@ -77,16 +77,21 @@ pub(super) fn judge(event: HookEvent, target: &HookTarget, answer: &Response) ->
     }
 }
 
+/// The original's buffer for flashVer, less its end.
+const FLASH_VERSION_BYTES_MAX: usize = 31;
+/// The original's buffer for the publish type, less its end.
+const PUBLISH_TYPE_BYTES_MAX: usize = 15;
+
 /// The form of an event.
 fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
     let info = &*occurrence.caller.info;
     let mut form = String::with_capacity(256);
     for (key, value) in [
-        ("app=", info.app_text.as_str()),
-        ("&flashver=", &info.flash_version),
-        ("&swfurl=", &info.swf_url),
-        ("&tcurl=", &info.tc_url),
-        ("&pageurl=", &info.page_url),
+        ("app=", info.app_text.as_bytes()),
+        ("&flashver=", cut(&info.flash_version, FLASH_VERSION_BYTES_MAX)),
+        ("&swfurl=", info.swf_url.as_bytes()),
+        ("&tcurl=", info.tc_url.as_bytes()),
+        ("&pageurl=", info.page_url.as_bytes()),
     ] {
         form.push_str(key);
         escape(value, &mut form);
@@ -103,12 +108,12 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
         Subject::Connection { .. } => {
             if matches!(occurrence.event, HookEvent::Disconnect | HookEvent::Close) {
                 form.push_str("&app=");
-                escape(&info.app_text, &mut form);
+                escape(info.app_text.as_bytes(), &mut form);
             }
         }
         Subject::Recording { recorder, .. } => {
             form.push_str("&recorder=");
-            escape(recorder, &mut form);
+            escape(recorder.as_bytes(), &mut form);
         }
         Subject::Update { seconds, timestamp_ms, .. } => {
             // The original prints a signed number.
@@ -122,12 +127,12 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
         let is_start = matches!(occurrence.event, HookEvent::Publish | HookEvent::Play);
         if is_start || !stream.name.is_empty() {
             form.push_str("&name=");
-            escape(&stream.name, &mut form);
+            escape(stream.name.as_bytes(), &mut form);
         }
         match &stream.kind {
             StreamKind::Publish { publish_type } if is_start => {
                 form.push_str("&type=");
-                escape(publish_type, &mut form);
+                escape(cut(publish_type, PUBLISH_TYPE_BYTES_MAX), &mut form);
             }
             StreamKind::Play { start, duration, reset } if is_start => {
                 let _ = write!(
@@ -143,7 +148,7 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
     }
     if let Subject::Recording { path, .. } = &occurrence.subject {
         form.push_str("&path=");
-        escape(path, &mut form);
+        escape(path.as_bytes(), &mut form);
     }
     let args = stream.map_or(info.connect_args.as_str(), |stream| stream.args.as_str());
     let repeated = if stream.is_some() && repeat_connect_args { &*info.connect_args } else { "" };
@@ -186,9 +191,14 @@ fn one_line(c: char) -> char {
     if c.is_control() || c == ' ' { '+' } else { c }
 }
 
+/// The first bytes of a text, perhaps half a character at the end.
+fn cut(text: &str, bytes_max: usize) -> &[u8] {
+    text.as_bytes().get(..bytes_max).unwrap_or(text.as_bytes())
+}
+
 /// Percent-encodes with nginx's set for arguments.
-fn escape(value: &str, out: &mut String) {
-    for byte in value.bytes() {
+fn escape(value: &[u8], out: &mut String) {
+    for &byte in value {
         let is_escaped = byte <= b' ' || byte >= 0x7F || b"\"#%&+;<>?\\^`{|}".contains(&byte);
         if is_escaped {
             let _ = write!(out, "%{byte:02X}");
@@ -309,7 +319,7 @@ mod tests {
     fn every_byte_is_escaped_as_nginx_does() {
         let ascii: String = (0..=0x7F_u8).map(char::from).collect();
         let mut out = String::new();
-        escape(&ascii, &mut out);
+        escape(ascii.as_bytes(), &mut out);
         let plain: String =
             (0x21..0x7F_u8).map(char::from).filter(|c| !"\"#%&+;<>?\\^`{|}".contains(*c)).collect();
         let kept: String = {
@@ -326,7 +336,7 @@ mod tests {
         };
         assert_eq!(kept, plain);
         let mut out = String::new();
-        escape("ü/:=@,", &mut out);
+        escape("ü/:=@,".as_bytes(), &mut out);
         assert_eq!(out, "%C3%BC/:=@,");
     }
 

@@ -30,6 +30,8 @@ struct Session {
     app: Option<Arc<AppSettings>>,
     /// Its connect command was read (HTTP: its request).
     has_connected: bool,
+    /// Its connect was accepted.
+    is_admitted: bool,
     is_http: bool,
     /// Questions without a verdict.
     awaited: usize,
@@ -77,6 +79,7 @@ impl Sessions {
             caller: caller(ask),
             app: None,
             has_connected: true,
+            is_admitted: false,
             is_http,
             awaited: 0,
             started: BTreeMap::new(),
@@ -88,6 +91,13 @@ impl Sessions {
             session.app = Some(settings.app(&client.vhost, &client.app, &client.instance));
         }
         self.awaited.insert(token, Awaited { client: id, start, is_accepted: false });
+    }
+
+    /// The hooks let the client be one of its application.
+    pub(super) fn admitted(&mut self, id: ClientId) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.is_admitted = true;
+        }
     }
 
     /// The hooks have accepted what was asked, perhaps under other names. Says whether the client is
@@ -128,6 +138,8 @@ impl Sessions {
         let Some(awaited) = self.awaited.remove(&token) else { return };
         let Some(session) = self.open.get_mut(&awaited.client) else { return };
         session.awaited -= 1;
+        // Without hooks nobody else has said so.
+        session.is_admitted |= is_accepted;
         if let Some((stream, app)) = awaited.start {
             if is_accepted {
                 let started = Started { stream, app, since: now };
@@ -163,6 +175,7 @@ impl Sessions {
                 caller: Arc::new(Caller { info, address, epoch_ms: epoch_ms(since) }),
                 app: None,
                 has_connected: false,
+                is_admitted: false,
                 is_http,
                 awaited: 0,
                 started: BTreeMap::new(),
@@ -206,12 +219,14 @@ impl Sessions {
         if session.awaited > 0 {
             return;
         }
-        let Some(Session { caller, app, has_connected, is_http, closed, .. }) =
-            self.open.remove(&id)
-        else {
-            return;
-        };
+        let Some(session) = self.open.remove(&id) else { return };
+        let Session { caller, app, has_connected, is_admitted, is_http, closed, .. } = session;
         let Some(subject) = closed else { return };
+        // nginx-rtmp knows nothing of a client whose connect was refused.
+        let unknown = Arc::new(Caller {
+            info: Arc::new(ClientInfo { id, ..ClientInfo::default() }),
+            ..(*caller).clone()
+        });
         let connections = settings.connection_hooks(&caller.info.vhost);
         for event in [HookEvent::Close, HookEvent::Disconnect] {
             let of_app = app.iter().flat_map(|app| app.hooks.targets(event));
@@ -223,15 +238,11 @@ impl Sessions {
                     Dialect::Nginx => has_connected || !is_http,
                 };
                 if is_told {
-                    due.push((
-                        Occurrence {
-                            id: 0,
-                            event,
-                            caller: Arc::clone(&caller),
-                            subject: subject.clone(),
-                        },
-                        Arc::clone(target),
-                    ));
+                    let is_known = is_admitted || target.dialect == Dialect::Srs;
+                    let caller = Arc::clone(if is_known { &caller } else { &unknown });
+                    let subject = subject.clone();
+                    let occurrence = Occurrence { id: 0, event, caller, subject };
+                    due.push((occurrence, Arc::clone(target)));
                 }
             }
         }
