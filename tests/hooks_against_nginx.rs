@@ -232,6 +232,9 @@ fn run(kind: Kind, method: &str, scenarios: &[Scenario]) -> Vec<Vec<String>> {
         let hooks = HookServer::start_on(HOOKS.parse().expect("an address"), |_| Reply::ok());
         let scratch = Scratch::new("nginx-hooks");
         let _server = start(kind, method, &scratch);
+        // The look whether the server listens has one of its own.
+        hooks.wait_for("disconnect", 1);
+        hooks.take();
         scenarios
             .iter()
             .map(|scenario| {
@@ -252,6 +255,8 @@ fn settle(kind: Kind, hooks: &HookServer, count: usize, what: &dyn std::fmt::Deb
     });
     let (updates, others): (Vec<Recorded>, Vec<Recorded>) =
         hooks.take().into_iter().partition(is_update);
+    let calls: Vec<String> = others.iter().map(Recorded::call).collect();
+    assert_eq!(calls.len(), count, "{kind:?}: {calls:?} of {what:?}");
     // The end events of nginx-rtmp come over connections of their own, in any order; and there may be
     // one update more or less.
     let mut requests: Vec<String> = others.iter().map(evened).collect();
@@ -334,20 +339,10 @@ fn start(kind: Kind, method: &str, scratch: &Scratch) -> Process {
 
 /// Both servers' requests, session by session.
 fn compare(method: &str, scenarios: &[Scenario]) {
-    // The look whether the server listens has a disconnect of its own.
-    let mut all = vec![Scenario {
-        app: "myapp".to_owned(),
-        tc_url: format!("rtmp://{RTMP}/myapp"),
-        more: Vec::new(),
-        what: What::ConnectOnly,
-        answer: None,
-        waits_for_update: false,
-    }];
-    all.extend_from_slice(scenarios);
-    let nginx = run(Kind::Nginx, method, &all);
-    let ours = run(Kind::Shardcast, method, &all);
+    let nginx = run(Kind::Nginx, method, scenarios);
+    let ours = run(Kind::Shardcast, method, scenarios);
     let mut different = Vec::new();
-    for ((scenario, theirs), ours) in all.iter().zip(nginx).zip(ours).skip(1) {
+    for ((scenario, theirs), ours) in scenarios.iter().zip(nginx).zip(ours) {
         if method == "get" {
             // The second `?` of the original, and characters that end its request line.
             let theirs: Vec<String> =
@@ -366,7 +361,7 @@ fn compare(method: &str, scenarios: &[Scenario]) {
         let (only_theirs, only_ours) = (only(theirs, ours), only(ours, theirs));
         eprintln!("{scenario:?}\n  nginx: {only_theirs:#?}\n  ours:  {only_ours:#?}");
     }
-    assert!(different.is_empty(), "{} of {} sessions differ", different.len(), all.len());
+    assert!(different.is_empty(), "{} of {} sessions differ", different.len(), scenarios.len());
 }
 
 fn scenario(what: What) -> Scenario {

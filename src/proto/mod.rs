@@ -7,4 +7,5 @@ pub mod flv;
 pub mod http;
 pub mod http_response;
 pub mod name;
+pub mod proxy_protocol;
 pub mod rtmp;

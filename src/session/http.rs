@@ -3,7 +3,7 @@
 //! One request per connection; a stream's body ends with the connection. Who may not view learns
 //! nothing: the verdict comes before the answer whether the stream exists.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::ask::{ClientInfo, PlayRange, Refusal, RefusalReason, Verdict, Want};
@@ -71,9 +71,14 @@ impl HttpSession {
         self.client.as_ref()
     }
 
-    /// The client's address.
+    /// The client's address: the connection's, or what a trusted proxy said.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// A trusted proxy has said for whom it connects.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
     }
 
     /// The message stream of the question, 0, while its answer is awaited and wanted.
@@ -198,6 +203,7 @@ impl HttpSession {
                 return self.answer(405, "use GET or HEAD", &headers, io);
             }
         };
+        self.believe_proxies(request);
         let host = request.header("host").unwrap_or_default();
         let named = request.query().value("vhost");
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
@@ -226,6 +232,32 @@ impl HttpSession {
         let want = Want::Play { name: stream, sent, range, args, http: true };
         io.events.push(Event::Ask { serial: SERIAL, want });
         Ok(())
+    }
+
+    /// Takes the client's address from X-Forwarded-For: each proxy adds the one it was called from, so
+    /// the last one that is no trusted proxy is the client.
+    fn believe_proxies(&mut self, request: &Request) {
+        let trusted = &self.settings.http.trusted_proxies;
+        let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(address));
+        if !is_trusted(self.peer.ip()) {
+            return;
+        }
+        let said: Vec<&str> =
+            request.headers("x-forwarded-for").flat_map(|value| value.split(',')).collect();
+        let mut client = None;
+        for text in said.iter().rev() {
+            let text = text.trim();
+            // Some write the port, IPv6 then in brackets.
+            let address = text.parse().ok().or_else(|| name::strip_port(text).parse().ok());
+            let Some(address) = address else { break };
+            client = Some(address);
+            if !is_trusted(address) {
+                break;
+            }
+        }
+        if let Some(address) = client {
+            self.peer = SocketAddr::new(IpAddr::to_canonical(&address), 0);
+        }
     }
 
     fn stream_head(&self, io: &mut Io<'_>) {
@@ -354,6 +386,28 @@ mod tests {
         server.drive(|session, io| session.media_begins(true, true, io));
         server.drive(|session, io| session.farewell(&CloseReason::Done, io));
         assert_eq!(server.out.len(), before, "a body has begun");
+    }
+
+    #[test]
+    fn trusted_proxies_are_believed_and_nobody_else() {
+        let table = [
+            ("192.0.2.0/24", "X-Forwarded-For: 203.0.113.9\r\n", "203.0.113.9"),
+            ("192.0.2.0/24", "X-Forwarded-For: 1.1.1.1, 203.0.113.9, 192.0.2.8\r\n", "203.0.113.9"),
+            (
+                "192.0.2.0/24",
+                "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: [2001:db8::1]:5\r\n",
+                "2001:db8::1",
+            ),
+            ("192.0.2.0/24", "X-Forwarded-For: nonsense\r\n", "192.0.2.1"),
+            ("192.0.2.0/24", "", "192.0.2.1"),
+            ("198.51.100.0/24", "X-Forwarded-For: 203.0.113.9\r\n", "192.0.2.1"),
+        ];
+        for (trusted, header, expected) in table {
+            let mut server = server(&format!("http.trusted_proxies = [\"{trusted}\"]"));
+            let request = format!("GET /live/s.flv HTTP/1.1\r\nHost: h\r\n{header}\r\n");
+            assert_eq!(server.input(&request), Ok(()));
+            assert_eq!(server.session.peer().ip().to_string(), expected, "{header:?}");
+        }
     }
 
     #[test]

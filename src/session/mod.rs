@@ -18,6 +18,8 @@ pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use rtmp::RtmpSession;
 
+use std::net::SocketAddr;
+
 use crate::media::Moment;
 
 /// What a session wants of its shard.
@@ -141,6 +143,22 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.client(),
             Self::Http(session) => session.client(),
+        }
+    }
+
+    /// The client's address: the connection's, or what a trusted proxy said.
+    pub fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Rtmp(session) => session.peer(),
+            Self::Http(session) => session.peer(),
+        }
+    }
+
+    /// A trusted proxy has said for whom it connects.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        match self {
+            Self::Rtmp(session) => session.set_peer(peer),
+            Self::Http(session) => session.set_peer(peer),
         }
     }
 

@@ -732,6 +732,11 @@ impl RtmpSession {
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
+
+    /// A trusted proxy has said for whom it connects.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
 }
 
 impl Rate {

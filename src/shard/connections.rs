@@ -10,8 +10,10 @@ use super::acceptor::{NewConnection, Protocol};
 use super::conns::{Closing, Conn, Play, Publishing};
 use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
+use crate::config::Net;
 use crate::limits;
 use crate::media::{Joinable, Moment, StreamId};
+use crate::proto::proxy_protocol;
 use crate::rt::socket;
 use crate::session::{
     Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session,
@@ -36,7 +38,13 @@ impl Shard {
             }
             Protocol::Http => Session::Http(Box::new(HttpSession::new(settings, id, peer, now))),
         };
-        let key = self.conns.insert(Conn::new(socket, id, peer, session, seat, now));
+        let mut conn = Conn::new(socket, id, peer, session, seat, now);
+        let is_proxy = |net: &Net| net.contains(peer.ip());
+        if protocol == Protocol::Rtmp && self.settings.rtmp.proxy_protocol_from.iter().any(is_proxy)
+        {
+            conn.proxy_header = Some(Vec::new());
+        }
+        let key = self.conns.insert(conn);
         let Some(conn) = self.conns.get(key) else { return };
         if let Err(error) = self.poller.add(conn, key.token()) {
             tracing::warn!(shard = self.index, %peer, %error, "a connection cannot be watched");
@@ -61,8 +69,7 @@ impl Shard {
                     self.counters.read_bytes += count as u64;
                     budget = budget.saturating_sub(count);
                     if conn.closing.is_none() {
-                        let bytes = &scratch[..count];
-                        self.drive(key, now, |session, io| session.input(bytes, io));
+                        self.take_bytes(key, &scratch[..count], now);
                     }
                     if count < scratch.len() {
                         break;
@@ -76,6 +83,30 @@ impl Shard {
             }
         }
         self.scratch = scratch;
+    }
+
+    /// Gives the session what came, less what a trusted proxy says first.
+    fn take_bytes(&mut self, key: ConnKey, bytes: &[u8], now: Moment) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(begun) = &mut conn.proxy_header else {
+            return self.drive(key, now, |session, io| session.input(bytes, io));
+        };
+        begun.extend_from_slice(bytes);
+        match proxy_protocol::parse(begun) {
+            Ok(None) => {}
+            Ok(Some(header)) => {
+                let rest = begun.split_off(header.length);
+                conn.proxy_header = None;
+                if let Some(client) = header.client {
+                    conn.peer = client;
+                    conn.session.set_peer(client);
+                }
+                if !rest.is_empty() {
+                    self.drive(key, now, |session, io| session.input(&rest, io));
+                }
+            }
+            Err(error) => self.close(key, CloseReason::Protocol(error.to_string()), now),
+        }
     }
 
     /// Calls the session and does what it says. A bug in it costs this connection only.
@@ -116,7 +147,12 @@ impl Shard {
                     .session
                     .client()
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
-                let ask = Box::new(Ask { peer: conn.peer, since: conn.since, client, what: want });
+                let ask = Box::new(Ask {
+                    peer: conn.session.peer(),
+                    since: conn.since,
+                    client,
+                    what: want,
+                });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();

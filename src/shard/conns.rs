@@ -52,6 +52,8 @@ pub struct Conn {
     pub id: ClientId,
     /// The client's address.
     pub peer: SocketAddr,
+    /// It is a trusted proxy's: what has come of its header, which goes before all else.
+    pub proxy_header: Option<Vec<u8>>,
     /// What its bytes mean.
     pub session: Session,
     /// Bytes of commands and answers that go before, or between, messages of a stream.
@@ -95,6 +97,7 @@ impl Conn {
             socket,
             id,
             peer,
+            proxy_header: None,
             session,
             out: Vec::new(),
             out_next_try: Moment::ZERO,
@@ -124,7 +127,7 @@ impl Conn {
     pub fn departure(&self) -> Departure {
         Departure {
             id: self.id,
-            peer: self.peer,
+            peer: self.session.peer(),
             since: self.since,
             is_http: matches!(self.session, Session::Http(_)),
             bytes_in: self.bytes_in,
