@@ -2,16 +2,19 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
 use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Recorded, Reply};
 use support::http;
 use support::media::SHORT;
+use support::publisher::{Publisher, Script};
 use support::rtmp_client::{RtmpClient, code_of, description_of};
 use support::scratch::Scratch;
 use support::server::Server;
+use support::stamp::{Stamp, is_config, now_nanos};
+use support::viewer::{Received, Viewer};
 use support::wait::{SOON, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -65,6 +68,31 @@ fn publish_command(client: &mut RtmpClient, name: &str) {
 
 fn play_command(client: &mut RtmpClient, name: &str) {
     client.call(1, "play", &Value::Null, &[Value::from(name), Value::from(-2000.0)]);
+}
+
+/// 30 pictures a second.
+const SCRIPT: Script = Script {
+    frame_interval: Duration::from_millis(33),
+    gop_frames: 30,
+    keyframe_bytes: 15_000,
+    inter_bytes: 2_760,
+    audio: false,
+};
+
+/// How long pictures take from the publisher to a viewer, at the 99th percentile.
+fn p99_over(viewer: &mut Viewer, time: Duration) -> Duration {
+    let end = Instant::now() + time;
+    let mut latencies = Vec::new();
+    while let Some(received) = viewer.next(end) {
+        if let Received::Message { type_id: 9, payload, .. } = received
+            && !is_config(&payload)
+        {
+            latencies.push(now_nanos().saturating_sub(Stamp::read(&payload).sent_nanos));
+        }
+    }
+    latencies.sort_unstable();
+    assert!(latencies.len() > 60, "only {} pictures", latencies.len());
+    Duration::from_nanos(latencies[latencies.len() * 99 / 100])
 }
 
 #[test]
@@ -339,6 +367,33 @@ fn a_bare_connection_has_its_disconnect() {
 }
 
 #[test]
+fn hooks_hear_the_address_that_a_trusted_proxy_says() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = start(
+        &nginx_hooks(&hooks),
+        &[("rtmp.proxy_protocol_from", "127.0.0.1"), ("http.trusted_proxies", "127.0.0.1")],
+    );
+    let header = b"PROXY TCP4 203.0.113.7 192.0.2.1 5000 1935\r\n";
+    let mut proxied = RtmpClient::open_behind(server.rtmp(), header);
+    proxied.connect("live", "rtmp://localhost/live", &[]);
+    proxied.wait_for("_result").expect("connect is accepted");
+    drop(proxied);
+    let request = b"GET /live/none.flv HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
+    assert_eq!(http::send_raw(server.http(), request).status, 404);
+    hooks.wait_for("disconnect", 2);
+    for request in hooks.take() {
+        assert_eq!(request.field("addr").as_deref(), Some("203.0.113.7"), "{}", request.call());
+    }
+    // Without the header a trusted proxy is not let in.
+    let mut bare = std::net::TcpStream::connect(server.rtmp()).unwrap();
+    std::io::Write::write_all(&mut bare, &[3; 1537]).unwrap();
+    bare.set_read_timeout(Some(SOON)).unwrap();
+    let answer = std::io::Read::read(&mut bare, &mut [0; 16]);
+    assert!(!matches!(answer, Ok(1..)), "{answer:?}");
+    server.stop();
+}
+
+#[test]
 fn http_viewers_pass_the_same_gates() {
     let hooks = HookServer::start(|_| Reply::ok());
     let server = start(&nginx_hooks(&hooks), &[]);
@@ -443,6 +498,69 @@ fn several_hooks_are_asked_in_order_until_one_refuses() {
     let paths: Vec<_> =
         hooks.requests().iter().map(|it| it.head.split(' ').nth(1).unwrap().to_owned()).collect();
     assert_eq!(paths, ["/first", "/second"]);
+    server.stop();
+}
+
+/// 1,000 clients ask while the back end hangs: those who watch notice nothing, and when it is over no
+/// name is busy.
+#[test]
+fn a_thousand_connects_at_a_back_end_that_hangs_disturb_nobody() {
+    let hooks =
+        HookServer::start(
+            |request| {
+                if request.call() == "publish" { Reply::Hang } else { Reply::ok() }
+            },
+        );
+    let server = start(
+        &[("apps.gated.hooks.on_publish".to_owned(), hooks.url("/on_publish"))],
+        &[("hooks.timeout", "30s"), ("apps.default.latency", "realtime")],
+    );
+    let publisher = Publisher::start(server.rtmp(), "live/cam", SCRIPT);
+    let mut viewer = Viewer::rtmp(server.rtmp(), "live/cam");
+    let quiet = p99_over(&mut viewer, Duration::from_secs(4));
+
+    let server_ref = &server;
+    let clients: Vec<RtmpClient> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|thread| {
+                scope.spawn(move || -> Vec<RtmpClient> {
+                    let ask = |number| {
+                        let mut client = client(server_ref, "gated");
+                        publish_command(&mut client, &format!("s{thread}-{number}"));
+                        client
+                    };
+                    (0..125).map(ask).collect()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("they connect")).collect()
+    });
+    hooks.wait_for("publish", 100);
+    eventually("all wait for their verdict", SOON, || {
+        (server.api().hooks()["verdicts_awaited"] == 1_000).then_some(())
+    });
+    let hanging = p99_over(&mut viewer, Duration::from_secs(4));
+    assert!(
+        hanging < quiet.mul_f64(1.2) + Duration::from_millis(10),
+        "p99 was {quiet:?} and is {hanging:?}"
+    );
+
+    let mut refused = 0;
+    for mut client in clients {
+        let status = client
+            .wait_until(2 * LIMIT, |command| command.name == "onStatus")
+            .expect("it is answered");
+        assert_eq!(description_of(&status), "authorisation is not available");
+        refused += 1;
+    }
+    assert_eq!(refused, 1_000);
+    eventually("nothing is left", SOON, || {
+        let report = server.api().hooks();
+        let is_clean = report["verdicts_awaited"] == 0 && report["sessions"].as_u64() <= Some(2);
+        is_clean.then_some(())
+    });
+    assert!(!server.api().snapshot().is_published("gated/s0-0"));
+    assert!(publisher.say_goodbye() > 0);
     server.stop();
 }
 

@@ -27,11 +27,16 @@ pub(crate) struct RtmpClient {
 impl RtmpClient {
     /// Connects and shakes hands.
     pub(crate) fn open(address: SocketAddr) -> Self {
+        Self::open_behind(address, &[])
+    }
+
+    /// The same behind a proxy that says something first.
+    pub(crate) fn open_behind(address: SocketAddr, header: &[u8]) -> Self {
         let mut stream = TcpStream::connect(address).expect("the server listens");
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         stream.set_read_timeout(Some(Duration::from_millis(20))).expect("a time-out can be set");
         let mut handshake = ClientHandshake::new(HandshakeMode::Simple, 1, 0);
-        let mut out = Vec::new();
+        let mut out = header.to_vec();
         handshake.start(&mut out);
         let deadline = Instant::now() + SOON;
         let mut buffer = [0; 4096];
