@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+mod access_format;
 mod app;
 mod cluster;
 mod de;
@@ -18,6 +19,7 @@ mod hooks;
 mod http;
 mod load;
 mod push;
+mod reload;
 mod resolve;
 mod rtmp;
 mod server;
@@ -30,6 +32,7 @@ mod unsupported;
 mod validate;
 mod value;
 
+pub use access_format::{AccessField, AccessFormat, AccessPart};
 pub use app::{
     AccessRule, App, Hold, Latency, Missing, Play, Publish, Relay, RuleAction, Takeover, Vhost,
     Viewer,
@@ -41,6 +44,7 @@ pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Re
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
 pub use push::{ClientSend, History, Push};
+pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
 pub use server::{
     Accept, ControlCore, Demo, Egress, Limits, Log, LogFormat, LogLevel, Server, Shards,

@@ -2,7 +2,8 @@
 //! per connection; slow clients are cut off.
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
-//! runs; needs no token. `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
+//! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
+//! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -18,8 +19,9 @@ use serde_json::json;
 use super::hooks::Hooks;
 use super::registry::Registry;
 use super::reports::Reports;
-use crate::config::Settings;
+use super::settings::CurrentSettings;
 use crate::limits;
+use crate::logging::LogLosses;
 use crate::media::Moment;
 use crate::proto::http::{self, Method, Request};
 use crate::rt::clock;
@@ -46,13 +48,15 @@ pub(super) struct Api {
 }
 
 struct Shared {
-    token: Option<String>,
+    settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     reports: Reports,
     hooks: Hooks,
     accepted: Arc<AcceptCounters>,
+    log_losses: LogLosses,
     started: Moment,
     open: Cell<usize>,
+    is_draining: Cell<bool>,
 }
 
 /// Status, content type and body.
@@ -64,23 +68,31 @@ struct Answer {
 
 impl Api {
     pub(super) fn new(
-        settings: &Settings,
+        settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
         hooks: &Hooks,
         accepted: &Arc<AcceptCounters>,
+        log_losses: LogLosses,
     ) -> Self {
         Self {
             shared: Rc::new(Shared {
-                token: settings.api.token.clone(),
+                settings: settings.clone(),
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
                 hooks: hooks.clone(),
                 accepted: Arc::clone(accepted),
+                log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
+                is_draining: Cell::new(false),
             }),
         }
+    }
+
+    /// From now on the server is not ready for new clients.
+    pub(super) fn drain(&self) {
+        self.shared.is_draining.set(true);
     }
 
     /// Serves a listener for as long as the control shard runs.
@@ -153,7 +165,8 @@ impl Api {
         if request.path == "/health/live" {
             return Answer::text(200, "ok");
         }
-        if let Some(token) = &self.shared.token
+        let settings = self.shared.settings.get();
+        if let Some(token) = &settings.api.token
             && !is_authorised(request, token)
         {
             return Answer::text(401, "send the header Authorization: Bearer with api.token");
@@ -165,6 +178,8 @@ impl Api {
                 kind: "application/json",
                 body: format!("{}\n", self.shared.hooks.to_json()),
             },
+            "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
+            "/health/ready" => Answer::text(200, "ready"),
             _ => Answer::text(404, "no such resource; try /api/v1/shards"),
         }
     }
@@ -184,11 +199,16 @@ impl Api {
                 "cpu_us": clock::thread_cpu().as_micros() as u64,
             },
             "acceptor": {
+                "open": accepted.open.load(Ordering::Relaxed),
                 "accepted": count(&accepted.accepted),
                 "over_limit": count(&accepted.over_limit),
                 "over_address_limit": count(&accepted.over_address_limit),
                 "inbox_full": count(&accepted.inbox_full),
                 "out_of_descriptors": count(&accepted.out_of_descriptors),
+            },
+            "log": {
+                "lines_lost": self.shared.log_losses.lines(),
+                "access_lines_lost": self.shared.log_losses.access_lines(),
             },
         });
         Answer { status: 200, kind: "application/json", body: format!("{body}\n") }

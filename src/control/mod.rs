@@ -7,13 +7,16 @@
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
+//! | `settings` | the settings in force; everything here asks for them at each use   |
 
 mod api;
 mod hooks;
 mod registry;
 mod reports;
 mod run;
+mod settings;
 
 pub use api::ApiListener;
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};
+pub use settings::CurrentSettings;

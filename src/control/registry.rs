@@ -48,6 +48,8 @@ pub struct Registry {
     next_stream: u64,
     next_epoch: u64,
     counters: RegistryCounters,
+    /// No publication is waited for any more.
+    is_draining: bool,
 }
 
 /// Counts since the start.
@@ -161,7 +163,31 @@ impl Registry {
             next_stream: 1,
             next_epoch: 1,
             counters: RegistryCounters::default(),
+            is_draining: false,
         }
+    }
+
+    /// Judges by these settings from now on. What a running stream was begun with stays; the next
+    /// publication of it takes the new ones.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
+    /// Nobody may publish or play any more: gaps end, and so does each publication that ends from now
+    /// on; who waits for a name is refused.
+    pub fn drain(&mut self, out: &mut Outgoing) {
+        self.is_draining = true;
+        for id in self.timed.iter().copied().collect::<Vec<_>>() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let contender = stream.contender.take();
+            if stream.gap_until.is_some() {
+                self.end(id, out);
+            }
+            if let Some(Contender { token, .. }) = contender {
+                self.answer(token, Verdict::Refuse(shutting_down()), out);
+            }
+        }
+        self.timed.clear();
     }
 
     /// The counters.
@@ -218,6 +244,10 @@ impl Registry {
         now: Moment,
         out: &mut Outgoing,
     ) {
+        if self.is_draining {
+            self.answer(token, Verdict::Refuse(shutting_down()), out);
+            return;
+        }
         let verdict = match &ask.what {
             Want::Connect if gate != Gate::Ahead => Some(self.connect(&ask.client)),
             Want::Connect => {
@@ -337,7 +367,7 @@ impl Registry {
             self.answer(token, verdict, out);
             return;
         }
-        let ends_now = !stream.announced || is_goodbye;
+        let ends_now = !stream.announced || is_goodbye || self.is_draining;
         let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
         if gap.is_zero() {
             self.end(id, out);
@@ -620,6 +650,8 @@ impl Registry {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
         debug_assert!(stream.publisher.is_none());
+        let name = &stream.name;
+        stream.settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if stream.gap_until.take().is_some() {
             self.counters.resumed += 1;
         }
@@ -737,6 +769,10 @@ impl Stream {
         }
         fight
     }
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(RefusalReason::Draining, "the server is shutting down")
 }
 
 fn denied(name: &StreamName, what: &str, peer: SocketAddr) -> Refusal {

@@ -4,20 +4,23 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::api::{Api, ApiListener};
 use super::hooks::{HookResult, Hooks};
 use super::registry::Registry;
 use super::reports::Reports;
+use super::settings::CurrentSettings;
 use crate::config::Settings;
+use crate::logging::LogLosses;
 use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::{Refusal, RefusalReason, Verdict};
+use crate::session::Verdict;
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -28,11 +31,18 @@ const PAUSE: Duration = Duration::from_micros(100);
 /// How soon a full lane is tried again.
 const LANE_RETRY: Duration = Duration::from_millis(1);
 
+/// Between two lines about how far the draining is.
+const DRAIN_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The shards have this much less time to drain than the server.
+const SHARDS_EARLIER: Duration = Duration::from_millis(200);
+
 /// What other threads tell the control shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ControlEvent {
     /// Stop taking connections, tell the clients, close.
     Drain,
+    /// These settings hold from now on.
+    Reload(Arc<Settings>),
 }
 
 /// What the control shard is made of; sent to its thread.
@@ -48,19 +58,31 @@ pub struct ControlPlan {
     pub stop_accepting: Arc<EventFd>,
     /// The acceptor's counts.
     pub accepted: Arc<AcceptCounters>,
+    /// Counts of the logs.
+    pub log_losses: LogLosses,
     /// Open listening sockets of the API.
     pub api: Vec<ApiListener>,
 }
 
 struct Control {
+    settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
     reports: Reports,
     shards: usize,
-    is_draining: bool,
+    open: Arc<AtomicUsize>,
+    draining: Option<Draining>,
     drained: usize,
+}
+
+/// How the server ends.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    /// Nobody is waited for any longer.
+    until: Moment,
+    next_line: Moment,
 }
 
 /// Runs the control shard on the executor of the calling thread, until the shards are drained or the
@@ -70,36 +92,41 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let shards = nodes - 1;
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
-    let hooks = Hooks::new(&plan.settings, plan.mesh.doorbell().bell());
-    let api = Api::new(&plan.settings, &registry, &reports, &hooks, &plan.accepted);
+    let settings = CurrentSettings::new(Arc::clone(&plan.settings));
+    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let losses = plan.log_losses;
+    let api = Api::new(&settings, &registry, &reports, &hooks, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
     let mut waiter = Waiter::new(plan.mesh.doorbell())?;
     let mut control = Control {
+        settings,
         registry,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
         reports,
         shards,
-        is_draining: false,
+        open: Arc::clone(&plan.accepted.open),
+        draining: None,
         drained: 0,
     };
-    let mut drain_until: Option<Moment> = None;
     let mut working_since = clock::now();
     loop {
         let now = clock::now();
-        while let Some(ControlEvent::Drain) = plan.events.try_recv() {
-            if drain_until.is_none() {
-                tracing::info!("draining: no new connections; clients are told and closed");
-                drain_until = Some(now + plan.settings.server.drain);
-                plan.stop_accepting.write();
-                control.drain();
+        while let Some(event) = plan.events.try_recv() {
+            match event {
+                ControlEvent::Drain => {
+                    plan.stop_accepting.write();
+                    api.drain();
+                    control.drain(now);
+                }
+                ControlEvent::Reload(settings) => control.reload(settings),
             }
         }
         control.turn(now);
-        if drain_until.is_some_and(|until| now >= until || control.is_drained()) {
+        if control.is_at_end(now) {
             return Ok(());
         }
         let has_more = || {
@@ -112,7 +139,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             working_since = clock::now();
         } else if control.mesh.prepare_sleep_with(has_more) {
             let deadline = control.registry.borrow().next_deadline();
-            let until = [deadline, drain_until].into_iter().flatten().min();
+            let lines = control.draining.map(|draining| draining.next_line.min(draining.until));
+            let until = [deadline, lines].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
@@ -154,12 +182,6 @@ impl Control {
         {
             let mut registry = self.registry.borrow_mut();
             match notice {
-                Notice::Ask(token, _) if self.is_draining => {
-                    let refusal =
-                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
-                    let verdict = Box::new(Verdict::Refuse(refusal));
-                    out.push((from, Notice::Verdict(token, verdict)));
-                }
                 Notice::Ask(token, ask) => {
                     self.hooks.asked(token, &ask);
                     registry.ask(token, &ask, now, &mut out);
@@ -224,15 +246,54 @@ impl Control {
         self.say(out, now);
     }
 
-    fn drain(&mut self) {
-        self.is_draining = true;
-        self.hooks.end();
+    /// The one place where new settings come in. What lives on this shard asks `self.settings`;
+    /// the media shards take them for connections that come from now on.
+    fn reload(&mut self, settings: Arc<Settings>) {
+        self.registry.borrow_mut().reload(Arc::clone(&settings));
         for shard in 0..self.shards {
-            self.outbox.notice(shard, Notice::Drain);
+            self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
         }
+        self.settings.replace(settings);
     }
 
-    fn is_drained(&self) -> bool {
-        self.is_draining && self.drained == self.shards && self.hooks.is_quiet()
+    fn drain(&mut self, now: Moment) {
+        if self.draining.is_some() {
+            return;
+        }
+        let wait = self.settings.get().server.drain;
+        tracing::info!(
+            connections = self.open.load(Ordering::Relaxed),
+            wait_s = wait.as_secs_f64(),
+            "draining: no new connections; clients are told and closed"
+        );
+        // The shards are a little earlier, so that what they have to say of the last ones is said.
+        let shards_until = now + wait.saturating_sub(SHARDS_EARLIER.min(wait / 4));
+        let mut out = Vec::new();
+        for shard in 0..self.shards {
+            out.push((shard, Notice::Drain { until: shards_until }));
+        }
+        self.registry.borrow_mut().drain(&mut out);
+        self.hooks.end();
+        self.say(out, now);
+        self.draining = Some(Draining { until: now + wait, next_line: now + DRAIN_LINE_INTERVAL });
+    }
+
+    /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
+    fn is_at_end(&mut self, now: Moment) -> bool {
+        let Some(draining) = &mut self.draining else { return false };
+        if self.drained == self.shards && self.hooks.is_quiet() {
+            return true;
+        }
+        let connections = self.open.load(Ordering::Relaxed);
+        if draining.until <= now {
+            tracing::warn!(connections, "server.drain is over: the last connections are cut");
+            return true;
+        }
+        if draining.next_line <= now {
+            draining.next_line = now + DRAIN_LINE_INTERVAL;
+            let left_s = draining.until.since(now).as_secs();
+            tracing::info!(connections, left_s, "draining");
+        }
+        false
     }
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::claim::Admission;
 use super::load::Seat;
 use super::messages::ConnKey;
+use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
 use crate::session::{ClientId, CloseReason, Departure, Session};
 
@@ -19,6 +20,8 @@ pub struct Play {
     pub stream: StreamId,
     /// Serial of the question that was accepted.
     pub serial: u32,
+    /// Since when.
+    pub since: Moment,
 }
 
 /// Something that a connection publishes.
@@ -38,6 +41,8 @@ pub struct Publishing {
 pub struct Closing {
     /// Why.
     pub reason: CloseReason,
+    /// Since when.
+    pub since: Moment,
     /// Not longer than this.
     pub deadline: Moment,
     /// The sending side is shut.
@@ -68,6 +73,8 @@ pub struct Conn {
     pub plays: Vec<Play>,
     /// What it publishes.
     pub publishes: Vec<Publishing>,
+    /// What it has asked for, for the access log.
+    pub asked: Asked,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
@@ -105,6 +112,7 @@ impl Conn {
             is_out_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),
+            asked: Asked::default(),
             mid_message: None,
             admission: None,
             _seat: seat,

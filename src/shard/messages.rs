@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::media::{Epoch, Frame, Preamble, Resume, StreamId};
+use crate::config::Settings;
+use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, Verdict};
 use crate::shard::report::ShardReport;
 
@@ -176,12 +177,17 @@ pub enum Notice {
         /// Address of the new publisher, for the client and the log.
         by: String,
     },
+    /// Control to shard: these settings hold for connections that come from now on.
+    Settings(Arc<Settings>),
     /// Control to shard: say how things are.
     ReportRequest,
     /// Shard to control: the answer.
     Report(Box<ShardReport>),
-    /// Control to shard: tell the clients and close.
-    Drain,
+    /// Control to shard: tell the clients and close, at the latest at `until`.
+    Drain {
+        /// By then no connection may be left.
+        until: Moment,
+    },
     /// Shard to control: no connection is left.
     Drained,
 }

@@ -16,6 +16,7 @@
 //! | `viewers`       | the viewers' side of a stream                                         |
 //! | `flush`         | the egress pass                                                       |
 //! | `housekeeping`  | time-outs, looked at by and by                                        |
+//! | `drain`         | the end of the shard                                                  |
 //! | `messages`, `outbox`, `claim` | between nodes                                           |
 //! | `report`        | what a shard says of itself                                           |
 
@@ -23,12 +24,14 @@ mod acceptor;
 mod claim;
 mod connections;
 mod conns;
+mod drain;
 mod flush;
 mod housekeeping;
 mod load;
 mod messages;
 mod notices;
 mod outbox;
+mod pace;
 mod publication;
 mod report;
 mod run;
@@ -53,11 +56,14 @@ pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, Viewer, ViewerStream};
 
+use self::drain::Draining;
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use pace::{PassBudget, TurnPace};
 
 /// One media shard's state.
 #[derive(Debug)]
@@ -88,15 +94,16 @@ pub struct Shard {
     joined: Vec<(ConnKey, u32)>,
     gaps: Vec<Gap>,
     turn_min: Duration,
-    /// What the last pass cost; holds stretch so that passes take at most half of the time.
-    pass_cost: Duration,
-    pass_not_before: Moment,
+    turn_pace: TurnPace,
+    /// Holds stretch so that passes take at most half of the time.
+    pass_budget: PassBudget,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
     last_subscription: Subscription,
     seed: u64,
-    is_draining: bool,
-    drained_said: bool,
+    access: Option<AccessLog>,
+    /// Set when the shard comes to its end.
+    draining: Option<Draining>,
     counters: Counters,
 }
 

@@ -78,7 +78,8 @@ impl Shard {
             Notice::Dismiss { connection, why } => {
                 self.close(connection, CloseReason::Dismissed(why), now);
             }
-            Notice::Drain => self.drain(now),
+            Notice::Settings(settings) => self.settings = settings,
+            Notice::Drain { until } => self.drain(until, now),
             // These go to the control shard.
             Notice::Ask(..)
             | Notice::Disconnected(_)
@@ -130,6 +131,12 @@ impl Shard {
                     && conn.closing.is_none()
                 {
                     conn.admission = Some(admission);
+                    tracing::info!(
+                        shard = self.index, client = %conn.id, peer = %conn.peer,
+                        vhost = client.vhost, app = client.app, instance = client.instance,
+                        agent = client.flash_version,
+                        "connected"
+                    );
                 }
                 self.tell(token, verdict, now);
             }
@@ -168,8 +175,10 @@ impl Shard {
             Verdict::Refuse(refusal) => {
                 if let Some(conn) = self.conns.get(key) {
                     tracing::info!(
-                        shard = self.index, peer = %conn.peer, reason = ?refusal.reason,
-                        "refused: {}", refusal.description
+                        shard = self.index, client = %conn.id, peer = %conn.peer,
+                        app = conn.session.client().map(|client| client.app.as_str()),
+                        reason = ?refusal.reason, why = refusal.description,
+                        "refused"
                     );
                 }
                 self.tell(token, verdict, now);
@@ -227,7 +236,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.publishes.push(Publishing { message_stream_id, stream, serial });
         tracing::info!(
-            shard = self.index, peer = %conn.peer, stream = %name, %epoch,
+            shard = self.index, client = %conn.id, peer = %conn.peer, stream = %name, %epoch,
             resumed = resumed.is_some(),
             "publish started"
         );
@@ -275,8 +284,8 @@ impl Shard {
             let _ = socket::set_send_buffer(&*conn, settings.viewer_socket_buffer);
         }
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
-        let peer = conn.peer;
-        conn.plays.push(Play { message_stream_id, stream, serial });
+        let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
+        conn.plays.push(Play { message_stream_id, stream, serial, since: now });
         let logs_max = self.settings.limits.logs_per_stream;
         let attached = viewed.attach(
             Viewer::new(key, message_stream_id, now),
@@ -286,7 +295,11 @@ impl Shard {
             logs_max,
             &mut self.pool,
         );
-        tracing::info!(shard = self.index, %peer, stream = %viewed.name, "play started");
+        tracing::info!(
+            shard = self.index, client = %id, %peer, protocol, stream = %viewed.name,
+            published = owner.is_some(),
+            "play started"
+        );
         match attached {
             Attached::Joined => {
                 self.joined.push((key, message_stream_id));
@@ -399,7 +412,7 @@ impl Shard {
                     ends = session.stream_down(id, io);
                     Ok(())
                 });
-                if let Some(reason) = ends {
+                if let Some(reason) = self.drained(key).or(ends) {
                     self.close(key, reason, now);
                 }
             }

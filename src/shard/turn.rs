@@ -8,9 +8,6 @@ use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::poller::DOORBELL;
 
-/// A shard whose passes cost this much sends no more often than that.
-const PASS_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// Between two lines about viewers that are too slow.
 const SKIP_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -22,6 +19,7 @@ impl Shard {
 
     pub(super) async fn turn_at(&mut self, now: Moment) -> bool {
         self.counters.turns += 1;
+        self.turn_pace.began(now, self.turn_min);
         let mut has_work = self.take_connections(now);
         has_work |= self.take_envelopes(now);
         has_work |= self.read_sockets(now);
@@ -32,8 +30,11 @@ impl Shard {
         self.send_outputs(now);
         self.flush(now).await;
         self.bury_dead(now);
-        if self.is_draining && self.conns.is_empty() && !self.drained_said {
-            self.drained_said = true;
+        if let Some(draining) = &mut self.draining
+            && self.conns.is_empty()
+            && !draining.is_over
+        {
+            draining.is_over = true;
             self.outbox.notice(self.control, Notice::Drained);
         }
         has_work
@@ -46,7 +47,7 @@ impl Shard {
             .values()
             .filter_map(super::ViewerStream::next_due)
             .min()
-            .map(|at| at.max(self.pass_not_before));
+            .map(|at| at.max(self.pass_budget.next()));
         let now = (!self.outbox.is_empty() || !self.releases.is_empty()).then_some(Moment::ZERO);
         // What waits for the end of a message goes with the viewer, which has its own next try.
         let outputs = self
@@ -57,14 +58,15 @@ impl Shard {
             .map(|conn| conn.out_next_try)
             .min();
         // The last connection of a draining shard may go at any time; then it has to say so.
-        let has_rounds = !self.conns.is_empty() || (self.is_draining && !self.drained_said);
+        let is_ending = self.draining.is_some_and(|draining| !draining.is_over);
+        let has_rounds = !self.conns.is_empty() || is_ending;
         let housekeeping = has_rounds.then_some(self.next_housekeeping);
         [flush, now, outputs, housekeeping].into_iter().flatten().min()
     }
 
-    /// The pace: the next turn begins no earlier than this after the last one.
-    pub fn turn_min(&self) -> Duration {
-        self.turn_min
+    /// The pace: the next turn begins no earlier than this.
+    pub fn next_turn(&self) -> Moment {
+        self.turn_pace.next(self.turn_min)
     }
 
     fn take_connections(&mut self, now: Moment) -> bool {
@@ -145,7 +147,7 @@ impl Shard {
         // What falls due before the next turn can begin would be late by then.
         let horizon = now + self.turn_min;
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at < horizon);
-        if now < self.pass_not_before {
+        if now < self.pass_budget.next() {
             if self.viewers.values().any(|stream| is_due(stream.next_due())) {
                 self.pass.counters.flush_late += 1;
             }
@@ -167,8 +169,7 @@ impl Shard {
         }
         if any {
             let cost = clock::thread_cpu().saturating_sub(before);
-            self.pass_cost = cost.max(self.pass_cost - self.pass_cost / 8);
-            self.pass_not_before = now + (self.pass_cost * 2).min(PASS_PAUSE_MAX);
+            self.pass_budget.spend(now, cost);
         }
         self.end_streams(now);
     }
@@ -194,7 +195,7 @@ impl Shard {
         self.counters.skips_logged = (skips, now);
         if let Some(conn) = self.conns.get(key) {
             tracing::warn!(
-                shard = self.index, peer = %conn.peer, ?skipped, lag_bytes, skips = skips - logged,
+                shard = self.index, client = %conn.id, peer = %conn.peer, ?skipped, lag_bytes, skips = skips - logged,
                 "a viewer is too slow and skips to a keyframe"
             );
         }
@@ -206,6 +207,7 @@ const _: () = assert!(limits::SENDS_PER_SLICE_MAX <= 256);
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -475,7 +477,8 @@ mod tests {
             let mut rig = Rig::new(REALTIME, 1);
             let mut viewer = rig.client(0, Role::Play, "s");
             rig.run(150, &mut [&mut viewer]).await;
-            rig.say(0, Notice::Drain);
+            let until = rig.now + Duration::from_secs(10);
+            rig.say(0, Notice::Drain { until });
             rig.turn().await;
             viewer.pump();
             assert!(viewer.has("NetConnection.Connect.AppShutdown"), "{:?}", viewer.codes());

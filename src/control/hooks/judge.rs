@@ -20,9 +20,9 @@ pub(super) async fn run(shared: Rc<Shared>, token: AskToken, mut ask: Ask) {
     let mut due = Vec::new();
     let result = match verdict {
         Ok(()) => {
-            let settings = &shared.settings;
+            let settings = shared.settings.get();
             let mut sessions = shared.sessions.borrow_mut();
-            let is_there = sessions.accepted(token, &ask, settings, &mut due);
+            let is_there = sessions.accepted(token, &ask, &settings, &mut due);
             is_there.then(|| HookResult::Accepted(token, Box::new(ask)))
         }
         Err(refusal) => Some(HookResult::Refused(token, refusal)),
@@ -34,21 +34,23 @@ pub(super) async fn run(shared: Rc<Shared>, token: AskToken, mut ask: Ask) {
 }
 
 async fn judge(shared: &Shared, ask: &mut Ask) -> Result<(), Refusal> {
+    // One judgement has the settings that it began with.
+    let settings = shared.settings.get();
     let (is_connect, event, is_first) = match &ask.what {
         Want::Connect => (true, HookEvent::Connect, true),
         Want::Publish { .. } => (false, HookEvent::Publish, false),
         Want::Play { http, .. } => (false, HookEvent::Play, *http),
     };
     if is_first {
-        let plan = shared.settings.connection_hooks(&ask.client.vhost);
+        let plan = settings.connection_hooks(&ask.client.vhost);
         gate(shared, ask, &plan, HookEvent::Connect, |_| true).await?;
         shared.sessions.borrow_mut().admitted(ask.client.id);
     }
     let app = |ask: &Ask| {
         let client = &ask.client;
         match facts(ask) {
-            Some((_, name)) => shared.settings.app(name.vhost(), name.app(), name.instance()),
-            None => shared.settings.app(&client.vhost, &client.app, &client.instance),
+            Some((_, name)) => settings.app(name.vhost(), name.app(), name.instance()),
+            None => settings.app(&client.vhost, &client.app, &client.instance),
         }
     };
     let plan = Arc::clone(&app(ask).hooks);

@@ -31,7 +31,6 @@ mod update;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -40,7 +39,8 @@ use self::delivery::Deliveries;
 use self::event::Identity;
 use self::sessions::Sessions;
 use self::stats::Stats;
-use crate::config::{HookEvent, Settings};
+use super::settings::CurrentSettings;
+use crate::config::HookEvent;
 use crate::media::Moment;
 use crate::rt::doorbell::Bell;
 use crate::rt::executor::spawn_local;
@@ -56,7 +56,7 @@ pub(super) struct Hooks {
 /// What the tasks share.
 #[derive(Debug)]
 struct Shared {
-    settings: Arc<Settings>,
+    settings: CurrentSettings,
     client: Client,
     sessions: RefCell<Sessions>,
     deliveries: Deliveries,
@@ -88,7 +88,7 @@ pub(super) enum HookResult {
 }
 
 impl Hooks {
-    pub(super) fn new(settings: &Arc<Settings>, bell: Bell) -> Self {
+    pub(super) fn new(settings: &CurrentSettings, bell: Bell) -> Self {
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
             // Only tells starts apart.
@@ -96,7 +96,7 @@ impl Hooks {
         }
         Self {
             shared: Rc::new(Shared {
-                settings: Arc::clone(settings),
+                settings: settings.clone(),
                 client: Client::default(),
                 sessions: RefCell::default(),
                 deliveries: Deliveries::default(),
@@ -110,7 +110,8 @@ impl Hooks {
 
     /// A connection asks something; to be said before the registry is.
     pub(super) fn asked(&self, token: AskToken, ask: &Ask) {
-        self.shared.sessions.borrow_mut().asked(token, ask, &self.shared.settings);
+        let settings = self.shared.settings.get();
+        self.shared.sessions.borrow_mut().asked(token, ask, &settings);
     }
 
     /// Lets the hooks judge a question; the result comes from [`Hooks::take_results`].
@@ -120,11 +121,12 @@ impl Hooks {
 
     /// The last word on a question, which the shard is told next.
     pub(super) fn verdict(&self, token: AskToken, is_accepted: bool, now: Moment) {
+        let settings = self.shared.settings.get();
         let mut due = Vec::new();
         let client = {
             let mut sessions = self.shared.sessions.borrow_mut();
             let client = sessions.client_of(token);
-            sessions.verdict(token, is_accepted, now, &self.shared.settings, &mut due);
+            sessions.verdict(token, is_accepted, now, &settings, &mut due);
             client
         };
         delivery::tell(&self.shared, due);
@@ -143,8 +145,8 @@ impl Hooks {
     /// A connection is gone.
     pub(super) fn closed(&self, gone: &Departure) {
         let mut due = Vec::new();
-        let settings = &self.shared.settings;
-        self.shared.sessions.borrow_mut().closed(gone, settings, &mut due);
+        let settings = self.shared.settings.get();
+        self.shared.sessions.borrow_mut().closed(gone, &settings, &mut due);
         delivery::tell(&self.shared, due);
     }
 
