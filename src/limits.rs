@@ -49,10 +49,20 @@ pub const DEFERRED_BYTES_MAX: usize = 256 * 1024;
 /// Header bytes (configuration, metadata) kept of a publisher whose verdict is awaited; other media is
 /// dropped.
 pub const EARLY_HEADER_BYTES_MAX: usize = 256 * 1024;
-/// A connection that has no verdict of the control shard by then is refused. Longer than any wait that
-/// the operator can ask for (hooks, a take-over), which the control shard ends itself.
+/// A connection that has no verdict of the control shard by then, on top of what all hooks of a question
+/// may take together, is refused. Longer than a take-over, which the control shard ends itself.
 pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
+/// Calls of hooks under way at one endpoint (scheme, host, port); more wait.
+pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
+/// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.
+pub const HOOK_CALLS_WAITING_MAX: usize = 20_000;
+/// Connections to one endpoint that are kept open without a call; one more closes the oldest.
+pub const HOOK_IDLE_CONNECTIONS_MAX: usize = 64;
+/// Bytes of a hook's answer behind its head; the rest is not read and the connection is closed.
+pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
+/// End events that wait to be told; one more is given up and counted.
+pub const HOOK_END_EVENTS_MAX: usize = 100_000;

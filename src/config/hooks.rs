@@ -39,6 +39,14 @@ pub struct Hooks {
     pub notify_redirect: bool,
     /// Whether a redirect to rtmp:// renames the local stream.
     pub notify_relay_redirect: bool,
+    /// Which end events are sent again.
+    pub retry: Retry,
+    /// PEM file of the certificates that https hooks are verified with; empty is the system's.
+    pub ca: String,
+    /// User-Agent of the srs dialect; empty is `shardcast/VERSION`.
+    pub user_agent: String,
+    /// `server_id` of the srs dialect; empty is a new one at each start.
+    pub server_id: String,
     /// Called at connect.
     pub on_connect: Vec<HookEntry>,
     /// Called at the end of a connection (nginx).
@@ -101,6 +109,16 @@ pub enum NotifyMethod {
     Post,
 }
 
+/// `hooks.retry`
+#[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// Those that were surely not processed, and those that a gateway could not pass on.
+    Unprocessed,
+    /// Also those that may have been processed: the back end may see an event twice.
+    AtLeastOnce,
+}
+
 /// HTTP version of a hook.
 #[derive(Clone, Copy, Debug, serde::Deserialize, PartialEq, Eq)]
 pub enum HookHttp {
@@ -123,6 +141,12 @@ pub struct HookEntry {
     pub timeout: Option<Time>,
     /// HTTP version.
     pub http: Option<HookHttp>,
+    /// What happens to a client when this hook fails.
+    pub on_failure: Option<OnFailure>,
+    /// Which end events are sent again.
+    pub retry: Option<Retry>,
+    /// PEM file of the certificates to verify with.
+    pub ca: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -132,6 +156,9 @@ struct HookEntryTable {
     dialect: Option<Dialect>,
     timeout: Option<Time>,
     http: Option<HookHttp>,
+    on_failure: Option<OnFailure>,
+    retry: Option<Retry>,
+    ca: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -178,6 +205,10 @@ impl Default for Hooks {
             notify_update_strict: false,
             notify_redirect: true,
             notify_relay_redirect: false,
+            retry: Retry::Unprocessed,
+            ca: String::new(),
+            user_agent: String::new(),
+            server_id: String::new(),
             on_connect: Vec::new(),
             on_disconnect: Vec::new(),
             on_close: Vec::new(),
@@ -226,7 +257,15 @@ impl<'de> Visitor<'de> for HookEntryVisitor {
 
     fn visit_str<E: Error>(self, url: &str) -> Result<HookEntry, E> {
         let HookUrl(url) = HookUrl::try_from(url.to_owned()).map_err(E::custom)?;
-        Ok(HookEntry { url, dialect: None, timeout: None, http: None })
+        Ok(HookEntry {
+            url,
+            dialect: None,
+            timeout: None,
+            http: None,
+            on_failure: None,
+            retry: None,
+            ca: None,
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<HookEntry, A::Error> {
@@ -236,6 +275,9 @@ impl<'de> Visitor<'de> for HookEntryVisitor {
             dialect: table.dialect,
             timeout: table.timeout,
             http: table.http,
+            on_failure: table.on_failure,
+            retry: table.retry,
+            ca: table.ca,
         })
     }
 }

@@ -14,6 +14,7 @@ mod app;
 mod cluster;
 mod de;
 mod error;
+mod hook_plan;
 mod hooks;
 mod http;
 mod load;
@@ -38,7 +39,8 @@ pub use app::{
 };
 pub use cluster::Cluster;
 pub use error::ConfigError;
-pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure};
+pub use hook_plan::{HookEvent, HookPlan, HookTarget, HookUrl};
+pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Retry};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
 pub use push::{ClientSend, History, Push};

@@ -7,10 +7,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::app::App;
 use super::de::read;
 use super::error::{ConfigError, dotted};
+use super::hook_plan::HookPlan;
 use super::hooks::Hooks;
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
@@ -19,6 +21,7 @@ use super::settings::{
 use super::tree::Node;
 use super::value::Address;
 use super::{Config, unsupported, validate};
+use crate::limits;
 use crate::proto::name::{DEFAULT_VHOST, host_key};
 
 /// The table of what no other table speaks for.
@@ -56,7 +59,16 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
     if !errors.is_empty() {
         return Err(errors);
     }
+    let waits = |wait: fn(&VhostApps) -> Duration| vhosts.values().map(wait).max();
+    let of_connections = waits(|apps| apps.connections.verdict_wait());
+    let of_apps = waits(|apps| {
+        let all = std::iter::once(&apps.default).chain(apps.named.values());
+        all.map(|app| app.hooks.verdict_wait()).max().unwrap_or_default()
+    });
     Ok(Settings {
+        verdict_wait: of_connections.unwrap_or_default()
+            + of_apps.unwrap_or_default()
+            + limits::VERDICT_WAIT_MAX,
         server: server(&config),
         limits: limits(&config),
         rtmp: rtmp(&config),
@@ -105,6 +117,20 @@ fn vhost_apps(
         .filter(|key| *key != DEFAULT_APP)
         .collect();
 
+    // Connections are judged before their app is known: what the apps say does not count.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(hooks) = table.child("hooks") {
+            layers.overlay(&Node::wrap("hooks", hooks.clone()));
+        }
+    }
+    let of_vhost: Hooks = match layers.child("hooks") {
+        Some(node) => read(&["hooks"], node)?,
+        None => Hooks::default(),
+    };
+    unsupported::hooks(&of_vhost, &layers, unsupported);
+    let connections = plan(HookPlan::of_connections(&of_vhost), &layers)?;
+
     let mut resolve = |app: Option<&str>| -> Result<Arc<AppSettings>, ConfigError> {
         let mut layers = Node::default();
         if let Some(hooks) = tree.child("hooks") {
@@ -115,6 +141,10 @@ fn vhost_apps(
         for key in ["hooks", "access"] {
             if let Some(node) = own_table.and_then(|table| table.child(key)) {
                 layers.overlay(&Node::wrap(key, node.clone()));
+                if key == "hooks" {
+                    // What the vhost says is no word of the top level's apps.
+                    in_apps.retain(|name| node.child(name).is_none());
+                }
             }
         }
         lay_apps(&mut layers, own, app, &mut in_apps);
@@ -127,25 +157,21 @@ fn vhost_apps(
         let table: App = read(&path, &layers)?;
         errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
         unsupported::hooks(&table.hooks, &layers, unsupported);
-        Ok(Arc::new(app_settings(&table)))
+        let hooks = plan(HookPlan::of_app(&table.hooks, &of_vhost, &in_apps), &layers)?;
+        Ok(Arc::new(app_settings(&table, hooks)))
     };
     let default = resolve(None)?;
     let mut named = HashMap::new();
     for key in keys {
         named.insert(key.to_owned(), resolve(Some(key))?);
     }
-    // Connections are judged before their app is known: what the apps say does not count.
-    let mut layers = Node::default();
-    for table in [Some(tree), own_table].into_iter().flatten() {
-        if let Some(hooks) = table.child("hooks") {
-            layers.overlay(&Node::wrap("hooks", hooks.clone()));
-        }
-    }
-    if let Some(node) = layers.child("hooks") {
-        let hooks: Hooks = read(&["hooks"], node)?;
-        unsupported::hooks(&hooks, &layers, unsupported);
-    }
-    Ok(VhostApps { default, named })
+    Ok(VhostApps { connections, default, named })
+}
+
+/// A plan whose URLs can be read.
+fn plan(plan: Result<HookPlan, String>, layers: &Node) -> Result<Arc<HookPlan>, ConfigError> {
+    plan.map(Arc::new)
+        .map_err(|reason| ConfigError::new(layers.origin_of(&["hooks"]), "hooks", reason))
 }
 
 /// Lays `default`, `NAME` and `NAME/INSTANCE` of one `apps` table over `layers`, and notes which
@@ -167,7 +193,7 @@ fn lay_apps(
         }
         let hooks = table.child("hooks");
         in_apps.extend(
-            ["on_connect", "on_disconnect"]
+            ["on_connect", "on_disconnect", "on_close"]
                 .into_iter()
                 .filter(|name| hooks.and_then(|hooks| hooks.child(name)).is_some()),
         );
@@ -175,7 +201,7 @@ fn lay_apps(
     }
 }
 
-fn app_settings(app: &App) -> AppSettings {
+fn app_settings(app: &App, hooks: Arc<HookPlan>) -> AppSettings {
     let (video, audio, turn_min) = app.latency.preset();
     AppSettings {
         latency: app.latency,
@@ -198,6 +224,7 @@ fn app_settings(app: &App) -> AppSettings {
         viewer_socket_buffer: bytes(app.viewer.socket_buffer.0),
         access: app.access.clone(),
         referer: app.referer.clone(),
+        hooks,
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::access_format::AccessFormat;
 use super::app::{AccessRule, Latency, Missing, RuleAction, Takeover};
 use super::error::ConfigError;
+use super::hook_plan::HookPlan;
 use super::http::FlvMissing;
 use super::load::Sources;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
@@ -31,6 +32,9 @@ pub struct Settings {
     pub api: ApiSettings,
     /// Logs.
     pub log: LogSettings,
+    /// How long a connection may wait for a verdict: longer than all hooks of any question together,
+    /// and than a take-over, which the control shard ends itself.
+    pub verdict_wait: Duration,
     /// The tables as they were written, for parts that have no settings of their own.
     pub config: Config,
     /// Apps by vhost; the default vhost is always there.
@@ -182,10 +186,15 @@ pub struct AppSettings {
     pub access: Vec<AccessRule>,
     /// Hosts whose pages may play; see [`AppSettings::permits_referer`].
     pub referer: Vec<String>,
+    /// Who is asked and told. Those of connections in the nginx dialect are elsewhere: see
+    /// [`Settings::connection_hooks`].
+    pub hooks: Arc<HookPlan>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct VhostApps {
+    /// See [`Settings::connection_hooks`].
+    pub(super) connections: Arc<HookPlan>,
     pub(super) default: Arc<AppSettings>,
     /// By `app` or `app/instance`.
     pub(super) named: HashMap<String, Arc<AppSettings>>,
@@ -204,15 +213,34 @@ impl Settings {
     /// What holds for an app: the vhost's or the top level's table of `app/instance`, of `app`, or
     /// `apps.default`. A vhost that is not configured is the default one.
     pub fn app(&self, vhost: &str, app: &str, instance: &str) -> Arc<AppSettings> {
-        let apps = self.vhosts.get(vhost).or_else(|| self.vhosts.get(name::DEFAULT_VHOST));
-        // The default vhost is there by construction.
-        let Some(apps) = apps else { unreachable!("resolve builds the default vhost") };
+        let apps = self.apps_of(vhost);
         let found = apps
             .named
             .get(&format!("{app}/{instance}"))
             .or_else(|| apps.named.get(app))
             .unwrap_or(&apps.default);
         Arc::clone(found)
+    }
+
+    /// The hooks of connections in the nginx dialect, which is asked before the app is known: those of
+    /// the vhost, or of the top level.
+    pub fn connection_hooks(&self, vhost: &str) -> Arc<HookPlan> {
+        Arc::clone(&self.apps_of(vhost).connections)
+    }
+
+    /// Every hook there is, for a look at what all of them need.
+    pub fn hook_plans(&self) -> impl Iterator<Item = &HookPlan> {
+        self.vhosts.values().flat_map(|apps| {
+            let of_apps = std::iter::once(&apps.default).chain(apps.named.values());
+            of_apps.map(|app| &*app.hooks).chain(std::iter::once(&*apps.connections))
+        })
+    }
+
+    fn apps_of(&self, vhost: &str) -> &VhostApps {
+        let apps = self.vhosts.get(vhost).or_else(|| self.vhosts.get(name::DEFAULT_VHOST));
+        // The default vhost is there by construction.
+        let Some(apps) = apps else { unreachable!("resolve builds the default vhost") };
+        apps
     }
 
     /// Whether an app is served: always, unless `server.unknown_apps = "refuse"` and no table

@@ -19,12 +19,6 @@ pub(super) fn list(config: &Config) -> Vec<String> {
         relays(&table.apps, &["vhosts", vhost], &mut found);
         push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
-    if !config.rtmp.proxy_protocol_from.is_empty() {
-        say(&["rtmp", "proxy_protocol_from"], "the PROXY protocol is not read", &mut found);
-    }
-    if !config.http.trusted_proxies.is_empty() {
-        say(&["http", "trusted_proxies"], "X-Forwarded-For is not read", &mut found);
-    }
     signalling(&config.signalling, &mut found);
     cluster(&config.cluster, &mut found);
     if config.demo.enabled {
@@ -33,13 +27,17 @@ pub(super) fn list(config: &Config) -> Vec<String> {
     found
 }
 
-/// One sentence per hook that an app would call, after inheritance: a table may switch on again
+/// One sentence per hook of a feature that is not there, after inheritance: a table may switch on again
 /// what another one switched off.
 pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
-    for (name, entries) in hooks.entries() {
+    for (name, entries) in [
+        ("on_forward", &hooks.on_forward),
+        ("on_relay", &hooks.on_relay),
+        ("on_message", &hooks.on_message),
+    ] {
         let origin = layers.origin_of(&["hooks", name]);
         let sentence =
-            format!("hooks.{name} is set ({origin}), but hooks are not called in this version.");
+            format!("hooks.{name} is set ({origin}), but nothing calls it in this version.");
         if hooks.enabled && !entries.is_empty() && !found.contains(&sentence) {
             found.push(sentence);
         }

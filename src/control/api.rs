@@ -3,6 +3,7 @@
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
 //! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
+//! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::hooks::Hooks;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
@@ -49,6 +51,7 @@ struct Shared {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     reports: Reports,
+    hooks: Hooks,
     accepted: Arc<AcceptCounters>,
     log_losses: LogLosses,
     started: Moment,
@@ -68,6 +71,7 @@ impl Api {
         settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
+        hooks: &Hooks,
         accepted: &Arc<AcceptCounters>,
         log_losses: LogLosses,
     ) -> Self {
@@ -76,6 +80,7 @@ impl Api {
                 settings: settings.clone(),
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
+                hooks: hooks.clone(),
                 accepted: Arc::clone(accepted),
                 log_losses,
                 started: clock::now(),
@@ -168,6 +173,11 @@ impl Api {
         }
         match request.path.as_str() {
             "/api/v1/shards" => self.shards().await,
+            "/api/v1/hooks" => Answer {
+                status: 200,
+                kind: "application/json",
+                body: format!("{}\n", self.shared.hooks.to_json()),
+            },
             "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
             "/health/ready" => Answer::text(200, "ready"),
             _ => Answer::text(404, "no such resource; try /api/v1/shards"),

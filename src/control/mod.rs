@@ -3,12 +3,14 @@
 //! | file       | subject                                                            |
 //! |------------|--------------------------------------------------------------------|
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
+//! | `hooks`    | the application's HTTP hooks: gates and events                     |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
 //! | `settings` | the settings in force; everything here asks for them at each use   |
 
 mod api;
+mod hooks;
 mod registry;
 mod reports;
 mod run;

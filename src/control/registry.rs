@@ -6,6 +6,8 @@
 //!   which the owner's claim sends whatever becomes of the connection.
 //! - `StreamUp` follows `PublishStarted`, so a subscription never reaches an owner that does not
 //!   know the publication.
+//! - Where hooks are asked, a question is judged after the rules and the look for a busy name, and
+//!   before anything is claimed: see [`Registry::take_unjudged`].
 //! - A shard with viewers (or with an accepted play on its way) is told of each publication and of
 //!   the end; a shard without viewers is told nothing.
 
@@ -14,7 +16,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{AppSettings, FlvMissing, Missing, RuleAction, Settings, Takeover};
+use crate::config::{
+    AppSettings, Dialect, FlvMissing, HookEvent, Missing, RuleAction, Settings, Takeover,
+};
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::session::{
@@ -38,6 +42,8 @@ pub struct Registry {
     streams: BTreeMap<StreamId, Stream>,
     /// Streams with something to do at a time.
     timed: HashSet<StreamId>,
+    /// Questions that pass the rules and are to be judged by hooks.
+    unjudged: Vec<(AskToken, Ask)>,
     connections: HashMap<(String, String), u64>,
     next_stream: u64,
     next_epoch: u64,
@@ -113,10 +119,22 @@ struct Publisher {
 #[derive(Debug)]
 struct Contender {
     token: AskToken,
-    client: ClientId,
-    peer: SocketAddr,
+    ask: Ask,
+    /// Hooks have let it publish, or none is asked.
+    is_judged: bool,
     phase: Phase,
     deadline: Moment,
+}
+
+/// Where a question stands with the hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// They are to be asked.
+    Ahead,
+    /// None is asked.
+    None,
+    /// They have let the client pass.
+    Passed,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -140,6 +158,7 @@ impl Registry {
             ids: HashMap::new(),
             streams: BTreeMap::new(),
             timed: HashSet::new(),
+            unjudged: Vec::new(),
             connections: HashMap::new(),
             next_stream: 1,
             next_epoch: 1,
@@ -193,20 +212,93 @@ impl Registry {
             .collect()
     }
 
-    /// A question of a connection. The answer may come later (see [`Registry::tick`]).
+    /// A question of a connection. The answer may come later (see [`Registry::tick`] and
+    /// [`Registry::take_unjudged`]).
     pub fn ask(&mut self, token: AskToken, ask: &Ask, now: Moment, out: &mut Outgoing) {
+        let gate = if self.has_gate(ask) { Gate::Ahead } else { Gate::None };
+        self.consider(token, ask, gate, now, out);
+    }
+
+    /// Questions that pass the rules, whose names are free or may be taken over, and that hooks have
+    /// to judge. Each is answered after [`Registry::judged`] or [`Registry::refused`].
+    pub fn take_unjudged(&mut self) -> Vec<(AskToken, Ask)> {
+        std::mem::take(&mut self.unjudged)
+    }
+
+    /// The hooks let the client do what `ask` says, which is the question with the names that they
+    /// gave.
+    pub fn judged(&mut self, token: AskToken, ask: &Ask, now: Moment, out: &mut Outgoing) {
+        self.consider(token, ask, Gate::Passed, now, out);
+    }
+
+    /// The hooks do not let the client do what it asked for.
+    pub fn refused(&mut self, token: AskToken, refusal: Refusal, out: &mut Outgoing) {
+        self.answer(token, Verdict::Refuse(refusal), out);
+    }
+
+    fn consider(
+        &mut self,
+        token: AskToken,
+        ask: &Ask,
+        gate: Gate,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
         if self.is_draining {
             self.answer(token, Verdict::Refuse(shutting_down()), out);
             return;
         }
         let verdict = match &ask.what {
-            Want::Connect => Some(self.connect(&ask.client)),
-            Want::Publish { name, .. } => self.publish(token, ask, name, now, out),
+            Want::Connect if gate != Gate::Ahead => Some(self.connect(&ask.client)),
+            Want::Connect => {
+                // Which app it is, the hooks may still change.
+                let settings = self.app_of(&ask.client);
+                self.has_room(&ask.client, &settings).err().map(Verdict::Refuse)
+            }
+            Want::Publish { name, .. } => self.publish(token, ask, name, gate, now, out),
+            Want::Play { name, http, .. } if gate == Gate::Ahead => {
+                self.play_denied(ask, name, *http).map(Verdict::Refuse)
+            }
             Want::Play { name, http, .. } => Some(self.play(token, ask, name, *http)),
         };
-        if let Some(verdict) = verdict {
-            self.answer(token, verdict, out);
+        match verdict {
+            Some(verdict) => self.answer(token, verdict, out),
+            None if gate != Gate::Ahead || self.contends(token) => {}
+            None => self.unjudged.push((token, ask.clone())),
         }
+    }
+
+    /// Whether hooks are asked before the question is answered.
+    fn has_gate(&self, ask: &Ask) -> bool {
+        let client = &ask.client;
+        let (app, event, is_first) = match &ask.what {
+            Want::Connect => (self.app_of(client), HookEvent::Connect, true),
+            Want::Publish { name, .. } => {
+                let app = self.settings.app(name.vhost(), name.app(), name.instance());
+                (app, HookEvent::Publish, false)
+            }
+            Want::Play { name, http, .. } => {
+                let app = self.settings.app(name.vhost(), name.app(), name.instance());
+                (app, HookEvent::Play, *http)
+            }
+        };
+        let mut of_connect = app.hooks.targets(HookEvent::Connect);
+        // SRS asks at connect (2014) or when it knows what the client wants.
+        let by_app = match ask.what {
+            Want::Connect => of_connect.any(|target| target.srs_version == 1),
+            _ => app.hooks.has(event) || of_connect.any(|target| target.srs_version != 1),
+        };
+        debug_assert!(
+            app.hooks.targets(HookEvent::Connect).all(|target| target.dialect == Dialect::Srs)
+        );
+        by_app
+            || (is_first && self.settings.connection_hooks(&client.vhost).has(HookEvent::Connect))
+    }
+
+    fn contends(&self, token: AskToken) -> bool {
+        self.timed.iter().filter_map(|id| self.streams.get(id)).any(|stream| {
+            stream.contender.as_ref().is_some_and(|contender| contender.token == token)
+        })
     }
 
     /// A connection that had been accepted is gone.
@@ -253,21 +345,26 @@ impl Registry {
         if resume.is_some() {
             stream.resume = resume;
         }
-        let contender = stream.contender.take();
+        let mut contender = stream.contender.take();
+        if let Some(unjudged) = contender.take_if(|contender| !contender.is_judged) {
+            // The name is free without its doing; whether it gets it is for the hooks to say.
+            self.unjudged.push((unjudged.token, unjudged.ask));
+        }
         let is_replaced =
             contender.as_ref().is_some_and(|contender| contender.phase == Phase::Replacing);
         let is_goodbye = goodbye && !stream.settings.resume_after_goodbye && !is_replaced;
         if let Some(contender) = contender {
             if is_replaced {
                 stream.forget_old_takeovers(now);
-                stream.takeovers.push((now, contender.peer.ip()));
+                stream.takeovers.push((now, contender.ask.peer.ip()));
                 self.counters.takeovers += 1;
             }
             if is_goodbye {
                 stream.tell_end(id, out);
             }
-            let verdict = self.claim(id, contender.token, contender.client, contender.peer);
-            self.answer(contender.token, verdict, out);
+            let Contender { token, ask, .. } = contender;
+            let verdict = self.claim(id, token, ask.client.id, ask.peer);
+            self.answer(token, verdict, out);
             return;
         }
         let ends_now = !stream.announced || is_goodbye || self.is_draining;
@@ -309,10 +406,14 @@ impl Registry {
             return;
         }
         let silent = stream.settings.publish_silent;
-        if silent_for >= silent {
+        if silent_for >= silent && !contender.is_judged {
+            if let Some(unjudged) = stream.contender.take() {
+                self.unjudged.push((unjudged.token, unjudged.ask));
+            }
+        } else if silent_for >= silent {
             contender.phase = Phase::Replacing;
             contender.deadline = now + OWNER_ANSWER_MAX;
-            let by = contender.peer.to_string();
+            let by = contender.ask.peer.to_string();
             out.push((publisher.node, Notice::Replace { stream: id, epoch, by }));
         } else if last {
             let refusal = taken(&stream.name, publisher);
@@ -374,17 +475,27 @@ impl Registry {
                 format!("application {} is not served here", client.app),
             ));
         }
-        let settings = self.settings.app(&client.vhost, &client.app, &client.instance);
+        let settings = self.app_of(client);
+        if let Err(refusal) = self.has_room(client, &settings) {
+            return Verdict::Refuse(refusal);
+        }
+        *self.connections.entry((client.vhost.clone(), client.app.clone())).or_default() += 1;
+        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
+    }
+
+    /// Whether the client's application takes one more connection.
+    fn has_room(&self, client: &ClientInfo, settings: &AppSettings) -> Result<(), Refusal> {
         let key = (client.vhost.clone(), client.app.clone());
         let count = self.connections.get(&key).copied().unwrap_or_default();
         if settings.max_connections.is_some_and(|max| count >= max as u64) {
-            return Verdict::Refuse(Refusal::new(
-                RefusalReason::Limit,
-                format!("application {} has reached max_connections", client.app),
-            ));
+            let text = format!("application {} has reached max_connections", client.app);
+            return Err(Refusal::new(RefusalReason::Limit, text));
         }
-        self.connections.insert(key, count + 1);
-        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
+        Ok(())
+    }
+
+    fn app_of(&self, client: &ClientInfo) -> Arc<AppSettings> {
+        self.settings.app(&client.vhost, &client.app, &client.instance)
     }
 
     fn publish(
@@ -392,6 +503,7 @@ impl Registry {
         token: AskToken,
         ask: &Ask,
         name: &StreamName,
+        gate: Gate,
         now: Moment,
         out: &mut Outgoing,
     ) -> Option<Verdict> {
@@ -399,6 +511,9 @@ impl Registry {
         let settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if !settings.permits(RuleAction::Publish, peer.ip()) {
             return Some(Verdict::Refuse(denied(name, "may not be published", peer)));
+        }
+        if gate == Gate::Ahead && !self.is_published(name) {
+            return None;
         }
         let id = match self.stream(name, settings) {
             Ok(id) => id,
@@ -424,18 +539,27 @@ impl Registry {
                     );
                     return Some(Verdict::Refuse(refusal));
                 }
+                if gate == Gate::Ahead {
+                    return None;
+                }
                 let by = peer.to_string();
                 (Phase::Replacing, Notice::Replace { stream: id, epoch, by }, Duration::ZERO)
             }
+            // Who was judged has waited for the silence before; it must still last.
             _ => (
-                Phase::Probing { last: false },
+                Phase::Probing { last: gate == Gate::Passed },
                 Notice::Probe { stream: id, epoch },
                 stream.settings.publish_silent,
             ),
         };
         out.push((node, notice));
-        stream.contender =
-            Some(Contender { token, client, peer, phase, deadline: now + wait + OWNER_ANSWER_MAX });
+        stream.contender = Some(Contender {
+            token,
+            ask: ask.clone(),
+            is_judged: gate != Gate::Ahead,
+            phase,
+            deadline: now + wait + OWNER_ANSWER_MAX,
+        });
         self.timed.insert(id);
         None
     }
@@ -460,14 +584,10 @@ impl Registry {
         name: &StreamName,
         http: bool,
     ) -> Verdict {
+        if let Some(refusal) = self.play_denied(ask, name, false) {
+            return Verdict::Refuse(refusal);
+        }
         let settings = self.settings.app(name.vhost(), name.app(), name.instance());
-        if !settings.permits(RuleAction::Play, ask.peer.ip()) {
-            return Verdict::Refuse(denied(name, "may not be played", ask.peer));
-        }
-        if !settings.permits_referer(&ask.client.page_url) {
-            let text = format!("{name} may not be played on this page");
-            return Verdict::Refuse(Refusal::new(RefusalReason::Denied, text));
-        }
         let id = match self.stream(name, Arc::clone(&settings)) {
             Ok(id) => id,
             Err(refusal) => return Verdict::Refuse(refusal),
@@ -496,6 +616,24 @@ impl Registry {
             .map(|publisher| Owner { node: publisher.node, epoch: publisher.epoch });
         let connected = http.then(|| Arc::clone(&ask.client));
         Verdict::Accept(Grant::Play { stream: id, name: name.clone(), owner, connected, settings })
+    }
+
+    /// What the rules have against a play; `counts` when the viewer takes a place of the app.
+    fn play_denied(&self, ask: &Ask, name: &StreamName, counts: bool) -> Option<Refusal> {
+        let settings = self.settings.app(name.vhost(), name.app(), name.instance());
+        if !settings.permits(RuleAction::Play, ask.peer.ip()) {
+            return Some(denied(name, "may not be played", ask.peer));
+        }
+        if !settings.permits_referer(&ask.client.page_url) {
+            let text = format!("{name} may not be played on this page");
+            return Some(Refusal::new(RefusalReason::Denied, text));
+        }
+        if counts { self.has_room(&ask.client, &settings).err() } else { None }
+    }
+
+    fn is_published(&self, name: &StreamName) -> bool {
+        let found = self.ids.get(name).and_then(|id| self.streams.get(id));
+        found.is_some_and(|stream| stream.publisher.is_some())
     }
 
     /// Gives the free name to a publisher.

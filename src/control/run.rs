@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::api::{Api, ApiListener};
+use super::hooks::{HookResult, Hooks};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
@@ -19,6 +20,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
+use crate::session::Verdict;
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -67,6 +69,7 @@ struct Control {
     registry: Rc<RefCell<Registry>>,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
+    hooks: Hooks,
     reports: Reports,
     shards: usize,
     open: Arc<AtomicUsize>,
@@ -90,7 +93,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
-    let api = Api::new(&settings, &registry, &reports, &plan.accepted, plan.log_losses);
+    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let losses = plan.log_losses;
+    let api = Api::new(&settings, &registry, &reports, &hooks, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -100,6 +105,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         registry,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
+        hooks,
         reports,
         shards,
         open: Arc::clone(&plan.accepted.open),
@@ -123,7 +129,11 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         if control.is_at_end(now) {
             return Ok(());
         }
-        let has_more = || plan.events.has_pending() || control.reports.has_request();
+        let has_more = || {
+            plan.events.has_pending()
+                || control.reports.has_request()
+                || control.hooks.has_results()
+        };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
             working_since = clock::now();
@@ -153,7 +163,11 @@ impl Control {
         }
         let mut out = Vec::new();
         self.registry.borrow_mut().tick(now, &mut out);
-        self.say(out);
+        self.say(out, now);
+        for result in self.hooks.take_results() {
+            self.hook_result(result, now);
+        }
+        self.judge();
         if self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::ReportRequest);
@@ -168,7 +182,15 @@ impl Control {
         {
             let mut registry = self.registry.borrow_mut();
             match notice {
-                Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                Notice::Ask(token, ask) => {
+                    self.hooks.asked(token, &ask);
+                    registry.ask(token, &ask, now, &mut out);
+                }
+                Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
+                Notice::Gone(gone) => self.hooks.closed(&gone),
+                Notice::Measured { token, client, timestamp_ms } => {
+                    self.hooks.measured(token, client, timestamp_ms);
+                }
                 Notice::Disconnected(client) => registry.disconnected(&client),
                 Notice::PublishStarted { stream, epoch } => {
                     registry.publish_started(stream, epoch, &mut out);
@@ -187,13 +209,41 @@ impl Control {
                 _ => debug_assert!(false, "a notice for a media shard"),
             }
         }
-        self.say(out);
+        self.say(out, now);
     }
 
-    fn say(&mut self, out: Vec<(Node, Notice)>) {
+    fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
         for (node, notice) in out {
+            if let Notice::Verdict(token, verdict) = &notice {
+                let is_accepted = matches!(**verdict, Verdict::Accept(_));
+                self.hooks.verdict(*token, is_accepted, now);
+            }
             self.outbox.notice(node, notice);
         }
+    }
+
+    /// Gives the hooks what they have to judge.
+    fn judge(&self) {
+        for (token, ask) in self.registry.borrow_mut().take_unjudged() {
+            self.hooks.judge(token, ask);
+        }
+    }
+
+    fn hook_result(&mut self, result: HookResult, now: Moment) {
+        let mut out = Vec::new();
+        match result {
+            HookResult::Accepted(token, ask) => {
+                self.registry.borrow_mut().judged(token, &ask, now, &mut out);
+            }
+            HookResult::Refused(token, refusal) => {
+                self.registry.borrow_mut().refused(token, refusal, &mut out);
+            }
+            HookResult::Measure(token) => out.push((token.node, Notice::Measure(token))),
+            HookResult::Close { node, connection, why } => {
+                out.push((node, Notice::Dismiss { connection, why }));
+            }
+        }
+        self.say(out, now);
     }
 
     /// The one place where new settings come in. What lives on this shard asks `self.settings`;
@@ -223,14 +273,15 @@ impl Control {
             out.push((shard, Notice::Drain { until: shards_until }));
         }
         self.registry.borrow_mut().drain(&mut out);
-        self.say(out);
+        self.hooks.end();
+        self.say(out, now);
         self.draining = Some(Draining { until: now + wait, next_line: now + DRAIN_LINE_INTERVAL });
     }
 
     /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
     fn is_at_end(&mut self, now: Moment) -> bool {
         let Some(draining) = &mut self.draining else { return false };
-        if self.drained == self.shards {
+        if self.drained == self.shards && self.hooks.is_quiet() {
             return true;
         }
         let connections = self.open.load(Ordering::Relaxed);

@@ -6,6 +6,8 @@ pub mod amf3;
 pub mod codec;
 pub mod flv;
 pub mod http;
+pub mod http_response;
 pub mod name;
+pub mod proxy_protocol;
 pub mod rtmp;
 pub mod websocket;

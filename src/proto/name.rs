@@ -151,6 +151,15 @@ impl StreamName {
         }
     }
 
+    /// App and instance as a client names them: `app`, or `app/instance`.
+    pub fn app_text(&self) -> String {
+        if self.instance() == DEFAULT_INSTANCE {
+            self.app().to_owned()
+        } else {
+            format!("{}/{}", self.app(), self.instance())
+        }
+    }
+
     /// The vhost, [`DEFAULT_VHOST`] for the default one.
     pub fn vhost(&self) -> &str {
         &self.0.vhost
@@ -217,6 +226,23 @@ impl ConnectName {
             vhost_arg,
             host: host.to_owned(),
         })
+    }
+
+    /// Puts the connection into another app, named as a client would: `app` or `app/instance`. Its
+    /// arguments and its vhost stay.
+    ///
+    /// # Errors
+    /// The name is not valid; nothing is changed.
+    pub fn rename_app(&mut self, app_text: &str) -> Result<(), NameError> {
+        if app_text == self.app_text {
+            return Ok(());
+        }
+        let parts = Self::parse(app_text, "")?;
+        self.app = parts.app;
+        self.instance = parts.instance;
+        self.stream_prefix = parts.stream_prefix;
+        self.app_text = app_text.to_owned();
+        Ok(())
     }
 
     /// The vhost that the connection named, by [`resolve_vhost`]. A `?vhost=` decides even when

@@ -13,6 +13,7 @@
 //! | [`egress`]    | many sends at once: `send(2)` or one batch on a private ring              |
 //! | [`socket`]    | single calls on TCP sockets that never block                              |
 //! | [`net`]       | asynchronous TCP for the control shard                                    |
+//! | [`tls`]       | TLS for outgoing connections of the control shard                         |
 //! | [`memory`]    | how the process uses memory                                              |
 //! | [`listeners`] | a plain thread's wait for listening sockets and a stop signal             |
 //!
@@ -32,4 +33,5 @@ pub mod poller;
 pub mod probe;
 pub mod socket;
 mod syscall;
+pub mod tls;
 pub mod waiter;

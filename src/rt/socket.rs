@@ -24,6 +24,25 @@ pub fn recv(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     })
 }
 
+/// Whether a connection on which nothing is awaited is still open: its peer has neither finished nor
+/// sent anything.
+pub fn is_quiet(fd: impl AsFd) -> bool {
+    let fd = fd.as_fd();
+    let mut byte = 0_u8;
+    let peeked = uninterrupted(|| {
+        // SAFETY: `byte` is writable.
+        check_len(unsafe {
+            libc::recv(
+                fd.as_raw_fd(),
+                (&raw mut byte).cast(),
+                1,
+                libc::MSG_DONTWAIT | libc::MSG_PEEK,
+            )
+        })
+    });
+    matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
 /// Reads and throws away up to `count` bytes that are there. TCP only.
 pub(super) fn discard(fd: impl AsFd, count: usize) -> io::Result<usize> {
     let fd = fd.as_fd();
@@ -202,6 +221,20 @@ mod tests {
         let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid pollfd.
         assert_eq!(unsafe { libc::poll(&mut poll, 1, 10_000) }, 1);
+    }
+
+    #[test]
+    fn a_connection_is_quiet_until_its_peer_sends_or_ends() {
+        let (server, mut client) = pair();
+        assert!(is_quiet(&server));
+        client.write_all(b"x").unwrap();
+        wait_readable(&server);
+        assert!(!is_quiet(&server));
+        assert_eq!(recv(&server, &mut [0; 16]).unwrap(), 1, "nothing was taken");
+        assert!(is_quiet(&server));
+        drop(client);
+        wait_readable(&server);
+        assert!(!is_quiet(&server));
     }
 
     #[test]

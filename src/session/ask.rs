@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::client_id::ClientId;
 use crate::config::AppSettings;
-use crate::media::{Epoch, Resume, StreamId};
+use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::enhanced::AnnouncedCodecs;
 
@@ -23,6 +23,8 @@ pub struct ClientInfo {
     pub app: String,
     /// Instance, `_definst_` when none was named.
     pub instance: String,
+    /// Application as sent, with its instance, without query and `/_definst_`: `app` of hooks.
+    pub app_text: String,
     /// Query of the application, raw, without `?`.
     pub connect_args: String,
     /// `tcUrl` as sent; for HTTP `http://HOST/APP`.
@@ -37,11 +39,30 @@ pub struct ClientInfo {
     pub codecs: Option<AnnouncedCodecs>,
 }
 
+/// What is known of a connection when it is gone.
+#[derive(Clone, Debug)]
+pub struct Departure {
+    /// Its number.
+    pub id: ClientId,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// When it was accepted.
+    pub since: Moment,
+    /// It spoke HTTP.
+    pub is_http: bool,
+    /// Bytes from the client.
+    pub bytes_in: u64,
+    /// Bytes to the client.
+    pub bytes_out: u64,
+}
+
 /// A question to the control shard.
 #[derive(Clone, Debug)]
 pub struct Ask {
     /// The client's address.
     pub peer: SocketAddr,
+    /// When the connection was accepted.
+    pub since: Moment,
     /// What the client said of itself.
     pub client: Arc<ClientInfo>,
     /// What it wants.
@@ -49,7 +70,7 @@ pub struct Ask {
 }
 
 /// What a client wants to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Want {
     /// To be a client of an application at all.
     Connect,
@@ -57,7 +78,9 @@ pub enum Want {
     Publish {
         /// The stream's name.
         name: StreamName,
-        /// `live`, `record`, `append` or what else was sent.
+        /// The name as sent, without its query.
+        sent: String,
+        /// `live`, `record`, `append` or what else was sent; empty when nothing was.
         kind: String,
         /// Query of the stream name, raw, without `?`.
         args: String,
@@ -66,11 +89,26 @@ pub enum Want {
     Play {
         /// The stream's name.
         name: StreamName,
+        /// The name as sent, without its query.
+        sent: String,
+        /// What else the command said.
+        range: PlayRange,
         /// Query of the stream name, raw, without `?`.
         args: String,
         /// Over HTTP, where connect and play are one request.
         http: bool,
     },
+}
+
+/// Which part of a stream a play command asks for; a live stream has one only, hooks are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PlayRange {
+    /// Where to begin, in milliseconds; negative values have a meaning of their own.
+    pub start: f64,
+    /// How much, in milliseconds; negative is all.
+    pub duration: f64,
+    /// Whether it replaces what is played.
+    pub reset: bool,
 }
 
 /// The control shard's answer.
@@ -153,6 +191,8 @@ pub enum RefusalReason {
 pub struct Refusal {
     /// The case.
     pub reason: RefusalReason,
+    /// An RTMP client is closed without a word (`hooks.close_silently`).
+    pub is_silent: bool,
     /// One sentence.
     pub description: String,
 }
@@ -160,6 +200,6 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with its sentence.
     pub fn new(reason: RefusalReason, description: impl Into<String>) -> Self {
-        Self { reason, description: description.into() }
+        Self { reason, is_silent: false, description: description.into() }
     }
 }

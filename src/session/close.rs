@@ -24,6 +24,8 @@ pub enum CloseReason {
     Stalled,
     /// A publisher sent more than `max_bitrate`.
     Bitrate,
+    /// The application ended it, by a hook or the API; the sentence says so.
+    Dismissed(String),
     /// The control shard refused; the sentence is its own.
     Refused(String),
     /// A viewer has waited long enough for a publisher.
@@ -54,6 +56,7 @@ impl CloseReason {
             Self::PublisherIdle => "publisher_idle",
             Self::Stalled => "stalled",
             Self::Bitrate => "bitrate",
+            Self::Dismissed(_) => "dismissed",
             Self::Refused(_) => "refused",
             Self::NotPublished(_) => "not_published",
             Self::Limit(_) => "limit",
@@ -83,7 +86,8 @@ impl fmt::Display for CloseReason {
             Self::PublisherIdle => f.write_str("no media within publish.idle_timeout"),
             Self::Stalled => f.write_str("the viewer took no data for viewer.stall_timeout"),
             Self::Bitrate => f.write_str("the publisher exceeded max_bitrate"),
-            Self::Refused(why)
+            Self::Dismissed(why)
+            | Self::Refused(why)
             | Self::NotPublished(why)
             | Self::Limit(why)
             | Self::Replaced(why) => f.write_str(why),

@@ -5,10 +5,10 @@
 //! connection goes on, a stream's body ends with it. Who may not view learns nothing: the verdict
 //! comes before the answer whether the stream exists.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::websocket::WebSocketSession;
@@ -30,7 +30,9 @@ const METHODS: &str = "GET, HEAD, OPTIONS";
 pub struct HttpSession {
     settings: Arc<Settings>,
     id: ClientId,
+    /// Whose requests they are: the caller, or who it says it speaks for.
     peer: SocketAddr,
+    caller: SocketAddr,
     /// The beginning of a request's head, or what waits behind a request that is being answered.
     unread: Vec<u8>,
     /// More came behind a request than may wait; it is lost.
@@ -89,6 +91,7 @@ impl HttpSession {
             settings,
             id,
             peer,
+            caller: peer,
             unread: Vec::new(),
             has_lost_input: false,
             state: State::Reading,
@@ -105,7 +108,7 @@ impl HttpSession {
         self.client.as_ref()
     }
 
-    /// The client's address.
+    /// The client's address: the connection's, or what a trusted proxy said.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
@@ -113,6 +116,12 @@ impl HttpSession {
     /// The protocol's name in logs.
     pub fn protocol(&self) -> &'static str {
         if matches!(self.state, State::Upgraded { .. }) { "websocket" } else { "http" }
+    }
+
+    /// A trusted proxy has said for whom it connects.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+        self.caller = peer;
     }
 
     /// The form in which the stream is sent.
@@ -232,7 +241,7 @@ impl HttpSession {
                 if idle.is_some_and(|max| waited > max) { Err(CloseReason::Idle) } else { Ok(()) }
             }
             // The question follows the head at once, which has its own deadline.
-            State::Asked(_) if waited > limits::VERDICT_WAIT_MAX => {
+            State::Asked(_) if waited > self.settings.verdict_wait => {
                 let text = "authorisation is not available";
                 self.refuse(&Refusal::new(RefusalReason::Unavailable, text), io)
             }
@@ -308,6 +317,7 @@ impl HttpSession {
             }
             _ => return self.answer(405, "use GET or HEAD", &[("Allow", METHODS)], io),
         }
+        self.believe_proxies(request);
         let host = request.header("host").unwrap_or_default();
         let named = request.query().value("vhost");
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
@@ -335,6 +345,7 @@ impl HttpSession {
             vhost,
             app: stream.app().to_owned(),
             instance: stream.instance().to_owned(),
+            app_text: stream.app_text(),
             connect_args: request.query.clone(),
             tc_url: format!("http://{host}/{}", stream.app()),
             flash_version: header("user-agent"),
@@ -345,9 +356,38 @@ impl HttpSession {
         self.state = State::Asked(wanted);
         self.since = io.now;
         self.serial = self.serial.wrapping_add(1);
-        let want = Want::Play { name: stream, args: request.query.clone(), http: true };
+        let sent = stream.stream().to_owned();
+        let (range, args) = (PlayRange::default(), request.query.clone());
+        let want = Want::Play { name: stream, sent, range, args, http: true };
         io.events.push(Event::Ask { serial: self.serial, want });
         Ok(())
+    }
+
+    /// Takes the client's address from X-Forwarded-For: each proxy adds the one it was called from, so
+    /// the last one that is no trusted proxy is the client.
+    fn believe_proxies(&mut self, request: &Request) {
+        let trusted = &self.settings.http.trusted_proxies;
+        let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(address));
+        self.peer = self.caller;
+        if !is_trusted(self.caller.ip()) {
+            return;
+        }
+        let said: Vec<&str> =
+            request.headers("x-forwarded-for").flat_map(|value| value.split(',')).collect();
+        let mut client = None;
+        for text in said.iter().rev() {
+            let text = text.trim();
+            // Some write the port, IPv6 then in brackets.
+            let address = text.parse().ok().or_else(|| name::strip_port(text).parse().ok());
+            let Some(address) = address else { break };
+            client = Some(address);
+            if !is_trusted(address) {
+                break;
+            }
+        }
+        if let Some(address) = client {
+            self.peer = SocketAddr::new(IpAddr::to_canonical(&address), 0);
+        }
     }
 
     fn refuse(&mut self, refusal: &Refusal, io: &mut Io<'_>) -> Result<(), CloseReason> {

@@ -11,13 +11,17 @@ mod rtmp;
 mod rtmp_replies;
 mod websocket;
 
-pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
+pub use ask::{
+    Ask, ClientInfo, Departure, Grant, Owner, PlayRange, Refusal, RefusalReason, Verdict, Want,
+};
 pub use client_id::ClientId;
 pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use reception::Reception;
 pub use rtmp::RtmpSession;
+
+use std::net::SocketAddr;
 
 use crate::media::Moment;
 
@@ -166,6 +170,22 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.client(),
             Self::Http(session) => session.client(),
+        }
+    }
+
+    /// The client's address: the connection's, or what a trusted proxy said.
+    pub fn peer(&self) -> SocketAddr {
+        match self {
+            Self::Rtmp(session) => session.peer(),
+            Self::Http(session) => session.peer(),
+        }
+    }
+
+    /// A trusted proxy has said for whom it connects.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        match self {
+            Self::Rtmp(session) => session.set_peer(peer),
+            Self::Http(session) => session.set_peer(peer),
         }
     }
 

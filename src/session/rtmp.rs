@@ -276,7 +276,7 @@ impl RtmpSession {
         if self.handshake.is_some() {
             return Ok(());
         }
-        if now.since(self.asked_at) > limits::VERDICT_WAIT_MAX {
+        if now.since(self.asked_at) > self.settings.verdict_wait {
             self.refuse_unanswered(io)?;
         }
         let limits = &self.settings.limits;
@@ -360,7 +360,7 @@ impl RtmpSession {
                     replies.status(id, status::PLAY_FAILED, &text, "");
                 }
             }
-            CloseReason::Stalled | CloseReason::Internal => {
+            CloseReason::Stalled | CloseReason::Internal | CloseReason::Dismissed(_) => {
                 replies.status(0, status::CONNECT_CLOSED, &text, "");
             }
             CloseReason::Idle => replies.status(0, status::CONNECT_IDLE_TIMEOUT, &text, ""),
@@ -534,6 +534,7 @@ impl RtmpSession {
             vhost: name.vhost(|host| settings.vhost_named(host).map(str::to_owned)),
             app: name.app.clone(),
             instance: name.instance.clone(),
+            app_text: name.app_text.clone(),
             connect_args: name.args.clone(),
             tc_url,
             flash_version: text("flashVer"),
@@ -558,11 +559,17 @@ impl RtmpSession {
 
     fn connect_verdict(&mut self, verdict: &Verdict, io: &mut Io<'_>) -> Result<(), CloseReason> {
         let asked = std::mem::replace(&mut self.connect, Connect::Refused);
-        let Connect::Asked { transaction, name, client, object_encoding, .. } = asked else {
+        let Connect::Asked { transaction, mut name, client: asked, object_encoding, .. } = asked
+        else {
             return Ok(());
         };
         match verdict {
-            Verdict::Accept(_) => {
+            Verdict::Accept(grant) => {
+                let client = match grant {
+                    Grant::Connect { client, .. } => Arc::clone(client),
+                    _ => asked,
+                };
+                name.rename_app(&client.app_text).map_err(protocol)?;
                 self.connect = Connect::Accepted { name, client };
                 self.idle_since = io.now;
                 let ack_window = self.settings.rtmp.ack_window;
@@ -580,10 +587,12 @@ impl RtmpSession {
                     RefusalReason::Draining => status::CONNECT_APP_SHUTDOWN,
                     _ => status::CONNECT_REJECTED,
                 };
-                let ack_window = self.settings.rtmp.ack_window;
-                let mut replies = self.replies(io);
-                replies.announce(ack_window);
-                replies.connect_error(transaction, status, &refusal.description);
+                if !refusal.is_silent {
+                    let ack_window = self.settings.rtmp.ack_window;
+                    let mut replies = self.replies(io);
+                    replies.announce(ack_window);
+                    replies.connect_error(transaction, status, &refusal.description);
+                }
                 Err(CloseReason::Refused(refusal.description.clone()))
             }
         }
@@ -622,9 +631,9 @@ impl RtmpSession {
         };
         let at = self.stream_at(stream_id)?;
         let (name, args) = self.resolve(&text)?;
-        let kind = call.str_arg(1).unwrap_or("live").to_ascii_lowercase();
+        let kind = call.str_arg(1).unwrap_or_default().to_owned();
         let recorded = RECORDED.into_iter().find(|word| word.eq_ignore_ascii_case(&kind));
-        let want = Want::Publish { name: name.clone(), kind, args };
+        let want = Want::Publish { name: name.clone(), sent: sent_name(&text), kind, args };
         let serial = self.ask(want, io);
         self.streams[at].state =
             StreamState::PublishAsked { serial, name, recorded, early: Vec::new(), early_bytes: 0 };
@@ -741,7 +750,9 @@ impl RtmpSession {
             (false, RefusalReason::NotPublished) => status::PLAY_STREAM_NOT_FOUND,
             (false, _) => status::PLAY_FAILED,
         };
-        self.replies(io).status(id, status, &refusal.description, name.stream());
+        if !refusal.is_silent {
+            self.replies(io).status(id, status, &refusal.description, name.stream());
+        }
         CloseReason::Refused(refusal.description.clone())
     }
 
@@ -804,6 +815,11 @@ impl RtmpSession {
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
+
+    /// A trusted proxy has said for whom it connects.
+    pub fn set_peer(&mut self, peer: SocketAddr) {
+        self.peer = peer;
+    }
 }
 
 impl Rate {
@@ -816,6 +832,11 @@ impl Rate {
         self.bytes += bytes as u64;
         self.bytes > (max_bits / 8).saturating_mul(RATE_WINDOW.as_secs())
     }
+}
+
+/// The name in a publish or play command, without its query.
+fn sent_name(text: &str) -> String {
+    text.split('?').next().unwrap_or_default().to_owned()
 }
 
 fn protocol(error: impl std::fmt::Display) -> CloseReason {

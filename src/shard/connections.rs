@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use super::Shard;
 use super::acceptor::{NewConnection, Protocol};
-use super::conns::{Closing, Conn, ConnTable, Play};
+use super::conns::{Closing, Conn, ConnTable, Play, Publishing};
 use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
 use super::viewers::ViewerStream;
+use crate::config::Net;
 use crate::limits;
 use crate::logging::{AccessRecord, Asked};
 use crate::media::{Joinable, Moment, StreamId, Track};
+use crate::proto::proxy_protocol;
 use crate::rt::socket;
 use crate::session::{
     Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, Reception, RtmpSession,
@@ -39,7 +41,13 @@ impl Shard {
             }
             Protocol::Http => Session::Http(Box::new(HttpSession::new(settings, id, peer, now))),
         };
-        let key = self.conns.insert(Conn::new(socket, id, peer, session, seat, now));
+        let mut conn = Conn::new(socket, id, peer, session, seat, now);
+        let is_proxy = |net: &Net| net.contains(peer.ip());
+        if protocol == Protocol::Rtmp && self.settings.rtmp.proxy_protocol_from.iter().any(is_proxy)
+        {
+            conn.proxy_header = Some(Vec::new());
+        }
+        let key = self.conns.insert(conn);
         let Some(conn) = self.conns.get(key) else { return };
         if let Err(error) = self.poller.add(conn, key.token()) {
             tracing::warn!(shard = self.index, %peer, %error, "a connection cannot be watched");
@@ -64,8 +72,7 @@ impl Shard {
                     self.counters.read_bytes += count as u64;
                     budget = budget.saturating_sub(count);
                     if conn.closing.is_none() {
-                        let bytes = &scratch[..count];
-                        self.drive(key, now, |session, io| session.input(bytes, io));
+                        self.take_bytes(key, &scratch[..count], now);
                     }
                     if count < scratch.len() {
                         break;
@@ -79,6 +86,30 @@ impl Shard {
             }
         }
         self.scratch = scratch;
+    }
+
+    /// Gives the session what came, less what a trusted proxy says first.
+    fn take_bytes(&mut self, key: ConnKey, bytes: &[u8], now: Moment) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(begun) = &mut conn.proxy_header else {
+            return self.drive(key, now, |session, io| session.input(bytes, io));
+        };
+        begun.extend_from_slice(bytes);
+        match proxy_protocol::parse(begun) {
+            Ok(None) => {}
+            Ok(Some(header)) => {
+                let rest = begun.split_off(header.length);
+                conn.proxy_header = None;
+                if let Some(client) = header.client {
+                    conn.peer = client;
+                    conn.session.set_peer(client);
+                }
+                if !rest.is_empty() {
+                    self.drive(key, now, |session, io| session.input(&rest, io));
+                }
+            }
+            Err(error) => self.close(key, CloseReason::Protocol(error.to_string()), now),
+        }
     }
 
     /// Calls the session and does what it says. A bug in it costs this connection only.
@@ -120,7 +151,12 @@ impl Shard {
                     .session
                     .client()
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
-                let ask = Box::new(Ask { peer: conn.peer, client, what: want });
+                let ask = Box::new(Ask {
+                    peer: conn.session.peer(),
+                    since: conn.since,
+                    client,
+                    what: want,
+                });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();
@@ -129,7 +165,11 @@ impl Shard {
             Event::EndPublish { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
                 let Some(stream) = conn.published(message_stream_id) else { return };
-                conn.publishes.retain(|publishing| publishing.stream != stream);
+                let client = conn.id;
+                let ended = conn.publishes.extract_if(.., |publishing| publishing.stream == stream);
+                for Publishing { serial, .. } in ended {
+                    self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
+                }
                 self.end_publication(stream, true, "the publisher ended it", now);
             }
             Event::EndPlay { message_stream_id } => {
@@ -139,8 +179,11 @@ impl Shard {
                     .iter()
                     .position(|play| play.message_stream_id == message_stream_id)
                     .map(|at| conn.plays.swap_remove(at));
+                let client = conn.id;
                 if let Some(play) = played {
+                    let serial = play.serial;
                     self.end_play(key, play, "the viewer ended it", now);
+                    self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
                 }
             }
             Event::LeaveApp => {
@@ -266,7 +309,7 @@ impl Shard {
 
     /// Takes a viewer out of its log; what it has begun to be sent goes first into its output.
     fn end_play(&mut self, key: ConnKey, play: Play, why: &str, now: Moment) {
-        let Play { message_stream_id, stream, since } = play;
+        let Play { message_stream_id, stream, since, .. } = play;
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         let rest = viewed.detach(key, message_stream_id, &mut self.pool);
         if let Some(conn) = self.conns.get(key) {
@@ -377,6 +420,7 @@ impl Shard {
         }
         conn.admission = None;
         *self.counters.closed.entry(reason.word()).or_default() += 1;
+        let departure = Box::new(conn.departure());
         let why = reason.to_string();
         conn.closing = Some(Closing { reason, since: now, deadline, is_shut: false });
         for play in plays {
@@ -385,6 +429,7 @@ impl Shard {
         for publishing in publishes {
             self.end_publication(publishing.stream, false, &why, now);
         }
+        self.outbox.notice(self.control, Notice::Gone(departure));
         if is_gone {
             self.bury(key);
             return;

@@ -9,7 +9,7 @@ use super::load::Seat;
 use super::messages::ConnKey;
 use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
-use crate::session::{ClientId, CloseReason, Session};
+use crate::session::{ClientId, CloseReason, Departure, Session};
 
 /// Something that a connection plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Play {
     pub message_stream_id: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Serial of the question that was accepted.
+    pub serial: u32,
     /// Since when.
     pub since: Moment,
 }
@@ -29,6 +31,8 @@ pub struct Publishing {
     pub message_stream_id: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Serial of the question that was accepted.
+    pub serial: u32,
 }
 
 /// A connection on its way out: its last words are sent, then the sending side is shut, then the
@@ -53,6 +57,8 @@ pub struct Conn {
     pub id: ClientId,
     /// The client's address.
     pub peer: SocketAddr,
+    /// It is a trusted proxy's: what has come of its header, which goes before all else.
+    pub proxy_header: Option<Vec<u8>>,
     /// What its bytes mean.
     pub session: Session,
     /// Bytes of commands and answers that go before, or between, messages of a stream.
@@ -100,6 +106,7 @@ impl Conn {
             socket,
             id,
             peer,
+            proxy_header: None,
             session,
             out: Vec::new(),
             out_next_try: Moment::ZERO,
@@ -125,6 +132,18 @@ impl Conn {
             .iter()
             .find(|publishing| publishing.message_stream_id == message_stream_id)
             .map(|publishing| publishing.stream)
+    }
+
+    /// What the control shard is told when it is gone.
+    pub fn departure(&self) -> Departure {
+        Departure {
+            id: self.id,
+            peer: self.session.peer(),
+            since: self.since,
+            is_http: matches!(self.session, Session::Http(_)),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
     }
 
     /// The first `count` bytes of the output are sent.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
-use crate::session::{Ask, ClientInfo, Owner, Verdict};
+use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, Verdict};
 use crate::shard::report::ShardReport;
 
 /// Number of a node: media shards from 0 on, the control shard last.
@@ -71,6 +71,33 @@ pub enum Notice {
     Verdict(AskToken, Box<Verdict>),
     /// Shard to control: a connection that had been accepted is gone.
     Disconnected(Arc<ClientInfo>),
+    /// Shard to control: a publish or play that was accepted has ended, and its connection goes on.
+    StreamEnded {
+        /// The connection.
+        client: ClientId,
+        /// Serial of the question that was accepted.
+        serial: u32,
+    },
+    /// Shard to control: a connection is gone, with all that it published and played.
+    Gone(Box<Departure>),
+    /// Control to shard: how far is the stream that this question began?
+    Measure(AskToken),
+    /// Shard to control: the answer.
+    Measured {
+        /// The question that began it.
+        token: AskToken,
+        /// Its connection.
+        client: ClientId,
+        /// Last timestamp of its media, in milliseconds.
+        timestamp_ms: u32,
+    },
+    /// Control to shard: end a connection.
+    Dismiss {
+        /// Which.
+        connection: ConnKey,
+        /// For the client and the log.
+        why: String,
+    },
     /// Owner to control: the publication exists; subscriptions may come.
     PublishStarted {
         /// The stream.

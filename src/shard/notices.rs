@@ -74,11 +74,18 @@ impl Shard {
                 let report = Box::new(self.report());
                 self.outbox.notice(self.control, Notice::Report(report));
             }
+            Notice::Measure(token) => self.measure(token),
+            Notice::Dismiss { connection, why } => {
+                self.close(connection, CloseReason::Dismissed(why), now);
+            }
             Notice::Settings(settings) => self.settings = settings,
             Notice::Drain { until } => self.drain(until, now),
             // These go to the control shard.
             Notice::Ask(..)
             | Notice::Disconnected(_)
+            | Notice::StreamEnded { .. }
+            | Notice::Gone(_)
+            | Notice::Measured { .. }
             | Notice::PublishStarted { .. }
             | Notice::PublishEnded { .. }
             | Notice::LeftStream { .. }
@@ -137,8 +144,10 @@ impl Shard {
             Verdict::Accept(Grant::Publish { stream, epoch, name, resume, settings }) => {
                 let claim = Claim::new(*stream, *epoch, *resume, &self.releases);
                 if let Some(message_stream_id) = awaited {
-                    self.begin_publish(key, message_stream_id, claim, name, settings, now);
+                    self.begin_publish(token, message_stream_id, claim, name, settings, now);
                     self.tell(token, verdict, now);
+                } else {
+                    self.not_begun(token);
                 }
             }
             Verdict::Accept(Grant::Play { stream, name, owner, connected, settings }) => {
@@ -158,8 +167,10 @@ impl Shard {
                 self.turn_min = self.turn_min.min(settings.turn_min);
                 self.tell(token, verdict, now);
                 if let Some(message_stream_id) = awaited {
-                    self.begin_play(key, message_stream_id, *stream, *owner, now);
+                    self.begin_play(token, message_stream_id, *stream, *owner, now);
                     self.begin_joined(now);
+                } else {
+                    self.not_begun(token);
                 }
                 self.leave_if_unviewed(*stream);
             }
@@ -185,9 +196,36 @@ impl Shard {
         }
     }
 
+    /// What was accepted is not wanted any more; the end of a connection is said for all it had.
+    fn not_begun(&mut self, token: AskToken) {
+        let conn = self.conns.get(token.connection).filter(|conn| conn.closing.is_none());
+        if let Some(client) = conn.map(|conn| conn.id) {
+            let serial = token.serial;
+            self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
+        }
+    }
+
+    /// Says how far a stream of a connection is.
+    fn measure(&mut self, token: AskToken) {
+        let Some(conn) = self.conns.get(token.connection) else { return };
+        let published = conn.publishes.iter().find(|it| it.serial == token.serial);
+        let played = conn.plays.iter().find(|it| it.serial == token.serial);
+        let last_ms = if let Some(published) = published {
+            let publication = self.publications.get(&published.stream);
+            publication.and_then(|it| it.claim.resume).map(|resume| resume.last_ms)
+        } else if let Some(played) = played {
+            self.viewers.get(&played.stream).map(ViewerStream::last_ms)
+        } else {
+            return;
+        };
+        let timestamp_ms = last_ms.unwrap_or_default() as u32;
+        let answer = Notice::Measured { token, client: conn.id, timestamp_ms };
+        self.outbox.notice(self.control, answer);
+    }
+
     fn begin_publish(
         &mut self,
-        key: ConnKey,
+        token: AskToken,
         message_stream_id: u32,
         claim: Claim,
         name: &StreamName,
@@ -196,8 +234,9 @@ impl Shard {
     ) {
         let (stream, epoch) = (claim.stream, claim.epoch);
         let resumed: Option<Resume> = claim.resume;
+        let AskToken { connection: key, serial, .. } = token;
         let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.publishes.push(Publishing { message_stream_id, stream });
+        conn.publishes.push(Publishing { message_stream_id, stream, serial });
         tracing::info!(
             shard = self.index, client = %conn.id, peer = %conn.peer, stream = %name, %epoch,
             resumed = resumed.is_some(),
@@ -218,12 +257,13 @@ impl Shard {
 
     fn begin_play(
         &mut self,
-        key: ConnKey,
+        token: AskToken,
         message_stream_id: u32,
         stream: StreamId,
         owner: Option<Owner>,
         now: Moment,
     ) {
+        let AskToken { connection: key, serial, .. } = token;
         if self.conns.get(key).is_none_or(|conn| conn.closing.is_some()) {
             return;
         }
@@ -250,7 +290,7 @@ impl Shard {
         }
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
-        conn.plays.push(Play { message_stream_id, stream, since: now });
+        conn.plays.push(Play { message_stream_id, stream, serial, since: now });
         let viewer = Viewer::new(key, message_stream_id, now);
         let attached = viewed.attach(viewer, wire, owner.is_some(), now, &mut self.pool);
         if reception.is_paused {

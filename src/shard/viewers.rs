@@ -98,6 +98,8 @@ pub struct ViewerStream {
     /// They are others than when that was last asked.
     has_new_fourccs: bool,
     pub(super) gop: Gop,
+    /// Timestamp of the newest frame.
+    last_ms: u64,
 }
 
 /// Counts of what viewers wanted of a stream.
@@ -173,6 +175,7 @@ impl ViewerStream {
             preamble: Arc::default(),
             fourccs: Vec::new(),
             has_new_fourccs: false,
+            last_ms: 0,
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
@@ -367,6 +370,11 @@ impl ViewerStream {
         self.gop.interrupt();
     }
 
+    /// Timestamp of the newest frame, in milliseconds.
+    pub fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
     /// Appends a frame to every log. `joined` gets the viewers that begin with it.
     pub fn push(
         &mut self,
@@ -386,6 +394,7 @@ impl ViewerStream {
         if joinable == Joinable::Useless {
             return;
         }
+        self.last_ms = frame.dts_ms;
         let number = self.gop.next_number() - 1;
         let joinable = joinable == Joinable::Yes;
         let is_changing = self.is_changing();

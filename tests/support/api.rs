@@ -43,6 +43,13 @@ impl Api {
         Snapshot { shards, control: body["control"].clone(), acceptor: body["acceptor"].clone() }
     }
 
+    /// Asks how hooks were called: `GET /api/v1/hooks`.
+    pub(crate) fn hooks(&self) -> Value {
+        let mut response = http::get(self.address, "/api/v1/hooks");
+        assert_eq!(response.status, 200, "{}", response.status_line);
+        serde_json::from_slice(&response.read_to_end()).expect("the API answers JSON")
+    }
+
     /// Waits until a snapshot makes `condition` true, and gives that snapshot.
     pub(crate) fn wait_until(
         &self,

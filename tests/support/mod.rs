@@ -8,12 +8,15 @@
 pub(crate) mod api;
 pub(crate) mod browser;
 pub(crate) mod ffmpeg;
+pub(crate) mod hook_server;
 pub(crate) mod http;
 pub(crate) mod media;
+pub(crate) mod namespace;
 pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod publisher;
+pub(crate) mod rtmp_client;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod stamp;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Sources;
+use crate::session::PlayRange;
 use crate::shard::ConnKey;
 
 const A: &str = "192.0.2.1:1000";
@@ -49,19 +50,25 @@ impl World {
             page_url: page_url.to_owned(),
             ..ClientInfo::default()
         });
-        let ask = Ask { peer: peer.parse().unwrap(), client, what };
+        let ask = Ask { peer: peer.parse().unwrap(), since: self.now, client, what };
         self.registry.ask(token, &ask, self.now, &mut self.said);
         token
     }
 
     fn publish(&mut self, node: Node, peer: &str, stream: &str) -> AskToken {
-        let want =
-            Want::Publish { name: name(stream), kind: "live".to_owned(), args: String::new() };
+        let want = Want::Publish {
+            name: name(stream),
+            sent: stream.to_owned(),
+            kind: "live".to_owned(),
+            args: String::new(),
+        };
         self.ask_as(node, peer, "", want)
     }
 
     fn play(&mut self, node: Node, stream: &str, http: bool) -> AskToken {
-        self.ask_as(node, A, "", Want::Play { name: name(stream), args: String::new(), http })
+        let (sent, range) = (stream.to_owned(), PlayRange::default());
+        let want = Want::Play { name: name(stream), sent, range, args: String::new(), http };
+        self.ask_as(node, A, "", want)
     }
 
     /// The answer to a question, taken out.
@@ -369,7 +376,10 @@ fn access_rules_come_before_the_name() {
     let published = world.published(0, A);
     let stranger = world.publish(0, B, "s");
     assert_eq!(world.refusal(stranger), Some(RefusalReason::Denied), "not NameTaken");
-    let play = |http, stream: &str| Want::Play { name: name(stream), args: String::new(), http };
+    let play = |http, stream: &str| {
+        let (sent, range) = (stream.to_owned(), PlayRange::default());
+        Want::Play { name: name(stream), sent, range, args: String::new(), http }
+    };
     let page = "https://www.example.org/x.html";
     // (address, page, stream, refusal): who is refused does not learn what exists.
     let table = [

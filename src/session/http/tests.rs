@@ -129,7 +129,8 @@ fn close_of(message: &Message) -> (u16, String) {
 fn a_viewer_is_asked_for_and_gets_its_head_with_the_first_frame() {
     let mut server = server("");
     server.ask("GET", "");
-    let Some(Event::Ask { want: Want::Play { name, args, http }, .. }) = server.events.pop() else {
+    let Some(Event::Ask { want: Want::Play { name, args, http, .. }, .. }) = server.events.pop()
+    else {
         panic!("no question")
     };
     assert_eq!((name.stream(), args.as_str(), http), ("s", "key=1", true));
@@ -468,4 +469,26 @@ fn a_silent_viewer_is_pinged_and_given_up() {
     }
     assert_eq!(server.wait(31), Ok(()));
     assert_eq!(server.wait(11), Err(CloseReason::PingTimeout));
+}
+
+#[test]
+fn trusted_proxies_are_believed_and_nobody_else() {
+    let table = [
+        ("192.0.2.0/24", "X-Forwarded-For: 203.0.113.9\r\n", "203.0.113.9"),
+        ("192.0.2.0/24", "X-Forwarded-For: 1.1.1.1, 203.0.113.9, 192.0.2.8\r\n", "203.0.113.9"),
+        (
+            "192.0.2.0/24",
+            "X-Forwarded-For: 1.1.1.1\r\nX-Forwarded-For: [2001:db8::1]:5\r\n",
+            "2001:db8::1",
+        ),
+        ("192.0.2.0/24", "X-Forwarded-For: nonsense\r\n", "192.0.2.1"),
+        ("192.0.2.0/24", "", "192.0.2.1"),
+        ("198.51.100.0/24", "X-Forwarded-For: 203.0.113.9\r\n", "192.0.2.1"),
+    ];
+    for (trusted, header, expected) in table {
+        let mut server = server(&format!("http.trusted_proxies = [\"{trusted}\"]"));
+        let request = format!("GET /live/s.flv HTTP/1.1\r\nHost: h\r\n{header}\r\n");
+        assert_eq!(server.input(&request), Ok(()));
+        assert_eq!(server.session.peer().ip().to_string(), expected, "{header:?}");
+    }
 }

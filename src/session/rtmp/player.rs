@@ -1,14 +1,14 @@
 //! What players ask for: play and play2, pause, receiveAudio and receiveVideo, seek. Statuses are
 //! those of contract multipoint 3.4 and of the RTMP specification, 7.2.2.
 
-use super::{RtmpSession, StreamState};
+use super::{RtmpSession, StreamState, sent_name};
 use crate::media::Tracks;
 use crate::proto::amf0::Value;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::command::Command;
 use crate::proto::rtmp::message::UserControl;
 use crate::proto::rtmp::status;
-use crate::session::{CloseReason, Event, Io, Reception, Want};
+use crate::session::{CloseReason, Event, Io, PlayRange, Reception, Want};
 
 impl RtmpSession {
     /// What the play of a message stream wants of its stream.
@@ -25,7 +25,14 @@ impl RtmpSession {
     ) -> Result<(), CloseReason> {
         self.end_stream(stream_id, io)?;
         match call.str_arg(0) {
-            Some(text) => self.ask_to_play(stream_id, text, None, io),
+            Some(text) => {
+                let range = PlayRange {
+                    start: call.f64_arg(1).unwrap_or_default(),
+                    duration: call.f64_arg(2).unwrap_or_default(),
+                    reset: call.args.get(3).and_then(Value::as_bool).unwrap_or_default(),
+                };
+                self.ask_to_play(stream_id, text, range, None, io)
+            }
             // play(false) stops playing.
             None => Ok(()),
         }
@@ -59,11 +66,11 @@ impl RtmpSession {
                 Ok(())
             }
             Some(old) if !transition.eq_ignore_ascii_case("reset") => {
-                self.ask_to_play(stream_id, text, Some(old), io)
+                self.ask_to_play(stream_id, text, PlayRange::default(), Some(old), io)
             }
             _ => {
                 self.end_stream(stream_id, io)?;
-                self.ask_to_play(stream_id, text, None, io)
+                self.ask_to_play(stream_id, text, PlayRange::default(), None, io)
             }
         }
     }
@@ -72,12 +79,15 @@ impl RtmpSession {
         &mut self,
         stream_id: u32,
         text: &str,
+        range: PlayRange,
         playing: Option<StreamName>,
         io: &mut Io<'_>,
     ) -> Result<(), CloseReason> {
         let at = self.stream_at(stream_id)?;
         let (name, args) = self.resolve(text)?;
-        let serial = self.ask(Want::Play { name: name.clone(), args, http: false }, io);
+        let sent = sent_name(text);
+        let want = Want::Play { name: name.clone(), sent, range, args, http: false };
+        let serial = self.ask(want, io);
         self.streams[at].state = StreamState::PlayAsked { serial, name, playing };
         Ok(())
     }

@@ -1,0 +1,430 @@
+//! The HTTP client of the hooks: connections that are kept, a cap on calls under way, one deadline for
+//! the whole call, and a breaker per endpoint.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use serde_json::{Value, json};
+
+use super::breaker::{Breaker, Change};
+use super::event::HookRequest;
+use super::resolver::Resolver;
+use super::seats::Seats;
+use crate::config::HookTarget;
+use crate::limits;
+use crate::media::Moment;
+use crate::proto::http_response::{Response, ResponseReader};
+use crate::rt::clock;
+use crate::rt::executor::{before, spawn_blocking};
+use crate::rt::net::Stream;
+use crate::rt::socket;
+use crate::rt::tls::{TlsClient, TlsStream};
+
+/// A kept connection that was not used for so long is closed.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Calls hooks.
+#[derive(Debug, Default)]
+pub(super) struct Client {
+    endpoints: RefCell<BTreeMap<EndpointKey, Rc<Endpoint>>>,
+    resolver: Resolver,
+    tls: RefCell<HashMap<Option<String>, TlsClient>>,
+}
+
+/// Who is called: hooks with the same share connections, caps and breaker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct EndpointKey {
+    is_tls: bool,
+    host: String,
+    port: u16,
+    ca: Option<String>,
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    key: EndpointKey,
+    seats: Seats,
+    under_way: Cell<usize>,
+    breaker: RefCell<Breaker>,
+    /// Oldest first.
+    idle: RefCell<Vec<(Moment, Connection)>>,
+    opened: Cell<u64>,
+    reused: Cell<u64>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    Plain(Stream),
+    Tls(Box<TlsStream>),
+}
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The answer is no HTTP, or ended too early, or says that somebody behind could not be reached.
+    Answer,
+    /// The breaker is open.
+    Breaker,
+    /// No connection.
+    Connect,
+    /// No address.
+    Dns,
+    /// Too many calls wait.
+    Queue,
+    /// The certificate does not verify, or the peer speaks no TLS.
+    Tls,
+    /// Not done in time.
+    Timeout,
+}
+
+/// A call without an answer.
+#[derive(Debug)]
+pub(super) struct CallError {
+    pub(super) failure: Failure,
+    /// For the log.
+    text: String,
+    /// The request was written, so that the back end may have seen it.
+    pub(super) may_be_processed: bool,
+}
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A client waits for the verdict.
+    Gate,
+    /// Somebody is told.
+    Tell,
+}
+
+impl Client {
+    /// Calls a hook and reads its answer, all within the hook's time.
+    pub(super) async fn call(
+        &self,
+        target: &HookTarget,
+        request: &HookRequest,
+        purpose: Purpose,
+    ) -> Result<Response, CallError> {
+        let endpoint = self.endpoint(target);
+        let now = clock::now();
+        if !endpoint.breaker.borrow_mut().admits(now) {
+            let text = "it has failed again and again and is left alone for a while";
+            return Err(CallError::new(Failure::Breaker, text));
+        }
+        let deadline = now + target.timeout;
+        let mut call = Call {
+            client: self,
+            endpoint: &endpoint,
+            request,
+            deadline,
+            reader: ResponseReader::new(limits::HOOK_ANSWER_BODY_BYTES_MAX),
+            is_written: false,
+        };
+        let result = match before(deadline, call.run(purpose)).await {
+            Some(result) => result,
+            None => match call.reader.response() {
+                // As in the original a status that has come counts, although the rest has not.
+                Some(response) => Ok(response),
+                None => Err(CallError {
+                    failure: Failure::Timeout,
+                    text: format!("no answer within {} ms", target.timeout.as_millis()),
+                    may_be_processed: call.is_written,
+                }),
+            },
+        };
+        endpoint.report(&result);
+        result
+    }
+
+    /// For the API.
+    pub(super) fn to_json(&self) -> Value {
+        let endpoints = self.endpoints.borrow();
+        endpoints
+            .values()
+            .map(|endpoint| {
+                json!({
+                    "endpoint": endpoint.key.to_string(),
+                    "under_way": endpoint.under_way.get(),
+                    "waiting": endpoint.seats.waiting(),
+                    "idle_connections": endpoint.idle.borrow().len(),
+                    "connections_opened": endpoint.opened.get(),
+                    "connections_reused": endpoint.reused.get(),
+                    "breaker_open": endpoint.breaker.borrow().is_open(),
+                })
+            })
+            .collect()
+    }
+
+    fn endpoint(&self, target: &HookTarget) -> Rc<Endpoint> {
+        let url = &target.url;
+        let key = EndpointKey {
+            is_tls: url.is_tls,
+            host: url.host.clone(),
+            port: url.port,
+            ca: target.ca.clone(),
+        };
+        let mut endpoints = self.endpoints.borrow_mut();
+        let found = endpoints.entry(key).or_insert_with_key(|key| {
+            Rc::new(Endpoint {
+                key: key.clone(),
+                seats: Seats::new(limits::HOOK_CALLS_UNDER_WAY_MAX, limits::HOOK_CALLS_WAITING_MAX),
+                under_way: Cell::new(0),
+                breaker: RefCell::new(Breaker::new()),
+                idle: RefCell::default(),
+                opened: Cell::new(0),
+                reused: Cell::new(0),
+            })
+        });
+        Rc::clone(found)
+    }
+
+    async fn open(&self, key: &EndpointKey, deadline: Moment) -> Result<Connection, CallError> {
+        let addresses = self.resolver.addresses(&key.host).await;
+        let addresses = addresses.map_err(|error| {
+            CallError::new(Failure::Dns, format!("{} cannot be resolved: {error}", key.host))
+        })?;
+        let mut last = None;
+        let count = addresses.len();
+        for (at, address) in addresses.into_iter().enumerate() {
+            let address = SocketAddr::new(address, key.port);
+            // One that swallows packets leaves time for the others.
+            let now = clock::now();
+            let share = deadline.since(now) / u32::try_from(count - at).unwrap_or(1);
+            match Stream::connect(address, now + share).await {
+                Ok(stream) if key.is_tls => return self.secure(stream, key).await,
+                Ok(stream) => return Ok(Connection::Plain(stream)),
+                Err(error) => last = Some((address, error)),
+            }
+        }
+        let text = match last {
+            Some((address, error)) => format!("no connection to {address}: {error}"),
+            None => format!("{} has no address", key.host),
+        };
+        Err(CallError::new(Failure::Connect, text))
+    }
+
+    async fn secure(&self, stream: Stream, key: &EndpointKey) -> Result<Connection, CallError> {
+        let failed = |error: &dyn fmt::Display| {
+            CallError::new(Failure::Tls, format!("no TLS with {}: {error}", key.host))
+        };
+        let known = self.tls.borrow().get(&key.ca).cloned();
+        let tls = match known {
+            Some(tls) => tls,
+            None => {
+                let ca = key.ca.clone().map(PathBuf::from);
+                let made = spawn_blocking(move || TlsClient::new(ca.as_deref())).await;
+                let made = made.map_err(|panic| failed(&panic))?;
+                let made = made.map_err(|error| failed(&error))?;
+                self.tls.borrow_mut().insert(key.ca.clone(), made.clone());
+                made
+            }
+        };
+        match tls.connect(stream, &key.host).await {
+            Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+}
+
+/// One call. What it has read survives the end of its time.
+struct Call<'a> {
+    client: &'a Client,
+    endpoint: &'a Endpoint,
+    request: &'a HookRequest,
+    deadline: Moment,
+    reader: ResponseReader,
+    is_written: bool,
+}
+
+impl Call<'_> {
+    async fn run(&mut self, purpose: Purpose) -> Result<Response, CallError> {
+        let endpoint = self.endpoint;
+        let seat = endpoint.seats.take(purpose == Purpose::Gate).await;
+        let _seat = seat.map_err(|_| {
+            let max = limits::HOOK_CALLS_WAITING_MAX;
+            CallError::new(Failure::Queue, format!("{max} calls wait for it already"))
+        })?;
+        let _under_way = UnderWay::new(&endpoint.under_way);
+        if self.request.keep_alive
+            && let Some(mut connection) = endpoint.take_idle()
+        {
+            endpoint.reused.set(endpoint.reused.get() + 1);
+            match self.exchange(&mut connection).await {
+                Ok(()) => return self.finish(connection),
+                // The peer has closed a connection that it did not need for a while, just now. Who is
+                // only told may not be told twice.
+                Err(_) if !self.reader.has_begun() && purpose == Purpose::Gate => {
+                    self.is_written = false;
+                }
+                Err(error) => return Err(self.broken(&error)),
+            }
+        }
+        let mut connection = self.client.open(&endpoint.key, self.deadline).await?;
+        endpoint.opened.set(endpoint.opened.get() + 1);
+        match self.exchange(&mut connection).await {
+            Ok(()) => self.finish(connection),
+            Err(error) => Err(self.broken(&error)),
+        }
+    }
+
+    async fn exchange(&mut self, connection: &mut Connection) -> io::Result<()> {
+        connection.write_all(&self.request.bytes).await?;
+        self.is_written = true;
+        let mut buffer = [0; 4096];
+        loop {
+            let count = connection.read(&mut buffer).await?;
+            if count == 0 {
+                return self.reader.end().map_err(io::Error::other);
+            }
+            if self.reader.input(&buffer[..count]).map_err(io::Error::other)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn finish(&mut self, connection: Connection) -> Result<Response, CallError> {
+        let reader = std::mem::replace(&mut self.reader, ResponseReader::new(0));
+        let Some(response) = reader.response() else {
+            return Err(self.broken(&io::ErrorKind::UnexpectedEof.into()));
+        };
+        if self.request.keep_alive && response.keep_alive && response.is_whole {
+            self.endpoint.keep(connection);
+        }
+        Ok(response)
+    }
+
+    fn broken(&self, error: &io::Error) -> CallError {
+        CallError {
+            failure: Failure::Answer,
+            text: format!("no answer from {}: {error}", self.endpoint.key),
+            may_be_processed: self.is_written,
+        }
+    }
+}
+
+impl Endpoint {
+    /// A kept connection whose peer has not closed it.
+    fn take_idle(&self) -> Option<Connection> {
+        let now = clock::now();
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|(since, _)| now.since(*since) < IDLE_MAX);
+        while let Some((_, connection)) = idle.pop() {
+            if socket::is_quiet(connection.stream()) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn keep(&self, connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() == limits::HOOK_IDLE_CONNECTIONS_MAX {
+            idle.remove(0);
+        }
+        idle.push((clock::now(), connection));
+    }
+
+    fn report(&self, result: &Result<Response, CallError>) {
+        let mut breaker = self.breaker.borrow_mut();
+        let change = match result {
+            Ok(response) if matches!(response.status, 502..=504) => breaker.failed(clock::now()),
+            Ok(_) => breaker.succeeded(),
+            // Says nothing of the endpoint.
+            Err(error) if error.failure == Failure::Queue => breaker.abandoned(),
+            Err(_) => breaker.failed(clock::now()),
+        };
+        match (change, result) {
+            (Change::Opened(pause), Err(error)) => tracing::error!(
+                endpoint = %self.key, pause_ms = pause.as_millis() as u64,
+                "hooks fail again and again and are not called for a while: {error}"
+            ),
+            (Change::Opened(pause), Ok(response)) => tracing::error!(
+                endpoint = %self.key, pause_ms = pause.as_millis() as u64,
+                "hooks fail again and again and are not called for a while: answered {}",
+                response.status
+            ),
+            (Change::Closed, _) => {
+                tracing::info!(endpoint = %self.key, "hooks are answered again");
+            }
+            (Change::None, _) => {}
+        }
+    }
+}
+
+impl Connection {
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes).await,
+            Self::Tls(stream) => stream.write_all(bytes).await,
+        }
+    }
+
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer).await,
+            Self::Tls(stream) => stream.read(buffer).await,
+        }
+    }
+
+    fn stream(&self) -> &Stream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.stream(),
+        }
+    }
+}
+
+struct UnderWay<'a>(&'a Cell<usize>);
+
+impl<'a> UnderWay<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+impl CallError {
+    fn new(failure: Failure, text: impl Into<String>) -> Self {
+        Self { failure, text: text.into(), may_be_processed: false }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for EndpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
+    }
+}
+
+impl Failure {
+    /// The word that counters use.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Breaker => "breaker",
+            Self::Connect => "connect",
+            Self::Dns => "dns",
+            Self::Queue => "queue",
+            Self::Tls => "tls",
+            Self::Timeout => "timeout",
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! End events on their way: in order per connection, sent again when they were not heard, bounded.
+//!
+//! One task per connection that has something to tell; it tells one event after the other. An event
+//! that was surely not processed is tried again with growing pauses, and those behind it wait, so that
+//! nobody hears of a connection's end before the end of its streams.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::Shared;
+use super::client::{Failure, Purpose};
+use super::sessions::Due;
+use crate::config::Retry;
+use crate::limits;
+use crate::rt::clock;
+use crate::rt::executor::{sleep, spawn_local};
+use crate::session::ClientId;
+
+/// Pause before the second attempt; each further one is twice as long.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Attempts in all: the last comes after about three minutes.
+const ATTEMPTS_MAX: u32 = 10;
+
+/// All that waits to be told.
+#[derive(Debug, Default)]
+pub(super) struct Deliveries {
+    chains: RefCell<HashMap<ClientId, Rc<Chain>>>,
+    waiting: Cell<usize>,
+    /// Events that were tried once and wait for another attempt.
+    pausing: Cell<usize>,
+    /// No further attempts: the server ends.
+    is_ending: Cell<bool>,
+}
+
+/// The events of one connection.
+#[derive(Debug, Default)]
+struct Chain {
+    events: RefCell<VecDeque<Due>>,
+    /// The first one is between two attempts.
+    is_pausing: Cell<bool>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Deliveries {
+    /// Events that wait or are under way.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.get()
+    }
+
+    /// Whether nothing is left but what has been tried in vain.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.waiting.get() == 0
+    }
+
+    /// Gives up what waits for another attempt, and what will fail from now on.
+    pub(super) fn end(&self) {
+        self.is_ending.set(true);
+    }
+
+    /// Waits until all earlier events of a connection have been told, or at least tried: a start event
+    /// does not overtake the end event before it, and does not wait for a back end that is down.
+    pub(super) async fn settled(&self, id: ClientId) {
+        let chain = self.chains.borrow().get(&id).cloned();
+        let Some(chain) = chain else { return };
+        std::future::poll_fn(|context| {
+            if chain.is_pausing.get() || chain.events.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            chain.wakers.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+impl Chain {
+    fn wake(&self) {
+        for waker in self.wakers.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Puts events into the queues of their connections.
+pub(super) fn tell(shared: &Rc<Shared>, due: Vec<Due>) {
+    for event in due {
+        let deliveries = &shared.deliveries;
+        if deliveries.waiting.get() >= limits::HOOK_END_EVENTS_MAX {
+            give_up(shared, &event, "queue_full", "too many events wait to be told");
+            continue;
+        }
+        deliveries.waiting.set(deliveries.waiting.get() + 1);
+        let id = event.0.caller.info.id;
+        let mut is_new = false;
+        let chain = Rc::clone(deliveries.chains.borrow_mut().entry(id).or_insert_with(|| {
+            is_new = true;
+            Rc::default()
+        }));
+        chain.events.borrow_mut().push_back(event);
+        if is_new {
+            spawn_local(run(Rc::clone(shared), id, chain));
+        }
+    }
+}
+
+async fn run(shared: Rc<Shared>, id: ClientId, chain: Rc<Chain>) {
+    loop {
+        let first = chain.events.borrow().front().cloned();
+        let Some(event) = first else {
+            shared.deliveries.chains.borrow_mut().remove(&id);
+            return;
+        };
+        tell_one(&shared, &chain, &event).await;
+        chain.events.borrow_mut().pop_front();
+        chain.is_pausing.set(false);
+        shared.deliveries.waiting.set(shared.deliveries.waiting.get() - 1);
+        chain.wake();
+        if shared.deliveries.is_quiet() {
+            // The control shard may wait for that.
+            shared.bell.ring_if_asleep();
+        }
+    }
+}
+
+async fn tell_one(shared: &Rc<Shared>, chain: &Chain, event: &Due) {
+    let (occurrence, target) = event;
+    let mut pause = PAUSE_MIN;
+    for attempt in 1..=ATTEMPTS_MAX {
+        let request = occurrence.request(target, &shared.identity, attempt);
+        let started = clock::now();
+        let result = shared.client.call(target, &request, Purpose::Tell).await;
+        let took = clock::now().since(started);
+        let why = match result {
+            Ok(response) => {
+                shared.stats.borrow_mut().count(occurrence.event, target, took, Ok(None));
+                if !matches!(response.status, 502..=504) {
+                    return;
+                }
+                format!("answered {}", response.status)
+            }
+            Err(error) => {
+                shared.stats.borrow_mut().count(occurrence.event, target, took, Err(&error));
+                if error.may_be_processed && target.retry == Retry::Unprocessed {
+                    let what = format!("{error}; it may have been processed");
+                    return give_up(shared, event, "unanswered", &what);
+                }
+                if error.failure == Failure::Tls {
+                    // Waiting makes no certificate valid, but the operator may.
+                    pause = PAUSE_MAX;
+                }
+                error.to_string()
+            }
+        };
+        if attempt == ATTEMPTS_MAX {
+            return give_up(shared, event, "attempts", &why);
+        }
+        tracing::debug!(
+            event = occurrence.event.key(), url = target.url.text, client = %occurrence.caller.info.id,
+            "{why}; it is tried again"
+        );
+        chain.is_pausing.set(true);
+        chain.wake();
+        shared.deliveries.pausing.set(shared.deliveries.pausing.get() + 1);
+        let until = clock::now() + pause;
+        while clock::now() < until && !shared.deliveries.is_ending.get() {
+            // Short, so that a server that ends does not wait for it.
+            sleep(until.since(clock::now()).min(Duration::from_millis(100))).await;
+        }
+        shared.deliveries.pausing.set(shared.deliveries.pausing.get() - 1);
+        if shared.deliveries.is_ending.get() {
+            return give_up(shared, event, "shutdown", &why);
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+        shared.stats.borrow_mut().retried(occurrence.event, target);
+    }
+}
+
+fn give_up(shared: &Shared, event: &Due, reason: &'static str, why: &str) {
+    let (occurrence, target) = event;
+    *shared.stats.borrow_mut().given_up.entry(reason).or_default() += 1;
+    tracing::warn!(
+        event = occurrence.event.key(), url = target.url.text, client = %occurrence.caller.info.id,
+        "an event was not told: {why}"
+    );
+}

@@ -1,0 +1,113 @@
+//! What the API says of hooks: counts and latencies per event and URL.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde_json::{Value, json};
+
+use super::client::{CallError, Failure};
+use super::event::Judgement;
+use crate::config::{HookEvent, HookTarget};
+
+/// Two digits: a few kilobytes per hook.
+const DIGITS: u8 = 2;
+
+/// Counts since the start.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    hooks: BTreeMap<(&'static str, String), HookStats>,
+    /// End events that were given up, by reason.
+    pub(super) given_up: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+struct HookStats {
+    calls: u64,
+    accepted: u64,
+    renamed: u64,
+    refused: u64,
+    told: u64,
+    retried: u64,
+    failed: BTreeMap<&'static str, u64>,
+    /// Microseconds of calls that were answered.
+    latency: Option<Histogram<u64>>,
+}
+
+impl Stats {
+    /// A call has ended; `judgement` for those that gate.
+    pub(super) fn count(
+        &mut self,
+        event: HookEvent,
+        target: &HookTarget,
+        took: Duration,
+        result: Result<Option<&Judgement>, &CallError>,
+    ) {
+        let hook = self.hook(event, target);
+        hook.calls += 1;
+        match result {
+            Ok(judgement) => {
+                match judgement {
+                    None => hook.told += 1,
+                    Some(Judgement::Accept) => hook.accepted += 1,
+                    Some(Judgement::Rename(_)) => hook.renamed += 1,
+                    Some(Judgement::Refuse(_)) => hook.refused += 1,
+                    Some(Judgement::Fail(_)) => {
+                        *hook.failed.entry(Failure::Answer.word()).or_default() += 1;
+                    }
+                }
+                if let Some(latency) = &mut hook.latency {
+                    latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+                }
+            }
+            Err(error) => *hook.failed.entry(error.failure.word()).or_default() += 1,
+        }
+    }
+
+    /// An end event is sent again.
+    pub(super) fn retried(&mut self, event: HookEvent, target: &HookTarget) {
+        self.hook(event, target).retried += 1;
+    }
+
+    /// For the API.
+    pub(super) fn to_json(&self) -> Value {
+        self.hooks
+            .iter()
+            .map(|((event, url), hook)| {
+                let quantile = |q: f64| hook.latency.as_ref().map(|it| it.value_at_quantile(q));
+                json!({
+                    "event": event,
+                    "url": url,
+                    "calls": hook.calls,
+                    "accepted": hook.accepted,
+                    "renamed": hook.renamed,
+                    "refused": hook.refused,
+                    "told": hook.told,
+                    "retried": hook.retried,
+                    "failed": hook.failed,
+                    "latency_us": {
+                        "p50": quantile(0.5),
+                        "p90": quantile(0.9),
+                        "p99": quantile(0.99),
+                        "max": hook.latency.as_ref().map(Histogram::max),
+                    },
+                })
+            })
+            .collect()
+    }
+
+    fn hook(&mut self, event: HookEvent, target: &HookTarget) -> &mut HookStats {
+        // The URL's query may hold a key.
+        let url = target.url.text.split('?').next().unwrap_or_default().to_owned();
+        self.hooks.entry((event.key(), url)).or_insert_with(|| HookStats {
+            calls: 0,
+            accepted: 0,
+            renamed: 0,
+            refused: 0,
+            told: 0,
+            retried: 0,
+            failed: BTreeMap::new(),
+            latency: Histogram::new_with_bounds(1, 120_000_000, DIGITS).ok(),
+        })
+    }
+}

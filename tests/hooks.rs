@@ -1,0 +1,527 @@
+//! Hooks through real sessions: who is asked, who is told, in which order, and what clients see.
+
+mod support;
+
+use std::time::Duration;
+
+use shardcast::proto::amf0::Value;
+use support::ffmpeg::{Pace, Player, publish};
+use support::hook_server::{HookServer, Recorded, Reply};
+use support::http;
+use support::media::SHORT;
+use support::rtmp_client::{RtmpClient, code_of, description_of};
+use support::scratch::Scratch;
+use support::server::Server;
+use support::wait::{SOON, eventually};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Every event of the nginx dialect goes to one recorder.
+fn nginx_hooks(hooks: &HookServer) -> Vec<(String, String)> {
+    ["connect", "disconnect", "publish", "play", "publish_done", "play_done", "done"]
+        .iter()
+        .map(|call| (format!("hooks.on_{call}"), hooks.url(&format!("/on_{call}"))))
+        .collect()
+}
+
+/// Every event of the SRS dialect goes to one recorder.
+fn srs_hooks(hooks: &HookServer) -> Vec<(String, String)> {
+    let mut keys = vec![("hooks.dialect".to_owned(), "srs".to_owned())];
+    for (event, path) in [
+        ("connect", "clients"),
+        ("close", "clients"),
+        ("publish", "streams"),
+        ("unpublish", "streams"),
+        ("play", "sessions"),
+        ("stop", "sessions"),
+    ] {
+        keys.push((format!("hooks.on_{event}"), hooks.url(&format!("/api/v1/{path}"))));
+    }
+    keys
+}
+
+fn start(keys: &[(String, String)], more: &[(&str, &str)]) -> Server {
+    let mut all: Vec<(&str, &str)> =
+        keys.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    all.extend_from_slice(more);
+    Server::start(&all)
+}
+
+/// A connection whose connect was accepted and that has a message stream.
+fn client(server: &Server, app: &str) -> RtmpClient {
+    let mut client = RtmpClient::open(server.rtmp());
+    let tc_url = format!("rtmp://{}/{app}", server.rtmp());
+    client.connect(app, &tc_url, &[("flashVer", "test/1")]);
+    let answer = client.wait_for("_result").expect("connect is answered");
+    assert_eq!(code_of(&answer), "NetConnection.Connect.Success");
+    client.call(0, "createStream", &Value::Null, &[]);
+    client.wait_for("_result").expect("createStream is answered");
+    client
+}
+
+fn publish_command(client: &mut RtmpClient, name: &str) {
+    client.call(1, "publish", &Value::Null, &[Value::from(name), Value::from("live")]);
+}
+
+fn play_command(client: &mut RtmpClient, name: &str) {
+    client.call(1, "play", &Value::Null, &[Value::from(name), Value::from(-2000.0)]);
+}
+
+#[test]
+fn a_publisher_and_a_player_are_asked_for_and_told_of_in_order() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut publisher = publish(&SHORT.file(), &server.rtmp_url("live/cam?key=1"), Pace::Unpaced);
+    publisher.expect_success(LIMIT);
+    hooks.expect(&["connect", "publish", "publish_done", "done", "disconnect"]);
+    let requests = hooks.take();
+    let fields = |name: &str| -> Vec<_> {
+        requests.iter().filter_map(|request| request.field(name)).collect()
+    };
+    assert_eq!(requests[1].field("name").as_deref(), Some("cam"));
+    assert_eq!(requests[1].field("type").as_deref(), Some("live"));
+    assert!(requests[1].body.ends_with("&type=live&key=1"), "{}", requests[1].body);
+    let ids = fields("clientid");
+    assert_eq!(ids.len(), 4);
+    assert!(ids.iter().all(|id| *id == ids[0]), "one id for all: {ids:?}");
+    assert!(
+        requests.iter().all(|request| request.head.contains("HTTP/1.0\r\nHost: 127.0.0.1\r\n"))
+    );
+
+    let mut live = publish(&SHORT.file(), &server.rtmp_url("live/cam"), Pace::RealTime);
+    server.api().wait_for_frames("live/cam", 10, SOON);
+    hooks.take();
+    let scratch = Scratch::new("hooks");
+    let mut player = Player::start(&server.rtmp_url("live/cam"), scratch.file("play.md5"));
+    live.expect_success(LIMIT);
+    player.finish(LIMIT);
+    hooks.wait_for("disconnect", 2);
+    let played: Vec<String> = hooks
+        .requests()
+        .iter()
+        .filter(|request| request.field("name").is_none() || request.call().contains("play"))
+        .map(Recorded::call)
+        .filter(|call| call.contains("play"))
+        .collect();
+    assert_eq!(played, ["play", "play_done"]);
+    server.stop();
+}
+
+#[test]
+fn refused_clients_are_told_why_and_end() {
+    for (refused, url) in [("connect", "live/s"), ("publish", "live/s")] {
+        let hooks = HookServer::start(move |request| {
+            if request.call() == refused { Reply::status("403 no", "") } else { Reply::ok() }
+        });
+        let server = start(&nginx_hooks(&hooks), &[]);
+        let mut publisher = publish(&SHORT.file(), &server.rtmp_url(url), Pace::RealTime);
+        assert!(!publisher.wait(LIMIT).success());
+        let said = publisher.stderr();
+        assert!(said.contains("refused by the application"), "{refused}: {said}");
+        hooks.wait_for("disconnect", 1);
+        let expected: &[&str] = match refused {
+            "connect" => &["connect", "disconnect"],
+            _ => &["connect", "publish", "disconnect"],
+        };
+        assert_eq!(hooks.calls(), expected);
+        server.stop();
+    }
+    let hooks = HookServer::start(|request| {
+        if request.call() == "play" { Reply::status("403 no", "") } else { Reply::ok() }
+    });
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let scratch = Scratch::new("refused");
+    let mut player = Player::start(&server.rtmp_url("live/s"), scratch.file("play.md5"));
+    assert!(!player.process().wait(LIMIT).success());
+    let said = player.process().stderr();
+    assert!(said.contains("refused by the application"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_silent_refusal_is_only_a_close() {
+    let hooks = HookServer::start(|request| {
+        if request.call() == "publish" { Reply::status("403 no", "") } else { Reply::ok() }
+    });
+    let server = start(&nginx_hooks(&hooks), &[("hooks.close_silently", "true")]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "s");
+    assert!(publisher.wait_for_close());
+    assert_eq!(publisher.heard(), [] as [&str; 0]);
+    server.stop();
+}
+
+#[test]
+fn success_is_not_said_before_the_verdict() {
+    let (release, is_released) = std::sync::mpsc::channel::<()>();
+    let hooks = HookServer::start(move |request| {
+        if request.call() != "disconnect" {
+            let _ = is_released.recv_timeout(SOON);
+        }
+        Reply::ok()
+    });
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut publisher = RtmpClient::open(server.rtmp());
+    publisher.connect("live", "rtmp://localhost/live", &[]);
+    hooks.wait_for("connect", 1);
+    assert_eq!(publisher.heard(), [] as [&str; 0]);
+    release.send(()).unwrap();
+    publisher.wait_for("_result").expect("connect is accepted");
+    publisher.call(0, "createStream", &Value::Null, &[]);
+    publisher.wait_for("_result").expect("a message stream");
+    publish_command(&mut publisher, "s");
+    hooks.wait_for("publish", 1);
+    assert!(!publisher.heard().iter().any(|it| it.contains("Start")));
+    assert!(!server.api().snapshot().is_published("live/s"));
+    release.send(()).unwrap();
+    assert_eq!(publisher.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+    drop(release);
+    server.stop();
+}
+
+#[test]
+fn a_redirect_renames_app_and_stream() {
+    let hooks = HookServer::start(|request| match request.call().as_str() {
+        "connect" => Reply::redirect("other"),
+        "publish" => Reply::redirect("renamed"),
+        _ => Reply::ok(),
+    });
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut publisher = client(&server, "live?a=1");
+    publish_command(&mut publisher, "s?b=2");
+    let status = publisher.wait_for("onStatus").expect("it is published");
+    assert_eq!(code_of(&status), "NetStream.Publish.Start");
+    assert!(server.api().snapshot().is_published("other/renamed"), "under its new names");
+    drop(publisher);
+    hooks.wait_for("disconnect", 1);
+    let apps: Vec<_> = hooks.requests().iter().filter_map(|it| it.field("app")).collect();
+    assert_eq!(apps, ["live", "other", "other", "other", "other"]);
+    assert!(hooks.requests()[4].body.ends_with("&app=other&a=1"));
+    server.stop();
+}
+
+#[test]
+fn a_relay_target_is_refused_until_there_are_relays() {
+    let hooks = HookServer::start(|request| match request.call().as_str() {
+        "publish" => Reply::redirect("rtmp://127.0.0.1/live/s"),
+        _ => Reply::ok(),
+    });
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "s");
+    let status = publisher.wait_for("onStatus").expect("it is answered");
+    assert_eq!(code_of(&status), "NetStream.Publish.Denied");
+    server.process().wait_for_stderr("does not relay", SOON);
+    server.stop();
+}
+
+#[test]
+fn a_publisher_that_goes_while_it_is_judged_leaves_no_ghost_and_paired_events() {
+    for accepts in [true, false] {
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let hooks = HookServer::start(move |request| {
+            if request.call() != "publish" {
+                return Reply::ok();
+            }
+            let _ = is_released.recv_timeout(SOON);
+            if accepts { Reply::ok() } else { Reply::status("403 no", "") }
+        });
+        let server = start(&nginx_hooks(&hooks), &[]);
+        let mut publisher = client(&server, "live");
+        publish_command(&mut publisher, "s");
+        hooks.wait_for("publish", 1);
+        drop(publisher);
+        eventually("the connection is gone", SOON, || {
+            (server.api().snapshot().connections().iter().sum::<u64>() == 0).then_some(())
+        });
+        release.send(()).unwrap();
+        match accepts {
+            true => {
+                hooks.expect(&["connect", "publish", "publish_done", "done", "disconnect"]);
+            }
+            false => hooks.expect(&["connect", "publish", "disconnect"]),
+        }
+        assert!(!server.api().snapshot().is_published("live/s"));
+        drop(release);
+        // The name is free.
+        let mut next = client(&server, "live");
+        publish_command(&mut next, "s");
+        let code = next.wait_for_status();
+        assert_eq!(code.as_deref() == Some("NetStream.Publish.Start"), accepts, "{code:?}");
+        server.stop();
+    }
+}
+
+#[test]
+fn a_busy_name_is_refused_before_the_hook_is_asked() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let keys = nginx_hooks(&hooks);
+    let server = start(&keys, &[("apps.default.publish.takeover", "reject")]);
+    let mut first = client(&server, "live");
+    publish_command(&mut first, "s");
+    assert_eq!(first.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+    let mut second = client(&server, "live");
+    publish_command(&mut second, "s");
+    assert_eq!(second.wait_for_status().as_deref(), Some("NetStream.Publish.BadName"));
+    hooks.wait_for("disconnect", 1);
+    assert_eq!(hooks.count("publish"), 1);
+    server.stop();
+}
+
+#[test]
+fn a_take_over_is_judged_before_the_first_publisher_is_replaced() {
+    let hooks =
+        HookServer::start(|request| match (request.call().as_str(), request.field("name")) {
+            ("publish", _) if request.body.ends_with("&no") => Reply::status("403 no", ""),
+            _ => Reply::ok(),
+        });
+    for policy in ["replace", "replace_when_silent"] {
+        let keys = nginx_hooks(&hooks);
+        let more =
+            [("apps.default.publish.takeover", policy), ("apps.default.publish.silent", "200ms")];
+        let server = start(&keys, &more);
+        hooks.take();
+        let mut first = client(&server, "live");
+        publish_command(&mut first, "s");
+        assert_eq!(first.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+        let mut second = client(&server, "live");
+        publish_command(&mut second, "s?no");
+        assert_eq!(second.wait_for_status().as_deref(), Some("NetStream.Publish.Denied"));
+        assert!(server.api().snapshot().is_published("live/s"), "the first one stays");
+        let mut third = client(&server, "live");
+        publish_command(&mut third, "s?yes");
+        assert_eq!(third.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+        assert_eq!(first.wait_for_status().as_deref(), Some("NetStream.Publish.BadName"));
+        hooks.wait_for("publish_done", 1);
+        assert_eq!((hooks.count("publish"), hooks.count("publish_done")), (3, 1), "{policy}");
+        server.stop();
+    }
+}
+
+#[test]
+fn updates_keep_or_end_a_session() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let mut keys = nginx_hooks(&hooks);
+    keys.push(("hooks.on_update".to_owned(), hooks.url("/on_update")));
+    let server = start(&keys, &[("hooks.notify_update_timeout", "100ms")]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "s?k=v");
+    assert_eq!(publisher.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+    hooks.wait_for("update_publish", 2);
+    let update = hooks.requests().into_iter().find(|it| it.call() == "update_publish").unwrap();
+    assert!(
+        update.body.contains("&call=update_publish&time=0&timestamp=0&name=s&k=v"),
+        "{}",
+        update.body
+    );
+    hooks.answer_with(|request| {
+        if request.call().starts_with("update") { Reply::status("404 no", "") } else { Reply::ok() }
+    });
+    assert_eq!(publisher.wait_for_status().as_deref(), Some("NetConnection.Connect.Closed"));
+    hooks.wait_for("disconnect", 1);
+    let calls = hooks.calls();
+    assert_eq!(calls[calls.len() - 3..], ["publish_done", "done", "disconnect"]);
+    server.stop();
+}
+
+#[test]
+fn a_bare_connection_has_its_disconnect() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = start(&nginx_hooks(&hooks), &[]);
+    drop(std::net::TcpStream::connect(server.rtmp()).unwrap());
+    hooks.expect(&["disconnect"]);
+    let request = hooks.take().remove(0);
+    assert!(
+        request.body.starts_with("app=&flashver=&swfurl=&tcurl=&pageurl=&addr=127.0.0.1&clientid=")
+    );
+    assert!(request.body.ends_with("&call=disconnect&app="), "{}", request.body);
+    server.stop();
+}
+
+#[test]
+fn hooks_hear_the_address_that_a_trusted_proxy_says() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = start(
+        &nginx_hooks(&hooks),
+        &[("rtmp.proxy_protocol_from", "127.0.0.1"), ("http.trusted_proxies", "127.0.0.1")],
+    );
+    let header = b"PROXY TCP4 203.0.113.7 192.0.2.1 5000 1935\r\n";
+    let mut proxied = RtmpClient::open_behind(server.rtmp(), header);
+    proxied.connect("live", "rtmp://localhost/live", &[]);
+    proxied.wait_for("_result").expect("connect is accepted");
+    drop(proxied);
+    let request = b"GET /live/none.flv HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
+    assert_eq!(http::send_raw(server.http(), request).status, 404);
+    hooks.wait_for("disconnect", 2);
+    for request in hooks.take() {
+        assert_eq!(request.field("addr").as_deref(), Some("203.0.113.7"), "{}", request.call());
+    }
+    // Without the header a trusted proxy is not let in.
+    let mut bare = std::net::TcpStream::connect(server.rtmp()).unwrap();
+    std::io::Write::write_all(&mut bare, &[3; 1537]).unwrap();
+    bare.set_read_timeout(Some(SOON)).unwrap();
+    let answer = std::io::Read::read(&mut bare, &mut [0; 16]);
+    assert!(!matches!(answer, Ok(1..)), "{answer:?}");
+    server.stop();
+}
+
+#[test]
+fn http_viewers_pass_the_same_gates() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = start(&nginx_hooks(&hooks), &[]);
+    assert_eq!(http::get(server.http(), "/live/none.flv?k=v").status, 404);
+    hooks.expect(&["connect", "play", "play_done", "done", "disconnect"]);
+    let requests = hooks.take();
+    assert!(requests[0].body.ends_with("&call=connect&k=v"), "{}", requests[0].body);
+    assert!(
+        requests[1].body.ends_with("&call=play&name=none&start=0&duration=0&reset=0&k=v"),
+        "{}",
+        requests[1].body
+    );
+    for refused in ["connect", "play"] {
+        hooks.answer_with(move |request| {
+            if request.call() == refused { Reply::status("403 no", "") } else { Reply::ok() }
+        });
+        assert_eq!(http::get(server.http(), "/live/none.flv").status, 403, "{refused}");
+        hooks.answer_with(
+            move |request| {
+                if request.call() == refused { Reply::Drop } else { Reply::ok() }
+            },
+        );
+        assert_eq!(http::get(server.http(), "/live/none.flv").status, 503, "{refused}");
+    }
+    server.stop();
+}
+
+#[test]
+fn srs_is_asked_and_told_as_srs_does() {
+    let hooks = HookServer::start(|_| Reply::zero());
+    let server = start(&srs_hooks(&hooks), &[]);
+    let mut viewer = client(&server, "live");
+    assert_eq!(hooks.calls(), [] as [&str; 0], "connect alone asks nobody");
+    play_command(&mut viewer, "a?x=1");
+    viewer.wait_for_status().expect("it plays");
+    viewer.call(1, "closeStream", &Value::Null, &[]);
+    play_command(&mut viewer, "b");
+    hooks.wait_for("on_play", 2);
+    drop(viewer);
+    hooks.expect(&[
+        "on_connect",
+        "on_play",
+        "on_stop",
+        "on_connect",
+        "on_play",
+        "on_stop",
+        "on_close",
+    ]);
+    let requests = hooks.take();
+    let play = requests[1].json();
+    assert_eq!((&play["stream"], &play["param"]), (&"a".into(), &"?x=1".into()));
+    assert!(play["client_id"].is_string());
+    assert_eq!(play["vhost"], "__defaultVhost__");
+    assert!(requests[6].json()["recv_bytes"].as_u64().unwrap() > 3_000);
+    assert!(requests.iter().all(|it| it.json()["client_id"] == play["client_id"]));
+    assert!(requests.iter().all(|it| it.connection == 0), "one connection is kept");
+    server.stop();
+}
+
+#[test]
+fn srs_of_2014_is_asked_at_connect() {
+    let hooks = HookServer::start(|_| Reply::zero());
+    let mut keys = srs_hooks(&hooks);
+    keys.push(("hooks.srs_version".to_owned(), "1".to_owned()));
+    let server = start(&keys, &[]);
+    let mut publisher = client(&server, "live");
+    assert_eq!(hooks.calls(), ["on_connect"]);
+    publish_command(&mut publisher, "livestream");
+    assert_eq!(publisher.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+    drop(publisher);
+    hooks.expect(&["on_connect", "on_publish", "on_unpublish", "on_close"]);
+    let id = hooks.requests()[0].json()["client_id"].as_u64().expect("a number");
+    assert_eq!(
+        hooks.requests()[1].body,
+        format!(
+            r#"{{"action":"on_publish","client_id":{id},"ip":"127.0.0.1","vhost":"__defaultVhost__","app":"live","stream":"livestream"}}"#
+        )
+    );
+    server.stop();
+}
+
+#[test]
+fn several_hooks_are_asked_in_order_until_one_refuses() {
+    let hooks = HookServer::start(|request| {
+        if request.head.starts_with("POST /second ") {
+            return Reply::Keep("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1".to_owned());
+        }
+        Reply::zero()
+    });
+    let list = format!(
+        "[\"{}\", {{ url = \"{}\", dialect = \"srs\" }}, \"{}\"]",
+        hooks.url("/first"),
+        hooks.url("/second"),
+        hooks.url("/third")
+    );
+    let server = start(&[("hooks.on_publish".to_owned(), list)], &[]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "s");
+    let status = publisher.wait_for("onStatus").expect("it is answered");
+    assert_eq!(code_of(&status), "NetStream.Publish.Denied");
+    assert_eq!(description_of(&status), "refused by the application");
+    let paths: Vec<_> =
+        hooks.requests().iter().map(|it| it.head.split(' ').nth(1).unwrap().to_owned()).collect();
+    assert_eq!(paths, ["/first", "/second"]);
+    server.stop();
+}
+
+#[test]
+fn end_events_are_told_again_until_they_are_heard() {
+    let mut refusals = 2;
+    let hooks = HookServer::start(move |request| {
+        if request.call() == "publish_done" && refusals > 0 {
+            refusals -= 1;
+            return Reply::status("503 later", "");
+        }
+        Reply::ok()
+    });
+    let mut keys = nginx_hooks(&hooks);
+    keys.push(("hooks.event_headers".to_owned(), "true".to_owned()));
+    keys.push(("hooks.secret".to_owned(), "s".to_owned()));
+    let server = start(&keys, &[]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "s");
+    publisher.wait_for_status().expect("it is published");
+    drop(publisher);
+    hooks.wait_for("disconnect", 1);
+    let calls = hooks.calls();
+    assert_eq!(
+        calls[2..],
+        ["publish_done", "publish_done", "publish_done", "done", "disconnect"],
+        "nothing overtakes it"
+    );
+    let told: Vec<Recorded> =
+        hooks.take().into_iter().filter(|it| it.call() == "publish_done").collect();
+    let header = |name: &str| -> Vec<_> { told.iter().filter_map(|it| it.header(name)).collect() };
+    assert_eq!(header("X-Shardcast-Attempt"), ["1", "2", "3"]);
+    let ids = header("X-Shardcast-Event");
+    assert!(ids.len() == 3 && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    assert!(header("X-Shardcast-Signature").iter().all(|it| it.starts_with("sha256=")));
+    server.stop();
+}
+
+#[test]
+fn an_event_that_may_have_been_processed_is_told_once() {
+    let hooks =
+        HookServer::start(
+            |request| {
+                if request.call() == "publish_done" { Reply::Drop } else { Reply::ok() }
+            },
+        );
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "s");
+    publisher.wait_for_status().expect("it is published");
+    drop(publisher);
+    hooks.expect(&["connect", "publish", "publish_done", "done", "disconnect"]);
+    server.process().wait_for_stderr("it may have been processed", SOON);
+    server.stop();
+}
