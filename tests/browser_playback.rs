@@ -9,11 +9,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use support::browser::{Browser, Page, Site, cached_file};
+use support::browser::{Browser, Page, Site, cached_path};
 use support::ffmpeg::{Pace, publish};
 use support::media::SHORT;
 use support::packets::Packets;
 use support::process::Process;
+use support::scratch::Scratch;
 use support::server::Server;
 use support::wait::SOON;
 
@@ -24,8 +25,41 @@ const MPEGTS: &str = "mpegts.js-1.8.2.js";
 const OBSERVER: &str = include_str!("support/observe_player.js");
 /// The address in the page.
 const DOCUMENTED: &str = "http://localhost:8080/live/cam.flv";
-/// The codecs of a page's two source buffers, for what a page says of itself.
-const H264_AAC: [&str; 2] = ["avc1.", "mp4a.40.2"];
+/// What the types of a page's source buffers contain.
+const H264_AAC: [&str; 2] = ["avc1.", "mp4a.40."];
+
+/// Ten seconds of both. mpegts.js 1.8.2 does not read keyframes that have order hints.
+const AV1_AND_OPUS: [&str; 29] = [
+    "-f",
+    "lavfi",
+    "-i",
+    "testsrc2=size=320x180:rate=30",
+    "-f",
+    "lavfi",
+    "-i",
+    "aevalsrc=0.4*sin(2*PI*(300+200*sin(t/3))*t):s=48000",
+    "-c:v",
+    "libaom-av1",
+    "-usage",
+    "realtime",
+    "-cpu-used",
+    "8",
+    "-g",
+    "60",
+    "-b:v",
+    "300k",
+    "-aom-params",
+    "enable-order-hint=0",
+    "-pix_fmt",
+    "yuv420p",
+    "-c:a",
+    "libopus",
+    "-b:a",
+    "64k",
+    "-t",
+    "10",
+    "-y",
+];
 
 /// What is published, as far as a browser can tell.
 struct Expected {
@@ -33,6 +67,8 @@ struct Expected {
     video_frames: usize,
     audio_bytes: u64,
     gop_frames: usize,
+    /// Errors of mpegts.js that are its own and end nothing.
+    complaints: &'static [&'static str],
 }
 
 #[test]
@@ -43,10 +79,34 @@ fn every_frame_of_h264_and_aac_is_decoded() {
         video_frames: packets.video.packets.len(),
         audio_bytes: packets.audio.packets.iter().map(|packet| packet.size).sum(),
         gop_frames: 60,
+        complaints: &[],
     };
     let server = Server::start(&[("http.flv_missing", "wait")]);
     plays_to_the_end(&server, &expected, || {
         publish(&SHORT.file(), &server.rtmp_url(STREAM), Pace::RealTime)
+    });
+    server.stop();
+}
+
+#[test]
+fn av1_and_opus_are_decoded() {
+    let scratch = Scratch::new("browser-av1");
+    let file = scratch.file("av1-opus.flv");
+    Process::run("ffmpeg 9 makes AV1 and Opus", ffmpeg9().args(AV1_AND_OPUS).arg(&file), SOON);
+    let expected = Expected {
+        codecs: ["av01.", "opus"],
+        // At each of the five keyframes mpegts.js begins a new segment, and Chromium a new decoder,
+        // which costs a picture or two.
+        video_frames: 10 * 30 - 2 * 5,
+        audio_bytes: 10 * 64_000 / 8,
+        gop_frames: 60 - 2,
+        complaints: &["Flv: Invalid video packet type 4"],
+    };
+    let server = Server::start(&[("http.flv_missing", "wait")]);
+    plays_to_the_end(&server, &expected, || {
+        let mut command = ffmpeg9();
+        command.args(["-re", "-i"]).arg(&file).args(["-c", "copy", "-f", "flv"]);
+        Process::spawn("ffmpeg 9 publishes", command.arg(server.rtmp_url(STREAM)))
     });
     server.stop();
 }
@@ -59,6 +119,7 @@ fn the_synthetic_stream_of_loadgen_is_decoded() {
         video_frames: 8 * 30,
         audio_bytes: 8 * 128_000 / 8,
         gop_frames: 60,
+        complaints: &[],
     };
     let server = Server::start(&[("http.flv_missing", "wait")]);
     plays_to_the_end(&server, &expected, || {
@@ -91,12 +152,13 @@ fn plays_to_the_end(server: &Server, expected: &Expected, publish: impl FnOnce()
         let found = observed(page);
         println!("page {number}: {found}");
         let report = page.report();
-        assert_eq!(found["errors"], Value::Array(Vec::new()), "{found}\n{report}");
+        let errors = found["errors"].as_array().expect("a list");
+        let is_known = |error: &Value| expected.complaints.iter().any(|known| error[2] == *known);
+        assert!(errors.iter().all(is_known), "{found}\n{report}");
         assert_eq!((&found["error"], &found["corrupted"]), (&Value::Null, &0.into()), "{found}");
         assert_eq!(found["isComplete"], true, "{found}");
-        for codec in expected.codecs {
-            assert!(found["codec"].as_str().is_some_and(|it| it.contains(codec)), "{found}");
-        }
+        let types = found["codecs"].to_string();
+        assert!(expected.codecs.iter().all(|codec| types.contains(codec)), "{found}");
         // At least: a player decodes a little twice where it moves its place. Who comes late has missed
         // some groups of pictures.
         let (frames, bytes) = match number {
@@ -184,12 +246,21 @@ fn player_site(server: &Server) -> Site {
         let url = format!("{scheme}://{}/{STREAM}.flv", server.http());
         html.replace(DOCUMENTED, &url).into_bytes()
     };
-    let script = [cached_file(MPEGTS), OBSERVER.as_bytes().to_vec()].concat();
+    let script =
+        [fs::read(cached_path(MPEGTS)).expect("it can be read"), OBSERVER.as_bytes().to_vec()]
+            .concat();
     Site::start(vec![
         ("/http.html", "text/html", page("http")),
         ("/ws.html", "text/html", page("ws")),
         ("/mpegts.js", "text/javascript", script),
     ])
+}
+
+/// The ffmpeg that `scripts/test-deps` fetches: Debian's writes no AV1 and no Opus into FLV.
+fn ffmpeg9() -> Command {
+    let mut command = Command::new(cached_path("ffmpeg-9.0.2"));
+    command.args(["-nostdin", "-v", "error"]);
+    command
 }
 
 /// The load generator that was built with the server.

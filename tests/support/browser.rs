@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::fs;
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -193,14 +192,14 @@ fn program() -> &'static str {
 }
 
 /// A file that `scripts/test-deps` put into the user's cache directory.
-pub(crate) fn cached_file(name: &str) -> Vec<u8> {
+pub(crate) fn cached_path(name: &str) -> PathBuf {
     let cache = env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
         .expect("HOME is set");
     let path = cache.join("shardcast-tests").join(name);
-    fs::read(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}: run scripts/test-deps", path.display()))
+    assert!(path.exists(), "{} is not there: run scripts/test-deps", path.display());
+    path
 }
 
 /// An HTTP server for pages and scripts; it ends with the test's process.

@@ -1,14 +1,18 @@
 
 // What a test wants to know of the page's player.
-const observedEvents = { errors: [], isComplete: false };
+const observedEvents = { codecs: [], errors: [], isComplete: false };
 {
   const createPlayer = mpegts.createPlayer;
   mpegts.createPlayer = (source, settings) => {
     const player = createPlayer(source, settings);
     player.on(mpegts.Events.ERROR, (...what) => observedEvents.errors.push(what));
     player.on(mpegts.Events.LOADING_COMPLETE, () => { observedEvents.isComplete = true; });
-    player.on(mpegts.Events.MEDIA_INFO, (info) => { observedEvents.codec = info.mimeType; });
     return player;
+  };
+  const addSourceBuffer = MediaSource.prototype.addSourceBuffer;
+  MediaSource.prototype.addSourceBuffer = function (type) {
+    observedEvents.codecs.push(type);
+    return addSourceBuffer.call(this, type);
   };
 }
 function observed() {
