@@ -198,7 +198,7 @@ impl Shard {
         let Some(conn) = self.conns.get(publication.connection) else { return };
         tracing::info!(
             shard = self.index,
-            client = %conn.id,
+            client = conn.id.0,
             peer = %conn.peer,
             stream = %publication.name,
             seconds = seconds(now.since(publication.begun)),
@@ -218,7 +218,7 @@ impl Shard {
         if let Some(conn) = self.conns.get(key) {
             tracing::info!(
                 shard = self.index,
-                client = %conn.id,
+                client = conn.id.0,
                 peer = %conn.peer,
                 stream = %viewed.name,
                 seconds = seconds(now.since(since)),
@@ -367,7 +367,7 @@ impl Shard {
         let client = conn.session.client();
         tracing::info!(
             shard = self.index,
-            client = %conn.id,
+            client = conn.id.0,
             peer = %conn.peer,
             protocol = conn.session.protocol(),
             app = client.map(|client| client.app.as_str()),
@@ -375,7 +375,7 @@ impl Shard {
             bytes_out = conn.bytes_out,
             seconds = seconds(open_for),
             reason = reason.word(),
-            why = %reason,
+            why = reason.to_string(),
             "closed"
         );
         if let Some(access) = &self.access {
