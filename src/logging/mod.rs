@@ -55,14 +55,14 @@ pub fn start(settings: &LogSettings) -> io::Result<Logging> {
         None => Target::Stderr,
     };
     let is_terminal = target == Target::Stderr && io::stderr().is_terminal();
-    let lines = Sink::start("log", target, LINES_MAX, |line: &Vec<u8>, out: &mut Vec<u8>| {
-        out.extend_from_slice(line);
+    let lines = Sink::start("log", target, LINES_MAX, |line: Vec<u8>, out: &mut Vec<u8>| {
+        out.extend_from_slice(&line);
     })?;
     let access = match &settings.access {
         Some(path) => {
             let format = settings.access_format.clone();
             let target = Target::File(PathBuf::from(path));
-            let write = move |record: &Box<AccessRecord>, out: &mut Vec<u8>| {
+            let write = move |record: Box<AccessRecord>, out: &mut Vec<u8>| {
                 record.write(&format, out);
             };
             Some(Sink::start("access-log", target, LINES_MAX, write)?)

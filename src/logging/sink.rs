@@ -97,7 +97,7 @@ impl<T: Send + 'static> Sink<T> {
         name: &'static str,
         target: Target,
         capacity: usize,
-        render: impl FnMut(&T, &mut Vec<u8>) + Send + 'static,
+        render: impl FnMut(T, &mut Vec<u8>) + Send + 'static,
     ) -> io::Result<Self> {
         let (sender, receiver) = bounded(capacity);
         let losses = Arc::new(Losses::default());
@@ -173,14 +173,14 @@ impl Output {
     }
 }
 
-impl<T, F: FnMut(&T, &mut Vec<u8>)> Writer<T, F> {
+impl<T, F: FnMut(T, &mut Vec<u8>)> Writer<T, F> {
     /// Ends when nobody can put anything any more.
     fn run(&mut self) {
         while let Ok(first) = self.queue.recv() {
             let mut next = Some(first);
             while let Some(entry) = next {
                 match entry {
-                    Entry::Line(line) => (self.render)(&line, &mut self.batch),
+                    Entry::Line(line) => (self.render)(line, &mut self.batch),
                     Entry::Reopen(answer) => {
                         self.write_batch();
                         let result = self.reopen();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     fn sink(target: &std::path::Path, capacity: usize) -> Sink<String> {
-        Sink::start("test", Target::File(target.to_owned()), capacity, |line: &String, out| {
+        Sink::start("test", Target::File(target.to_owned()), capacity, |line: String, out| {
             out.extend_from_slice(line.as_bytes());
             out.push(b'\n');
         })
@@ -344,7 +344,7 @@ mod tests {
         let (entered, is_entered) = bounded(1);
         let (release, is_released) = bounded::<()>(0);
         let file = path("full");
-        let sink = Sink::start("test", Target::File(file.clone()), 4, move |line: &u32, out| {
+        let sink = Sink::start("test", Target::File(file.clone()), 4, move |line: u32, out| {
             let _ = entered.try_send(());
             let _ = is_released.recv();
             out.extend_from_slice(format!("{line}\n").as_bytes());

@@ -295,7 +295,7 @@ impl Shard {
         let Some(conn) = self.conns.get(publication.connection) else { return };
         tracing::info!(
             shard = self.index,
-            client = %conn.id,
+            client = conn.id.0,
             peer = %conn.peer,
             stream = %publication.name,
             seconds = seconds(now.since(publication.begun)),
@@ -315,7 +315,7 @@ impl Shard {
         if let Some(conn) = self.conns.get(key) {
             tracing::info!(
                 shard = self.index,
-                client = %conn.id,
+                client = conn.id.0,
                 peer = %conn.peer,
                 stream = %viewed.name,
                 seconds = seconds(now.since(since)),
@@ -469,7 +469,7 @@ impl Shard {
         let client = conn.session.client();
         tracing::info!(
             shard = self.index,
-            client = %conn.id,
+            client = conn.id.0,
             peer = %conn.peer,
             protocol = conn.session.protocol(),
             app = client.map(|client| client.app.as_str()),
@@ -477,7 +477,7 @@ impl Shard {
             bytes_out = conn.bytes_out,
             seconds = seconds(open_for),
             reason = reason.word(),
-            why = %reason,
+            why = reason.to_string(),
             "closed"
         );
         if let Some(access) = &self.access {

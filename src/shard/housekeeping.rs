@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::description::Description;
 use super::messages::ConnKey;
 use super::report::{ShardReport, StreamReport};
 use super::{Shard, viewers::ViewerStream};
@@ -45,8 +46,22 @@ impl Shard {
             .chain(self.viewers.values().map(|viewed| viewed.settings.turn_min))
             .min()
             .unwrap_or(TURN_MIN_DEFAULT);
+        self.describe_publications(now);
         self.publish_load(now);
         self.drain_late(now);
+    }
+
+    /// One line per publication when it is known what it sends, and when that changes.
+    fn describe_publications(&mut self, now: Moment) {
+        for publication in self.publications.values_mut() {
+            let Some(Description { video, audio }) = publication.news(now) else { continue };
+            let Some(conn) = self.conns.get(publication.connection) else { continue };
+            tracing::info!(
+                shard = self.index, client = conn.id.0, peer = %conn.peer,
+                stream = %publication.name, video, audio,
+                "publishing"
+            );
+        }
     }
 
     /// Closes viewers that take nothing, and those whose wait for a publisher is over.

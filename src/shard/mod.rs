@@ -13,6 +13,7 @@
 //! | `conns`         | the connection table                                                  |
 //! | `notices`       | what other nodes say, and what the shard does about it                |
 //! | `publication`   | the owner's side of a stream                                          |
+//! | `description`   | what a publisher sends, in words                                      |
 //! | `viewers`       | the viewers' side of a stream                                         |
 //! | `reception`     | what viewers want of it: tracks, pauses                                |
 //! | `flush`         | the egress pass                                                       |
@@ -25,6 +26,7 @@ mod acceptor;
 mod claim;
 mod connections;
 mod conns;
+mod description;
 mod drain;
 mod flush;
 mod housekeeping;

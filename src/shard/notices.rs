@@ -133,7 +133,7 @@ impl Shard {
                 {
                     conn.admission = Some(admission);
                     tracing::info!(
-                        shard = self.index, client = %conn.id, peer = %conn.peer,
+                        shard = self.index, client = conn.id.0, peer = %conn.peer,
                         vhost = client.vhost, app = client.app, instance = client.instance,
                         agent = client.flash_version,
                         "connected"
@@ -177,7 +177,7 @@ impl Shard {
             Verdict::Refuse(refusal) => {
                 if let Some(conn) = self.conns.get(key) {
                     tracing::info!(
-                        shard = self.index, client = %conn.id, peer = %conn.peer,
+                        shard = self.index, client = conn.id.0, peer = %conn.peer,
                         app = conn.session.client().map(|client| client.app.as_str()),
                         reason = ?refusal.reason, why = refusal.description,
                         "refused"
@@ -238,7 +238,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.publishes.push(Publishing { message_stream_id, stream, serial });
         tracing::info!(
-            shard = self.index, client = %conn.id, peer = %conn.peer, stream = %name, %epoch,
+            shard = self.index, client = conn.id.0, peer = %conn.peer, stream = %name, %epoch,
             resumed = resumed.is_some(),
             "publish started"
         );
@@ -297,7 +297,7 @@ impl Shard {
             viewed.receive(key, message_stream_id, reception, now, &mut self.pool);
         }
         tracing::info!(
-            shard = self.index, client = %id, %peer, protocol, stream = %viewed.name,
+            shard = self.index, client = id.0, %peer, protocol, stream = %viewed.name,
             published = owner.is_some(),
             "play started"
         );

@@ -2,8 +2,10 @@
 //! to each shard that has viewers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::claim::Claim;
+use super::description::{Codecs, Description};
 use super::messages::{ConnKey, Node, Subscription};
 use super::outbox::Outbox;
 use crate::config::AppSettings;
@@ -11,6 +13,9 @@ use crate::media::{Applied, Frame, FrameKind, Gop, Joinable, Moment, Preamble, T
 use crate::proto::codec::{self, PacketKind};
 use crate::proto::name::StreamName;
 use crate::session::MediaMessage;
+
+/// A publisher is described when it has sent both tracks, or one for so long; and not more often.
+const DESCRIPTION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Counts of one publication.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
@@ -50,6 +55,9 @@ pub struct Publication {
     preamble: Arc<Preamble>,
     gop: Gop,
     subscribers: Vec<Subscriber>,
+    codecs: Codecs,
+    /// What was last described, and when.
+    described: Option<(Codecs, Moment)>,
 }
 
 #[derive(Debug)]
@@ -78,6 +86,8 @@ impl Publication {
             preamble: Arc::default(),
             gop: Gop::new(settings.gop_bytes),
             subscribers: Vec::new(),
+            codecs: Codecs::default(),
+            described: None,
             begun: now,
             last_media: now,
             counters: PublicationCounters::default(),
@@ -177,6 +187,20 @@ impl Publication {
         &self.preamble
     }
 
+    /// What is published, when that is known and not yet said.
+    pub(super) fn news(&mut self, now: Moment) -> Option<Description> {
+        let codecs = self.codecs;
+        let is_news = codecs != self.described.map_or_else(Codecs::default, |(codecs, _)| codecs);
+        let since = self.described.map_or(self.begun, |(_, at)| at);
+        let is_complete =
+            self.described.is_none() && codecs.video.is_some() && codecs.audio.is_some();
+        if !is_news || (!is_complete && now.since(since) < DESCRIPTION_INTERVAL) {
+            return None;
+        }
+        self.described = Some((codecs, now));
+        Some(Description::new(codecs, &self.preamble))
+    }
+
     /// Timestamps that had to be repaired.
     pub fn timestamps_repaired(&self) -> u64 {
         self.timeline.repaired()
@@ -185,6 +209,9 @@ impl Publication {
     fn classify(&mut self, message: &MediaMessage) -> Option<(FrameKind, u8)> {
         let found = match message.track {
             Track::Video => codec::video(&message.payload).map(|tag| {
+                if tag.kind != PacketKind::Empty {
+                    self.codecs.video = Some(tag.codec);
+                }
                 let kind = match tag.kind {
                     PacketKind::Config => FrameKind::Config,
                     PacketKind::Metadata => FrameKind::Metadata,
@@ -195,6 +222,9 @@ impl Publication {
                 (kind, tag.track_id)
             }),
             Track::Audio => codec::audio(&message.payload).map(|tag| {
+                if tag.kind != PacketKind::Empty {
+                    self.codecs.audio = Some(tag.codec);
+                }
                 let kind = match tag.kind {
                     PacketKind::Config => FrameKind::Config,
                     PacketKind::Metadata => FrameKind::Metadata,

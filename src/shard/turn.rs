@@ -198,7 +198,8 @@ impl Shard {
         self.counters.skips_logged = (skips, now);
         if let Some(conn) = self.conns.get(key) {
             tracing::warn!(
-                shard = self.index, client = %conn.id, peer = %conn.peer, ?skipped, lag_bytes, skips = skips - logged,
+                shard = self.index, client = conn.id.0, peer = %conn.peer, ?skipped, lag_bytes,
+                skips = skips - logged,
                 "a viewer is too slow and skips to a keyframe"
             );
         }

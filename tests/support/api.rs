@@ -20,6 +20,7 @@ pub(crate) struct Snapshot {
     shards: Vec<Value>,
     control: Value,
     acceptor: Value,
+    log: Value,
 }
 
 impl Api {
@@ -40,7 +41,12 @@ impl Api {
         let body = response.read_to_end();
         let body: Value = serde_json::from_slice(&body).expect("the API answers JSON");
         let shards = body["shards"].as_array().expect("shards is a list").clone();
-        Snapshot { shards, control: body["control"].clone(), acceptor: body["acceptor"].clone() }
+        Snapshot {
+            shards,
+            control: body["control"].clone(),
+            acceptor: body["acceptor"].clone(),
+            log: body["log"].clone(),
+        }
     }
 
     /// Asks how hooks were called: `GET /api/v1/hooks`.
@@ -137,6 +143,18 @@ impl Snapshot {
         let streams = self.control["streams"].as_array().expect("streams is a list");
         let entry = streams.iter().find(|entry| entry["name"] == stream)?;
         Some(usize::try_from(entry["owner_shard"].as_u64()?).expect("a shard number is small"))
+    }
+
+    /// The number of the connection that publishes `stream`.
+    pub(crate) fn publisher_id(&self, stream: &str) -> u64 {
+        let streams = self.control["streams"].as_array().expect("streams is a list");
+        let entry = streams.iter().find(|entry| entry["name"] == stream);
+        number(entry.unwrap_or_else(|| panic!("{stream} is not published")), "publisher_id")
+    }
+
+    /// The counter `key` of the logs.
+    pub(crate) fn log(&self, key: &str) -> u64 {
+        number(&self.log, key)
     }
 
     /// The shard that the next RTMP or HTTP connection goes to, when they are taken in turn.

@@ -85,6 +85,11 @@ impl Server {
         &self.process
     }
 
+    /// The process alone, to see it end in another way than by [`Server::stop`].
+    pub(crate) fn into_process(self) -> Process {
+        self.process
+    }
+
     /// Ends the server with SIGTERM and expects exit code 0.
     pub(crate) fn stop(mut self) {
         self.process.signal(libc::SIGTERM);

@@ -48,6 +48,7 @@ pub(crate) struct Viewer {
     flights: usize,
     is_closed: bool,
     play_sent: Option<Instant>,
+    bytes: u64,
 }
 
 enum Wire {
@@ -116,6 +117,7 @@ impl Viewer {
             flights: 0,
             is_closed: false,
             play_sent: None,
+            bytes: 0,
         }
     }
 
@@ -135,6 +137,11 @@ impl Viewer {
         self.is_closed
     }
 
+    /// Bytes received, everything included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// What was received and not taken yet.
     pub(crate) fn take(&mut self) -> Option<Received> {
         self.received.pop_front()
@@ -146,7 +153,10 @@ impl Viewer {
         while !self.is_closed {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.is_closed = true,
-                Ok(count) => self.input(&buffer[..count]),
+                Ok(count) => {
+                    self.bytes += count as u64;
+                    self.input(&buffer[..count]);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => self.is_closed = true,
