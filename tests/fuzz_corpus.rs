@@ -57,8 +57,8 @@ fn fuzz_directory() -> PathBuf {
 
 /// What a directory holds, by name.
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory)
-        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let mut files: Vec<PathBuf> =
         entries.map(|entry| entry.expect("the directory can be read").path()).collect();
     files.sort();

@@ -19,7 +19,10 @@ pub fn run(data: &[u8]) {
     let pieces = dice.cut(data);
     let whole = Server::serve(&[data], fate);
     let split = Server::serve(&pieces, fate);
-    assert_eq!((&split.out, &split.asked, &split.closed), (&whole.out, &whole.asked, &whole.closed));
+    assert_eq!(
+        (&split.out, &split.asked, &split.closed),
+        (&whole.out, &whole.asked, &whole.closed)
+    );
 }
 
 struct Server {

@@ -57,7 +57,8 @@ fn same_under_any_split(data: &[u8]) {
     assert_eq!(pieces.closed, bytewise.closed);
     assert_eq!(pieces.told, bytewise.told);
     // How often bytes are acknowledged depends on when they come.
-    let (said, expected) = (pieces.said_but_acknowledgements(), bytewise.said_but_acknowledgements());
+    let (said, expected) =
+        (pieces.said_but_acknowledgements(), bytewise.said_but_acknowledgements());
     assert_eq!(said, expected);
 }
 
