@@ -93,7 +93,11 @@ impl HttpSession {
                 self.head = Vec::new();
                 self.request(&request, io)
             }
-            Err(error) => self.answer(error.status(), &error.to_string(), &[], io),
+            Err(error) => {
+                let text = error.to_string();
+                let _ = self.answer(error.status(), &text, &[], io);
+                Err(CloseReason::Protocol(text))
+            }
         }
     }
 
@@ -407,7 +411,11 @@ mod tests {
             (&long, "431"),
         ] {
             let mut server = server("");
-            assert_eq!(server.input(request), Err(CloseReason::Done), "{request:.20}");
+            let closed = server.input(request);
+            // What cannot be understood is counted apart from what is answered.
+            let is_junk = matches!(closed, Err(CloseReason::Protocol(_)));
+            assert!(is_junk || closed == Err(CloseReason::Done), "{request:.20}: {closed:?}");
+            assert_eq!(is_junk, matches!(status, "400" | "431"), "{request:.20}");
             assert_eq!(server.status(), Some(status), "{request:.20}");
             assert_eq!(server.input("GET / HTTP/1.1\r\n\r\n"), Ok(()), "one request only");
         }
