@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Messages larger than this are refused whatever `rtmp.max_message` says: the field is 24 bits.
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Messages of a client whose connect is not accepted yet; a longer one closes the connection. Connect
+/// commands have hundreds of bytes, and without this everybody could make the server keep 32 MiB.
+pub const RTMP_UNACCEPTED_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// A peer that asks for a larger chunk size gets this one (nginx-rtmp #1042: 2 GB allocated).
 pub const RTMP_CHUNK_SIZE_MAX: u32 = 16 * 1024 * 1024;
 /// Chunk streams that one connection may keep open; one more closes the connection.

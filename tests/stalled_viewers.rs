@@ -4,16 +4,15 @@
 
 mod support;
 
-use std::fmt::{self, Write as _};
-use std::os::fd::{AsRawFd, RawFd};
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::time::Duration;
 
-use support::noise::{Noise, go_first, keep_undisturbed};
+use support::noise::{Noise, go_first};
 use support::publisher::{Publisher, Script};
 use support::server::Server;
-use support::stamp::{Stamp, is_config, now_nanos};
-use support::viewer::{Received, Viewer, wait_readable};
+use support::viewer::Viewer;
 use support::wait::SOON;
+use support::watcher::{Phase, Watcher, read, read_until_all_begin, watch};
 
 const STREAM: &str = "live/cam";
 const VIEWERS: usize = 500;
@@ -30,8 +29,6 @@ const RECEIVE_BUFFER: usize = 16 * 1024;
 const MIB: u64 = 1024 * 1024;
 /// What the sentence allows.
 const GROWTH_MAX: u64 = 2 * MIB;
-/// Latency is watched in parts of this length.
-const PART: Duration = Duration::from_millis(500);
 /// How much the latency of the others may change.
 const LATENCY_CHANGE_MAX: f64 = 0.2;
 
@@ -43,34 +40,6 @@ const SCRIPT: Script = Script {
     inter_bytes: 2_760,
     audio: false,
 };
-
-/// One viewer, and what it has seen.
-struct Watcher {
-    viewer: Viewer,
-    is_stalled: bool,
-    last: Option<(Stamp, u32)>,
-    gaps: u64,
-}
-
-/// Latencies of a time, in nanoseconds.
-#[derive(Default)]
-struct Latencies(Vec<u64>);
-
-/// A part of a phase.
-struct Part {
-    latencies: Latencies,
-    /// How long other programs held a thread up in it.
-    held_up: Duration,
-}
-
-/// The latencies of a phase without the parts that other programs disturbed.
-struct Phase {
-    latencies: Latencies,
-    /// How long other programs held a thread up in the parts that count.
-    held_up: Duration,
-    parts: usize,
-    parts_counted: usize,
-}
 
 /// The highest readings of one phase.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,21 +63,17 @@ fn stalled_viewers_harm_nobody() {
         } else {
             Viewer::rtmp_with_buffer(server.rtmp(), STREAM, Some(RECEIVE_BUFFER))
         };
-        watchers.push(Watcher { viewer, is_stalled: false, last: None, gaps: 0 });
-        read(&mut watchers, Duration::from_millis(2), &mut Latencies::default());
+        watchers.push(Watcher::new(viewer));
+        read(&mut watchers, Duration::from_millis(2));
     }
-    let begin = Instant::now();
-    while watchers.iter().any(|watcher| watcher.last.is_none()) {
-        assert!(begin.elapsed() < SOON, "all viewers begin");
-        read(&mut watchers, Duration::from_millis(100), &mut Latencies::default());
-    }
+    read_until_all_begin(&mut watchers, SOON);
 
     // Spread over wires and ages.
     let is_stalled = |number: usize| number % 10 < 4;
     // The first two seconds after the rush do not count.
-    read(&mut watchers, Duration::from_secs(2), &mut Latencies::default());
+    read(&mut watchers, Duration::from_secs(2));
     let noise = Noise::listen();
-    let (before, memory_before) = watch(&server, &mut watchers, BEFORE, &noise, is_stalled);
+    let (before, memory_before) = measure(&server, &mut watchers, BEFORE, &noise, is_stalled);
     let gaps_before: u64 = watchers.iter().map(|watcher| watcher.gaps).sum();
     assert_eq!(gaps_before, 0, "nobody skips while all read");
 
@@ -117,7 +82,7 @@ fn stalled_viewers_harm_nobody() {
     }
     assert_eq!(watchers.iter().filter(|watcher| watcher.is_stalled).count(), STALLED);
     let stalled_since = publisher.frames();
-    let (during, memory_during) = watch(&server, &mut watchers, STALL, &noise, is_stalled);
+    let (during, memory_during) = measure(&server, &mut watchers, STALL, &noise, is_stalled);
 
     let mut never_back = 0;
     for watcher in watchers.iter_mut().filter(|watcher| watcher.is_stalled) {
@@ -126,11 +91,11 @@ fn stalled_viewers_harm_nobody() {
     }
     // Whoever takes nothing for viewer.stall_timeout (20 s) is closed, looked at once a second.
     let resumed_at = publisher.frames();
-    read(&mut watchers, Duration::from_secs(4), &mut Latencies::default());
+    read(&mut watchers, Duration::from_secs(4));
     for watcher in &mut watchers {
         watcher.is_stalled = false;
     }
-    read(&mut watchers, Duration::from_secs(1), &mut Latencies::default());
+    read(&mut watchers, Duration::from_secs(1));
     let live_edge = publisher.frames();
     let snapshot = server.api().snapshot();
 
@@ -190,8 +155,8 @@ fn stalled_viewers_harm_nobody() {
     assert!(growth < GROWTH_MAX + log_growth, "memory grows by {growth} bytes");
     assert!(growth < GROWTH_MAX, "memory grows by {growth} bytes");
     for percent in [50, 99] {
-        let was = before.latencies.percentile(percent);
-        let is = during.latencies.percentile(percent);
+        let was = before.percentile(percent);
+        let is = during.percentile(percent);
         assert!(
             is <= was.mul_f64(1.0 + LATENCY_CHANGE_MAX) + during.held_up,
             "p{percent} of the others went from {was:?} to {is:?}"
@@ -203,127 +168,24 @@ fn stalled_viewers_harm_nobody() {
 }
 
 /// Reads for as long as that and takes the server's measure meanwhile.
-fn watch(
+fn measure(
     server: &Server,
     watchers: &mut [Watcher],
     time: Duration,
     noise: &Noise,
     is_stalled: impl Fn(usize) -> bool,
 ) -> (Phase, Memory) {
-    let end = Instant::now() + time;
-    let (mut parts, mut memory) = (Vec::new(), Memory::default());
-    noise.take_worst();
-    while Instant::now() < end {
-        let mut latencies = Latencies::default();
-        let left = end.saturating_duration_since(Instant::now());
-        read_by(watchers, PART.min(left), |number, nanos| {
-            if !is_stalled(number) {
-                latencies.0.push(nanos);
-            }
-        });
-        let snapshot = server.api().snapshot();
-        memory.log_bytes = memory.log_bytes.max(snapshot.sum("log_bytes"));
-        memory.resident = memory.resident.max(server.process().resident_bytes());
-        parts.push(Part { latencies, held_up: noise.take_worst() });
-    }
-    (Phase::of(parts), memory)
-}
-
-fn read(watchers: &mut [Watcher], time: Duration, latencies: &mut Latencies) {
-    read_by(watchers, time, |_, nanos| latencies.0.push(nanos));
-}
-
-/// Reads from everybody who is not stalled; `seen` gets the viewer and the latency of each frame.
-fn read_by(watchers: &mut [Watcher], time: Duration, mut seen: impl FnMut(usize, u64)) {
-    let end = Instant::now() + time;
-    let (numbers, sockets): (Vec<usize>, Vec<RawFd>) = watchers
-        .iter()
-        .enumerate()
-        .filter(|(_, watcher)| !watcher.is_stalled && !watcher.viewer.is_closed())
-        .map(|(number, watcher)| (number, watcher.viewer.as_raw_fd()))
-        .unzip();
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        for index in wait_readable(&sockets, left) {
-            let number = numbers[index];
-            watchers[number].pump(|nanos| seen(number, nanos));
-        }
-    }
-}
-
-impl Watcher {
-    /// Reads and checks: whole messages, in order, a hole only before a keyframe, time never goes back.
-    fn pump(&mut self, mut seen: impl FnMut(u64)) {
-        self.viewer.pump();
-        let now = now_nanos();
-        while let Some(received) = self.viewer.take() {
-            let Received::Message { type_id: 9, timestamp_ms, payload } = received else {
-                continue;
-            };
-            if is_config(&payload) {
-                continue;
-            }
-            let stamp = Stamp::read(&payload);
-            match self.last {
-                None => assert!(stamp.is_keyframe, "begins with {stamp:?}"),
-                Some((last, last_ms)) => {
-                    assert!(
-                        timestamp_ms > last_ms,
-                        "time goes back from {last_ms} to {timestamp_ms}"
-                    );
-                    assert!(stamp.number > last.number, "{stamp:?} after {last:?}");
-                    if stamp.number != last.number + 1 {
-                        assert!(stamp.is_keyframe, "{last:?} is followed by {stamp:?}");
-                        self.gaps += 1;
-                    }
-                    seen(now.saturating_sub(stamp.sent_nanos));
-                }
-            }
-            self.last = Some((stamp, timestamp_ms));
-        }
-    }
-}
-
-impl Phase {
-    /// Counts the undisturbed parts, and at least the calmer half.
-    fn of(mut parts: Vec<Part>) -> Self {
-        let all = parts.len();
-        let held_up = keep_undisturbed(&mut parts, |part| part.held_up);
-        let mut phase = Self {
-            latencies: Latencies::default(),
-            held_up,
-            parts: all,
-            parts_counted: parts.len(),
-        };
-        for part in &mut parts {
-            phase.latencies.0.append(&mut part.latencies.0);
-        }
-        phase.latencies.0.sort_unstable();
-        phase
-    }
-}
-
-impl Latencies {
-    /// Nearest rank, of sorted values.
-    fn percentile(&self, percent: usize) -> Duration {
-        Duration::from_nanos(self.0[(self.0.len() * percent).div_ceil(100) - 1])
-    }
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [p50, p90, p99] = [50, 90, 99].map(|percent| self.latencies.percentile(percent));
-        write!(
-            f,
-            "p50 {p50:?}, p90 {p90:?}, p99 {p99:?} of {} frames in {} of {} parts (threads held up by at \
-             most {:?})",
-            self.latencies.0.len(),
-            self.parts_counted,
-            self.parts,
-            self.held_up
-        )
-    }
+    let mut memory = Memory::default();
+    let phase = watch(
+        watchers,
+        time,
+        noise,
+        |number| !is_stalled(number),
+        || {
+            let snapshot = server.api().snapshot();
+            memory.log_bytes = memory.log_bytes.max(snapshot.sum("log_bytes"));
+            memory.resident = memory.resident.max(server.process().resident_bytes());
+        },
+    );
+    (phase, memory)
 }

@@ -281,7 +281,9 @@ impl HttpSession {
                 // Where the next request begins is not known.
                 Err(error) => {
                     self.reply = Reply::default();
-                    return self.answer(error.status(), &error.to_string(), &[], io);
+                    let text = error.to_string();
+                    let _ = self.answer(error.status(), &text, &[], io);
+                    return Err(CloseReason::Protocol(text));
                 }
             }
             // A client that asks without end and reads nothing.

@@ -3,7 +3,8 @@
 //! really send.
 //!
 //! What must hold: nothing is answered with success before the control shard has accepted; a refusal
-//! is said and then closes; a message costs no more memory than `rtmp.max_message`.
+//! is said and then closes; a message costs no more memory than `rtmp.max_message`, and little before
+//! connect is accepted.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -148,14 +149,10 @@ impl RtmpSession {
         seed: u64,
         now: Moment,
     ) -> Self {
-        let max_message = settings.rtmp.max_message.min(limits::RTMP_MESSAGE_BYTES_MAX);
+        let max_message = settings.rtmp.max_message.min(limits::RTMP_UNACCEPTED_MESSAGE_BYTES_MAX);
         Self {
             handshake: Some(Box::new(ServerHandshake::new(seed, 0))),
-            reader: ChunkReader::new(ReaderLimits {
-                message_bytes_max: max_message,
-                chunk_streams_max: limits::RTMP_CHUNK_STREAMS_MAX,
-                partial_bytes_max: max_message.saturating_mul(2),
-            }),
+            reader: ChunkReader::new(reader_limits(max_message)),
             connect: Connect::Awaited,
             speaks_amf3: false,
             deferred: Vec::new(),
@@ -572,6 +569,9 @@ impl RtmpSession {
                 name.rename_app(&client.app_text).map_err(protocol)?;
                 self.connect = Connect::Accepted { name, client };
                 self.idle_since = io.now;
+                let max_message = self.settings.rtmp.max_message;
+                let max_message = max_message.min(limits::RTMP_MESSAGE_BYTES_MAX);
+                self.reader.set_limits(reader_limits(max_message));
                 let ack_window = self.settings.rtmp.ack_window;
                 let mut replies = self.replies(io);
                 replies.announce(ack_window);
@@ -837,6 +837,14 @@ impl Rate {
 /// The name in a publish or play command, without its query.
 fn sent_name(text: &str) -> String {
     text.split('?').next().unwrap_or_default().to_owned()
+}
+
+fn reader_limits(max_message: usize) -> ReaderLimits {
+    ReaderLimits {
+        message_bytes_max: max_message,
+        chunk_streams_max: limits::RTMP_CHUNK_STREAMS_MAX,
+        partial_bytes_max: max_message.saturating_mul(2),
+    }
 }
 
 fn protocol(error: impl std::fmt::Display) -> CloseReason {

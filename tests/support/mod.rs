@@ -22,4 +22,5 @@ pub(crate) mod server;
 pub(crate) mod stamp;
 pub(crate) mod viewer;
 pub(crate) mod wait;
+pub(crate) mod watcher;
 pub(crate) mod websocket;

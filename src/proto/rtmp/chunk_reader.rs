@@ -169,6 +169,11 @@ impl ChunkReader {
         self.chunk_size = bytes.clamp(1, RTMP_CHUNK_SIZE_MAX as usize);
     }
 
+    /// Changes what the peer may make the reader keep, from the next chunk on.
+    pub fn set_limits(&mut self, limits: ReaderLimits) {
+        self.limits = limits;
+    }
+
     /// Takes bytes until a message is complete or the input ends. Call again with the rest.
     ///
     /// # Errors

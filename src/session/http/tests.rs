@@ -209,8 +209,19 @@ fn who_waits_is_answered_when_the_wait_is_over() {
 }
 
 #[test]
-fn other_requests_are_answered() {
+fn what_cannot_be_understood_is_answered_and_counted_apart() {
     let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000));
+    for (request, status) in [("junk\r\n\r\n", "400"), (&long, "431")] {
+        let mut server = server("");
+        assert!(matches!(server.input(request), Err(CloseReason::Protocol(_))));
+        let answer = server.answers().concat();
+        assert_eq!(&answer[9..12], status);
+        assert!(answer.contains("\r\nConnection: close\r\n"));
+    }
+}
+
+#[test]
+fn other_requests_are_answered() {
     let done = Err(CloseReason::Done);
     for (request, status, end) in [
         ("OPTIONS /live/s.flv HTTP/1.1\r\nHost: h\r\n\r\n", "204", Ok(())),
@@ -222,8 +233,6 @@ fn other_requests_are_answered() {
         ("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n", "404", Ok(())),
         ("GET /nothing HTTP/1.0\r\n\r\n", "404", done.clone()),
         ("GET /nothing HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "404", Ok(())),
-        ("junk\r\n\r\n", "400", done.clone()),
-        (&long, "431", done.clone()),
     ] {
         let mut server = server("");
         assert_eq!(server.input(request), end, "{request:.60}");

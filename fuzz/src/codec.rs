@@ -1,0 +1,30 @@
+//! Headers of audio and video packets: only the header decides, and every codec has a name.
+
+use shardcast::proto::codec::{self, PacketKind};
+
+/// The body of an audio or video message.
+pub fn run(data: &[u8]) {
+    let longer = [data, b"x"].concat();
+    match codec::video(data) {
+        Ok(tag) => {
+            assert!((-0x80_0000..0x80_0000).contains(&tag.cts_ms));
+            assert!(!tag.codec.to_string().is_empty());
+            assert!(!data.is_empty() || tag.kind == PacketKind::Empty);
+            // A packet without data is empty; more data never changes what is known.
+            if tag.kind != PacketKind::Empty {
+                assert_eq!(codec::video(&longer), Ok(tag));
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    match codec::audio(data) {
+        Ok(tag) => {
+            assert!(!tag.codec.to_string().is_empty());
+            assert_ne!(tag.kind, PacketKind::Inter, "every audio frame stands for itself");
+            if tag.kind != PacketKind::Empty {
+                assert_eq!(codec::audio(&longer), Ok(tag));
+            }
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}

@@ -1,0 +1,329 @@
+"""Inputs that no client at hand sends: old and rare forms, and what is wrong on purpose."""
+
+import struct
+
+import wire
+
+NUMBER = b"\0" + struct.pack(">d", 5)
+
+
+def save_all(save):
+    for group in (amf0, codec, chunks, http, names, flv, sessions):
+        group(save)
+
+
+def amf0(save):
+    """AMF0 by another implementation (py3amf), and what it would not write."""
+    import datetime
+
+    import pyamf
+
+    class Thing:
+        pass
+
+    pyamf.register_class(Thing, "org.example.Thing")
+    thing, shared = Thing(), {"a": 1}
+    thing.name, thing.shared = "n", shared
+    values = [thing, shared, shared, [1, "x", None, shared], datetime.datetime(2020, 1, 1),
+              pyamf.MixedArray(a=1, b="c"), True, pyamf.Undefined]
+    table = {
+        "py3amf-all-kinds": bytes(pyamf.encode(*values, encoding=pyamf.AMF0).getvalue()),
+        "py3amf-long-string": bytes(pyamf.encode("y" * 65536, encoding=pyamf.AMF0).getvalue()),
+        "py3amf-xml": b"\x0f" + struct.pack(">I", 4) + b"<a/>",
+        "written-unsupported": b"\x0d",
+        "written-movie-clip": b"\x04",
+        "written-record-set": b"\x0e",
+        "written-unknown-marker": b"\x42",
+        "written-bad-reference": b"\x07\0\1",
+        "written-reference-to-itself": b"\x0a\0\0\0\1\x07\0\0",
+        "written-too-deep": b"\x0a\0\0\0\1" * 17 + b"\5",
+        "written-too-many": b"\5" * 4097,
+        "written-references-too-large": b"\x03\0\1a" + wire.amf_bytes("z" * 900) + b"\0\0\x09"
+                                        + b"\x07\0\0" * 80,
+        "written-no-utf8": b"\2\0\2\xff\xfe",
+        "written-cut": b"\2\0\x09abc",
+        "written-nan": b"\0\x7f\xf8\0\0\0\0\0\1",
+    }
+    amf3 = bytes(pyamf.encode(*values, 3, -1, 2.5, "x", encoding=pyamf.AMF3).getvalue())
+    one = bytes(pyamf.encode({"app": "live", "list": [1, 2]}, encoding=pyamf.AMF3).getvalue())
+    table["py3amf-amf3-all-kinds"] = b"\x11" + amf3
+    table["py3amf-amf3-object"] = wire.amf_text("call", 2) + b"\x11" + one
+    for name, data in table.items():
+        save("amf0", name, data)
+        save("command", name, wire.amf_text("call", 2.0, None) + data)
+    save("command", "py3amf-type-17", b"\0" + wire.amf_text("call", 2, None) + b"\x11" + one)
+    for name in ("@setDataFrame", "@clearDataFrame"):
+        save("command", f"written-{name[1:]}-alone", wire.amf_text(name))
+        save("command", f"written-{name[1:]}-number", wire.amf_text(name) + NUMBER)
+        save("command", f"written-{name[1:]}", wire.amf_text(name, "onMetaData", {"width": 1}))
+    save("command", "written-without-a-name", NUMBER)
+
+
+def codec(save):
+    """Every codec id and FourCC, and Enhanced RTMP's rarer packets."""
+    for number in range(16):
+        save("codec", f"written-id-{number}", bytes([0x10 | number, 1, 0, 0, 5, 9]))
+        save("codec", f"written-format-{number}", bytes([number << 4 | 2, 1, 0, 0, 5, 9]))
+    for fourcc in (b"avc1", b"hvc1", b"vvc1", b"av01", b"vp08", b"vp09"):
+        name = fourcc.decode()
+        for packet in range(8):
+            save("codec", f"written-{name}-{packet}",
+                 bytes([0x90 | packet]) + fourcc + b"\0\0\5\1\2\3")
+    for fourcc in (b"mp4a", b"Opus", b"fLaC", b"ac-3", b"ec-3", b".mp3", b"\0\1\2\3"):
+        name = fourcc.hex()
+        for packet in range(3):
+            save("codec", f"written-{name}-{packet}", bytes([0x90 | packet]) + fourcc + b"\1\2\3")
+    modifier = b"\2\0\0\7\x01"
+    many = b"hvc1\0\0\0\2ab" + b"av01\1\0\0\2cd"
+    table = {
+        "mod-ex-video": b"\x97" + modifier + b"hvc1\0\0\5\1",
+        "mod-ex-long": b"\x97\xff\1\0" + bytes(257) + b"\1hvc1\0\0\5\1",
+        "mod-ex-audio": b"\x97" + modifier + b"Opus\1",
+        "mod-ex-cut": b"\x97\xff\1",
+        "multitrack-one": b"\x96\1hvc1\0\0\0\5abc",
+        "multitrack-many": b"\x96\x11avc1\0\0\0\5\0\0\1ab\1\0\0\5\0\0\2cd",
+        "multitrack-codecs": b"\x96\x20" + many,
+        "multitrack-unknown": b"\x96\x31hvc1\0",
+        "multitrack-in-itself": b"\x96\6hvc1\0",
+        "multitrack-audio": b"\x95\1Opus\0abc",
+        "multitrack-audio-many": b"\x95\x11mp4a\0\0\0\2ab\1\0\0\2cd",
+        "multitrack-audio-codecs": b"\x95\x21mp4a\0\0\0\2abOpus\1\0\0\2cd",
+        "command-frame": b"\x57\0", "command-extended": b"\xd0\0", "frame-type-0": b"\x07\1\0\0\0\1",
+        "packet-type-9": b"\x17\x09\0\0\0", "aac-type-9": b"\xaf\x09", "avc-end": b"\x17\2\0\0\0",
+        "negative-cts": b"\x27\1\xff\xff\xd8\1",
+    }
+    for name, data in table.items():
+        save("codec", f"written-{name}", data)
+    save("codec", "written-one-byte", b"\x17")
+    save("codec", "written-fourcc-cut", b"\x91hvc")
+
+
+def chunks(save):
+    """Every form of header, every message of the protocol, and chunks that break the rules."""
+    audio = dict(kind=8, payload=bytes(200), stream=1, chunk_stream=4)
+    late = wire.message(**audio, time_ms=0x1000000)
+    repeated = bytes([0xC4]) + struct.pack(">I", 0x1000000)
+    controls = [(1, b"\0\0\x10\0"), (2, b"\0\0\0\4"), (3, b"\0\0\1\0"), (5, b"\0\x26\x25\xa0"),
+                *((6, b"\0\0\1\0" + bytes([kind])) for kind in range(4)),
+                *((4, struct.pack(">HII", event, 1, 3000)) for event in (0, 1, 2, 3, 4, 6, 7, 31))]
+    table = {
+        "extended-repeated": late,
+        "extended-not-repeated": late.replace(repeated, bytes([0xC4])),
+        "extended-half-matched": late.replace(repeated, bytes([0xC4])) .replace(
+            bytes([0xC4]) + bytes(72), bytes([0xC4, 1, 0, 7]) + bytes(69)),
+        "type-3-again": wire.message(**audio, time_ms=20) + b"\xc4" + bytes(128) + b"\xc4" + bytes(72),
+        "type-1-and-2": b"\x44\0\0\5\0\0\1\x08a" + b"\x84\0\0\5b" + b"\xc4c",
+        "two-byte-id": b"\0\6\0\0\0\0\0\1\x08\1\0\0\0a" + b"\xc0\6b",
+        "three-byte-id": b"\1\6\1\0\0\0\0\0\1\x08\1\0\0\0a" + b"\xc1\6\1b",
+        "controls": b"".join(wire.message(kind, body, chunk_stream=2) for kind, body in controls),
+        "abort": b"\4\0\0\0\0\0\xc8\x08\1\0\0\0" + bytes(128)
+                 + wire.message(2, b"\0\0\0\4", chunk_stream=2) + wire.message(**audio),
+        "abort-cut": wire.message(2, b"\0", chunk_stream=2),
+        "chunk-size-0": wire.message(1, bytes(4), chunk_stream=2),
+        "chunk-size-huge": wire.message(1, b"\x7f\xff\xff\xff", chunk_stream=2)
+                           + wire.message(**audio, chunk_size=1 << 20),
+        "claims-16-MiB": b"\4\0\0\0\xff\xff\xff\x09\1\0\0\0" + bytes(100),
+        "claims-64-KiB-on-three": b"".join(bytes([id, 0, 0, 0, 1, 0, 0, 9, 1, 0, 0, 0])
+                                          + bytes(128) for id in (4, 5, 6)),
+        "no-message-before": b"\x84\0\0\5",
+        "message-inside-message": b"\4\0\0\0\0\1\0\x08\1\0\0\0" + bytes(128)
+                                  + b"\4\0\0\0\0\1\1\x08\1\0\0\0",
+        "type-0-as-continuation": b"\4\0\0\0\0\1\0\x08\1\0\0\0" + bytes(128)
+                                  + b"\4\0\0\0\0\1\0\x08\1\0\0\0" + bytes(128),
+        "too-many-streams": b"".join(bytes([2 + id]) + b"\0\0\0\0\0\0\x08\1\0\0\0"
+                                     for id in range(62)) + b"".join(
+            bytes([0, id]) + b"\0\0\0\0\0\0\x08\1\0\0\0" for id in range(4)),
+        "empty-messages": wire.message(8, b"", 1, 4) + b"\xc4\xc4",
+    }
+    for name, data in table.items():
+        save("chunks", f"written-{name}", data)
+        connect = call_connect()
+        save("rtmp_server", f"written-{name}", wire.handshake() + connect + data)
+
+
+def http(save):
+    """Methods, versions, targets and heads, good and bad."""
+    head = "Host: h.example:8080\r\nUser-Agent: t\r\n\r\n"
+    table = {
+        **{method.lower(): f"{method} /live/cam.flv HTTP/1.1\r\n{head}"
+           for method in ("HEAD", "OPTIONS", "POST", "PUT", "DELETE", "PATCH")},
+        "options-star": f"OPTIONS * HTTP/1.1\r\n{head}",
+        "http-10": "GET /live/cam.flv HTTP/1.0\r\n\r\n",
+        "http-10-keep-alive": "GET /live/cam.flv HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n",
+        "http-2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "http-9": f"GET / HTTP/1.9\r\n{head}",
+        "close": f"GET /live/cam.flv HTTP/1.1\r\nConnection: close\r\n{head}",
+        "absolute": f"GET http://h.example/live/cam.flv?vhost=v HTTP/1.1\r\n{head}",
+        "absolute-bare": f"GET http://h.example?x=1 HTTP/1.1\r\n{head}",
+        "escapes": f"GET /live/my%20cam%2f%E4%BD%A0.flv?a=%2&b=+&c=%zz&&d HTTP/1.1\r\n{head}",
+        "bad-escape": f"GET /live/%g0.flv HTTP/1.1\r\n{head}",
+        "no-utf8": f"GET /live/%ff.flv HTTP/1.1\r\n{head}",
+        "dots": f"GET /live/../cam.flv HTTP/1.1\r\n{head}",
+        "newline": f"GET /live/%0d%0aSet-Cookie:x.flv HTTP/1.1\r\n{head}",
+        "instance": f"GET /live/one/cam/high.flv HTTP/1.1\r\n{head}",
+        "no-stream": f"GET /favicon.ico HTTP/1.1\r\n{head}",
+        "no-host": "GET / HTTP/1.1\r\n\r\n",
+        "two-hosts": f"GET / HTTP/1.1\r\nHost: a\r\n{head}",
+        "body": f"POST /x HTTP/1.1\r\nContent-Length: 5\r\n{head}12345",
+        "lengths-differ": f"POST /x HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n{head}",
+        "length-no-number": f"POST /x HTTP/1.1\r\nContent-Length: +5\r\n{head}",
+        "length-huge": f"POST /x HTTP/1.1\r\nContent-Length: {'9' * 30}\r\n{head}",
+        "length-and-chunked":
+            f"POST /x HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n{head}",
+        "chunked": f"POST /x HTTP/1.1\r\nTransfer-Encoding: gzip, Chunked\r\n{head}0\r\n\r\n",
+        "many-headers": "GET / HTTP/1.1\r\n" + "a: b\r\n" * 65 + head,
+        "long-head": "GET / HTTP/1.1\r\nX: " + "x" * 17_000,
+        "junk": "\3junk that is no HTTP\r\n\r\n",
+        "origin": f"GET /live/cam.flv HTTP/1.1\r\nOrigin: http://p.example\r\nReferer: http://p/\r\n{head}",
+        "websocket": "GET /live/cam.flv HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n{head}",
+    }
+    masked = lambda first, body: (bytes([first, 0x80 | len(body)]) + b"mask"
+                                  + bytes(byte ^ b"mask"[at % 4] for at, byte in enumerate(body)))
+    for name, text in table.items():
+        data = text.encode()
+        save("http_request", f"written-{name}", data)
+        save("http_session", f"written-{name}", data)
+    upgrade = table["websocket"].encode()
+    frames = {
+        "ping-pong-close": masked(0x89, b"hi") + masked(0x8A, b"") + masked(0x88, b"\x03\xe8bye"),
+        "fragments": masked(0x01, b"a") + masked(0x80, b"b") + masked(0x02, b"c"),
+        "unmasked": b"\x81\1a",
+        "claims-2-63": b"\x82\xff" + b"\x7f" + b"\xff" * 7 + b"mask" + bytes(50),
+        "long-ping": b"\x89\xfe\1\0mask" + bytes(256),
+        "reserved-bits": masked(0xF1, b"a"),
+        "old-version": b"",
+    }
+    for name, data in frames.items():
+        request = upgrade.replace(b"Version: 13", b"Version: 8") if name == "old-version" else upgrade
+        save("http_session", f"written-websocket-{name}", request + data)
+
+
+def names(save):
+    """app, tcUrl, stream, HTTP path and host, one per line."""
+    table = {
+        "instance": ("live/one", "rtmp://h/live/one", "cam", "/live/one/cam.flv", "H.Example.:80"),
+        "prefix": ("a/b/c/d/", "rtmp://u:p@h:1935/a", "mp4:x/y.mp4?k=1&vhost=known.example",
+                   "/a/b/c/d.flv", "[::1]:8080"),
+        "vhost-in-app": ("live?vhost=known.example&x=1", "rtmp://h/live?token=2", "flv:s", "/live//s.flv",
+                         "known.example"),
+        "vhost-in-url": ("live/_definst_", "rtmp://h/live?vhost=KNOWN.example.", "raw:/s/", "/live/s",
+                         "::1"),
+        "default": ("/live/", "rtmp://[::1]:1935/live", "s?", "live/s.flv", ""),
+        "known-host": ("live", "rtmp://known.example:1935/live", "a/b", "/live/x/a/b.flv",
+                       "known.example:8080"),
+        "empty": ("", "", "", "", ""),
+        "no-url": ("live", "live", "mp3:", "/.flv", "."),
+        "control": ("li\7ve", "rtmp://h\7/live", "s\1", "/live/\2.flv", "h\3"),
+        "dots": ("live/../x", "rtmp://h/", "../../etc", "/live/../s.flv", ".."),
+        "dot-instance": ("live/..", "rtmp://h/", "a/./b", "/../s.flv", "h"),
+        "long": ("a" * 513, "rtmp://" + "h" * 600, "s" * 513, "/" + "p" * 600 + "/s.flv", "h" * 600),
+        "long-vhost": ("live?vhost=" + "v" * 600, "rtmp://h/live", "s?vhost=%0a", "/live/s.flv", "h"),
+        "escaped-vhost": ("live?vhost=%6bnown.example", "rtmp://h/live", "s?vhost=", "/live/s.flv", "h"),
+        "utf8": ("live", "rtmp://höst/live", "你好", "/live/你好.flv", "höst"),
+    }
+    for name, lines in table.items():
+        save("names", f"written-{name}", "\n".join(lines).encode())
+
+
+def flv(save):
+    """Headers and tags, good and bad."""
+    header = b"FLV\1\5\0\0\0\x09"
+    tag = b"\0\0\0\0\x09\0\0\2\x12\x34\x56\x78\0\0\0\x17\1"
+    table = {
+        "longer-header": b"FLV\1\5\0\0\0\x0bxx" + tag,
+        "no-header": b"GIF89a---",
+        "version-2": b"FLV\2\5\0\0\0\x09",
+        "offset-huge": b"FLV\1\5\xff\0\0\x09",
+        "encrypted": header + b"\0\0\0\0\x29\0\0\2\0\0\0\0\0\0\0ab",
+        "too-long": header + b"\0\0\0\0\x09\xff\xff\xff\0\0\0\0\0\0\0",
+        "empty-tag": header + b"\0\0\0\0\x08\0\0\0\0\0\0\0\0\0\0" + tag,
+        "cut": header + tag[:-1],
+    }
+    for name, data in table.items():
+        save("flv", f"written-{name}", data)
+    save("flv", "written-three-kinds", header + tag + tag.replace(b"\x09", b"\x08", 1)
+         + tag.replace(b"\x09", b"\x12", 1))
+
+
+def call_connect(extra=None):
+    return wire.call("connect", 1, {"app": "live", "tcUrl": "rtmp://h/live", **(extra or {})})
+
+
+def sessions(save):
+    """Commands that other clients send, with their answers."""
+    start = wire.handshake() + call_connect({"objectEncoding": 3, "capsEx": 15})
+    create = wire.call("createStream", 2, None)
+    play = wire.call("play", 0, None, "s", stream=1)
+    publish = wire.call("publish", 0, None, "s", "live", stream=1)
+
+    def dressed(name, transaction, *args, stream=0):
+        return wire.message(17, b"\0" + wire.amf_text(name, transaction, *args), stream)
+
+    tags = b"".join(bytes([kind]) + len(body).to_bytes(3, "big") + bytes([0, 0, at, 0, 0, 0, 0]) + body
+                    + (len(body) + 11).to_bytes(4, "big")
+                    for kind, at, body in ((9, 0, b"\x17\1\0\0\0a"), (8, 20, b"\xaf\1b"), (18, 40, b"\5")))
+    table = {
+        "amf3-commands": dressed("createStream", 2, None) + dressed("play", 0, None, "s", stream=1),
+        "player-calls": create + play + b"".join((
+            wire.call("pause", 3, None, True, 0, stream=1), wire.call("pauseRaw", 3, None, True, 0, stream=1),
+            wire.call("receiveAudio", 0, None, False, stream=1),
+            wire.call("receiveVideo", 0, None, False, stream=1), wire.call("seek", 4, None, 5000, stream=1),
+            wire.call("receiveAudio", 0, None, True, stream=1),
+            wire.call("receiveVideo", 0, None, True, stream=1),
+            wire.call("pause", 3, None, False, 0, stream=1),
+            wire.call("play2", 0, None, {"streamName": "t", "transition": "switch"}, stream=1),
+            wire.call("FCSubscribe", 5, None, "s"), wire.call("getStreamLength", 6, None, "s"),
+            wire.call("nothing", 7, None), wire.call("play", 0, None, False, stream=1))),
+        "aggregate": create + publish + wire.message(22, tags, 1, 4, 1000),
+        "aggregate-cut": create + publish + wire.message(22, tags[:-5], 1, 4, 1000),
+        "publish-twice": create + publish + publish + wire.call("publish", 0, None, None, stream=1)
+                         + wire.call("publish", 0, None, "r", "record", stream=1)
+                         + wire.call("publish", 0, None, "a", "append", stream=1)
+                         + wire.call("closeStream", 0, None, stream=1),
+        "nine-streams": create * 9 + wire.call("deleteStream", 0, None, 3) + create,
+        "goodbyes": create + publish + wire.call("FCUnpublish", 3, None, "s")
+                    + wire.call("deleteStream", 4, None, "s"),
+        "before-connect": b"",
+        "two-connects": call_connect(),
+        "stream-that-is-not": wire.call("play", 0, None, "s", stream=7),
+        "bad-name": create + wire.call("publish", 0, None, "..", "live", stream=1),
+        "shared-objects": wire.message(19, b"\0\1so", 0) + wire.message(16, b"\0\0\1so", 0),
+        "windows": wire.message(5, b"\0\0\0\1", chunk_stream=2) + create * 3
+                   + wire.message(4, b"\0\6\0\0\0\1", chunk_stream=2),
+        "metadata": create + publish + wire.message(18, wire.amf_text("@setDataFrame", "onMetaData", {"a": 1}), 1)
+                    + wire.message(15, b"\0" + wire.amf_text("onMetaData", {"a": 2}), 1)
+                    + wire.message(18, wire.amf_text("@clearDataFrame", "onMetaData"), 1)
+                    + wire.message(18, wire.amf_text("onTextData", {"text": "t"}), 1),
+    }
+    for name, data in table.items():
+        beginning = wire.handshake() + create if name == "before-connect" else start
+        save("rtmp_server", f"written-{name}", beginning + data)
+
+    def status(level, code, stream=1):
+        information = {"level": level, "code": code, "description": ""}
+        return wire.call("onStatus", 0, None, information, stream=stream)
+
+    accepted = wire.handshake() + wire.call("_result", 1, {"fmsVer": "FMS/3"}, {"level": "status"})
+    created = accepted + wire.call("_result", 2, None, 1) + wire.call("_result", 4, None, 1)
+    answers = {
+        "connect-refused": wire.handshake() + wire.call("_error", 1, None, {"description": "no"}),
+        "no-stream-id": accepted + wire.call("_result", 2, None, None) + wire.call("_result", 4, None, 0),
+        "no-stream": accepted + wire.call("_error", 2, None, None) + wire.call("_error", 4, None, {}),
+        "statuses": created + status("status", "NetStream.Publish.Start")
+                    + status("status", "NetStream.Play.Start") + status("warning", "Other")
+                    + status("error", "NetStream.Publish.BadName"),
+        "pings": created + wire.message(4, b"\0\6\0\0\0\7", chunk_stream=2)
+                 + wire.message(4, b"\0\1\0\0\0\1", chunk_stream=2)
+                 + wire.message(5, b"\0\0\0\x10", chunk_stream=2)
+                 + wire.message(6, b"\0\0\0\x10\2", chunk_stream=2) * 2 + wire.call("close", 0, None),
+        "media": created + wire.message(9, b"\x17\1\0\0\0a", 1, 6) + wire.message(8, b"\xaf\1b", 1, 4)
+                 + wire.message(18, wire.amf_text("onMetaData", {"a": 1}), 1, 5)
+                 + wire.message(22, tags, 1, 4),
+        "amf3": created + dressed("onStatus", 0, None, {"level": "error", "code": ""}, stream=1),
+    }
+    for name, data in answers.items():
+        save("rtmp_client", f"written-{name}", data)
+    save("handshake", "written-rtmpe", b"\6" + bytes(10))
+    save("handshake", "written-http", b"GET / HTTP/1.1\r\n")
+    save("handshake", "written-version-31", b"\x1f" + bytes(3072) + b"more")
