@@ -146,6 +146,13 @@ pub(crate) struct Viewers {
     /// URL, port 8080].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
+    /// How long publishers run before the first viewer starts; then the server's memory is looked
+    /// at, too.
+    #[arg(long, default_value = "300ms", value_parser = duration)]
+    pub(crate) viewers_after: Duration,
+    /// How long all viewers play before measuring begins [default: not at all].
+    #[arg(long, value_parser = duration)]
+    pub(crate) warm_up: Option<Duration>,
     /// Viewers started per second: 200/s.
     #[arg(long, default_value = "500/s", value_parser = rate)]
     pub(crate) ramp: f64,
@@ -167,7 +174,8 @@ pub(crate) struct Viewers {
 /// What to tell.
 #[derive(Args, Debug)]
 pub(crate) struct Output {
-    /// Process of the server on this machine: its CPU and memory are reported.
+    /// Process of the server on this machine: its CPU and memory, and those of its child processes,
+    /// are reported.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
     /// Write the report as JSON, for programs; `-` is standard output.

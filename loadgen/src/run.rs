@@ -31,10 +31,13 @@ use crate::viewer::{Counters, Tally, ViewerThread};
 
 /// From the last accepted publisher to its first frame.
 const PUBLISH_LEAD_NS: u64 = 20 * MILLISECOND_NS;
-/// From the first frame to the first viewer.
-const VIEWER_LEAD_NS: u64 = 300 * MILLISECOND_NS;
+/// From the look at the server's memory to the first viewer.
+const VIEWER_LEAD_NS: u64 = 20 * MILLISECOND_NS;
 /// How long after the ramp viewers may still wait for their first frame, before measuring begins.
 const FIRST_FRAMES_NS: u64 = 10 * SECOND_NS;
+/// Lines of progress at both ends of what is measured, for programs that measure beside.
+const WINDOW_OPENS: &str = "measuring begins";
+const WINDOW_CLOSES: &str = "measuring ends";
 /// How often the state of a run is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 const HTTP_PORT: u16 = 8080;
@@ -139,14 +142,17 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
         next_progress_ns: 0,
         last_progress: (now_ns(), 0),
     };
-    let mut first_viewer_ns = now_ns();
+    let mut window_ns = now_ns();
     if let Some(material) = &material {
-        first_viewer_ns = running.start_publishers(job, material, &rtmp)? + VIEWER_LEAD_NS;
+        window_ns = running.start_publishers(job, material, &rtmp)?;
+        let lead = job.viewers.map_or(Duration::ZERO, |viewers| viewers.viewers_after);
+        let viewers_ns = window_ns + lead.as_nanos() as u64;
+        running.wait(|_| now_ns() >= viewers_ns);
     }
     running.note_memory_before();
-    let mut window_ns = first_viewer_ns;
     if let Some(viewers) = job.viewers {
-        window_ns = running.start_viewers(job, viewers, &rtmp, &http, first_viewer_ns)?;
+        let first_ns = now_ns() + VIEWER_LEAD_NS;
+        window_ns = running.start_viewers(job, viewers, &rtmp, &http, first_ns)?;
     }
     let mut report = running.measure(job, window_ns)?;
     report.judge(job.viewers.is_some_and(|viewers| viewers.allow_skips));
@@ -294,12 +300,18 @@ impl Running {
             now_ns() >= ramp_end_ns
                 && (this.everybody_began() || now_ns() > ramp_end_ns + FIRST_FRAMES_NS)
         });
+        if let Some(warm_up) = job.viewers.and_then(|viewers| viewers.warm_up) {
+            let warm_ns = now_ns() + warm_up.as_nanos() as u64;
+            self.wait(|this| now_ns() >= warm_ns || this.nobody_is_left());
+        }
+        self.say(WINDOW_OPENS);
         self.control.open_window(now_ns());
         let before = self.look()?;
         let window_ns = job.target.duration.as_nanos() as u64;
         self.wait(|this| now_ns() >= before.at_ns + window_ns || this.nobody_is_left());
         let after = self.look();
         self.control.close_window(now_ns());
+        self.say(WINDOW_CLOSES);
         if self.publisher.is_some() {
             while !self.publisher_counters.flushed.load(Ordering::Acquire)
                 && self.publisher.as_ref().is_some_and(|thread| !thread.is_finished())
@@ -363,6 +375,14 @@ impl Running {
             self.sum(|counters| counters.gone.load(Ordering::Relaxed)),
             (bytes - last_bytes) as f64 * 8.0 / 1e6 / seconds
         );
+        self.say(&line);
+    }
+
+    /// Shows a line of progress: the only one on a terminal, one more elsewhere.
+    fn say(&self, line: &str) {
+        if !self.shows_progress {
+            return;
+        }
         let mut err = io::stderr();
         // Progress that cannot be shown is no reason to stop.
         let _ =
@@ -402,7 +422,7 @@ impl Running {
     fn look_without_server(&self) -> Result<Look, Failure> {
         Ok(Look {
             at_ns: now_ns(),
-            own: Observed::own()?.look()?,
+            own: Observed::own().look()?,
             server: None,
             bytes: self.sum(|counters| counters.bytes.load(Ordering::Relaxed)),
             published_bytes: self

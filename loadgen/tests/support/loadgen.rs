@@ -52,6 +52,11 @@ impl Loadgen {
         self.value(pointer).as_str().unwrap_or_else(|| panic!("{pointer} is no text"))
     }
 
+    /// How long was measured, seconds.
+    pub fn window_s(&self) -> f64 {
+        self.number("/window_s")
+    }
+
     /// What went wrong.
     pub fn faults(&self) -> Vec<String> {
         let faults = self.value("/verdict/faults").as_array().expect("faults are a list");
