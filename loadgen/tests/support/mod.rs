@@ -3,6 +3,7 @@
 
 pub mod fake_server;
 pub mod loadgen;
+pub mod server;
 
 use std::path::Path;
 
