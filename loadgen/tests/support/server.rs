@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use super::priority::go_first;
+
 /// A running server; dropped, it is killed.
 #[derive(Debug)]
 pub struct Server {
@@ -20,7 +22,15 @@ pub struct Server {
 impl Server {
     /// Starts it with two shards, and further settings of the form `key=value`.
     pub fn start(settings: &[&str]) -> Self {
-        let mut command = Command::new(program());
+        Self::start_as(Command::new(program()), settings)
+    }
+
+    /// The same before everything else that the machine does.
+    pub fn start_first(settings: &[&str]) -> Self {
+        Self::start_as(go_first(&program()), settings)
+    }
+
+    fn start_as(mut command: Command, settings: &[&str]) -> Self {
         for setting in settings {
             command.args(["--set", setting]);
         }
