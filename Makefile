@@ -4,7 +4,7 @@ CARGO ?= cargo
 # Integration tests wait for media in real time more than they compute.
 WAITING_TESTS ?= 8
 
-.PHONY: help run build test test-deps test-unit test-integration lint bench \
+.PHONY: help run build test test-deps test-unit test-integration soak lint bench \
 	bench-instructions bench-peers
 
 help:
@@ -12,6 +12,8 @@ help:
 	@echo "make test              install what tests need, build, run all tests"
 	@echo "make test-unit         unit and property tests only"
 	@echo "make test-integration  real clients against the real server (TEST=name for one file)"
+	@echo "make soak              ten minutes of forty ffmpegs that publish and forty that play, beside"
+	@echo "                       2,000 viewers, release profile"
 	@echo "make lint              formatting, clippy, documentation: no warning"
 	@echo "make bench             micro-benchmarks"
 	@echo "make bench-instructions  their instructions per operation, into benches/instructions.txt"
@@ -41,6 +43,11 @@ test-unit: build
 test-integration: build
 	RUST_TEST_THREADS=$(WAITING_TESTS) $(CARGO) test --workspace --no-fail-fast \
 		$(if $(TEST),--test $(TEST),--test '*')
+
+# Builds as for users: memory and latency are judged.
+soak: test-deps
+	$(CARGO) build --release --workspace --bins
+	$(CARGO) test --release --workspace --test at_scale -- --ignored --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

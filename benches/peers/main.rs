@@ -1,7 +1,9 @@
 //! This server beside nginx-rtmp, under the same load in the same run, and beside a bare program that
-//! does nothing but send the same bytes: CPU time per delivered gigabyte, memory per viewer, latency.
+//! does nothing but send the same bytes: CPU time per delivered gigabyte, latency by track, memory per
+//! viewer, lost frames. All of them are measured by `loadgen run`.
 //!
-//! `make bench-peers`, or `cargo bench --bench peers -- [OPTIONS]` after `cargo build --release`:
+//! `make bench-peers`, or `cargo bench --bench peers -- [OPTIONS]` after
+//! `cargo build --release --workspace`:
 //!
 //! | option                | meaning                                                            |
 //! |-----------------------|--------------------------------------------------------------------|
@@ -9,22 +11,21 @@
 //! | `--scenario TEXT`     | only scenarios whose title begins with TEXT (`a`, `b`)              |
 //! | `--viewers N`         | viewers per stream, instead of the scenario's                       |
 //! | `--server LABEL=PATH` | another build of the server to compare; may be repeated             |
+//! | `--json FILE`         | write every run and every comparison to a file                      |
 //!
 //! Each run starts every variant once, in random order, so that what else the machine does hits all
-//! alike; ratios are taken within a run. The server has CPU 0 and the load CPU 1. CPU time is
-//! `/proc/PID/task/*/schedstat`, memory the growth of VmRSS from before the viewers to after the window.
+//! alike. The server has CPU 0 and loadgen CPU 1.
 
 mod floor;
-mod load;
+mod loadgen;
 mod report;
 mod run;
-#[path = "../harness/sample.rs"]
-mod sample;
 mod server;
+mod statistics;
 
 use std::path::PathBuf;
 
-use load::{LoadPlan, Via};
+use loadgen::{Load, Via};
 use run::Timing;
 use server::{Build, Pace, Variant};
 
@@ -34,14 +35,15 @@ fn main() {
     let mut only = String::new();
     let mut builds = Vec::new();
     let mut viewers = None;
+    let mut json = None;
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("the option wants a value");
         match argument.as_str() {
-            "load" => return load::main(&LoadPlan::decode(&value())),
             "floor" => return floor::main(&value()),
             "--quick" => timing = Timing { runs: 3, window_s: 6 },
             "--scenario" => only = value(),
             "--viewers" => viewers = Some(value().parse().expect("--viewers wants a number")),
+            "--json" => json = Some(PathBuf::from(value())),
             "--server" => {
                 let text = value();
                 let (label, path) = text.split_once('=').expect("--server LABEL=PATH");
@@ -51,24 +53,30 @@ fn main() {
         }
     }
     if builds.is_empty() {
-        // Beside this program: target/release/deps/peers-…
-        let mut path = std::env::current_exe().expect("this program has a path");
-        path.pop();
-        path.pop();
-        builds.push(Build { label: "shardcast".to_owned(), path: path.join("shardcast") });
+        let path = PathBuf::from(env!("CARGO_BIN_EXE_shardcast"));
+        builds.push(Build { label: "shardcast".to_owned(), path });
     }
+    let mut reports = Vec::new();
     for mut scenario in scenarios(&builds) {
         scenario.load.viewers = viewers.unwrap_or(scenario.load.viewers);
         if scenario.title.starts_with(&only) {
-            run::scenario(&scenario, timing);
+            let outcomes = run::scenario(&scenario, timing);
+            let report = report::Report::new(&scenario, timing, outcomes);
+            print!("{report}");
+            reports.push(report);
         }
+    }
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&reports).expect("a report is plain data");
+        std::fs::write(&path, text + "\n")
+            .unwrap_or_else(|error| panic!("{} cannot be written: {error}", path.display()));
     }
 }
 
 /// A load, and the servers that get it.
 struct Scenario {
     title: &'static str,
-    load: LoadPlan,
+    load: Load,
     /// The first one is what the others are compared with.
     variants: Vec<(Variant, Via)>,
 }
@@ -82,20 +90,22 @@ fn scenarios(builds: &[Build]) -> Vec<Scenario> {
     many_viewers.extend(ours("realtime", Via::Rtmp));
     many_viewers.extend(ours("balanced", Via::Flv));
     for pace in [Pace::Message, Pace::Realtime, Pace::Balanced] {
-        many_viewers.push((Variant::Floor(pace), Via::Raw));
+        many_viewers.push((Variant::Floor(pace), Via::Rtmp));
     }
+    // No floor here: with so many publishers a server mostly reads, and the bare program reads no
+    // better than others.
     let mut many_publishers = vec![(Variant::Nginx, Via::Rtmp)];
     many_publishers.extend(ours("realtime", Via::Rtmp));
     many_publishers.extend(ours("balanced", Via::Rtmp));
     vec![
         Scenario {
             title: "a: 1 publisher of 2 Mbit/s",
-            load: LoadPlan { streams: 1, viewers: 500, bitrate: sample::BITRATE },
+            load: Load { streams: 1, viewers: 500, bitrate: 2_000_000 },
             variants: many_viewers,
         },
         Scenario {
             title: "b: 100 publishers of 500 kbit/s",
-            load: LoadPlan { streams: 100, viewers: 5, bitrate: 500_000 },
+            load: Load { streams: 100, viewers: 5, bitrate: 500_000 },
             variants: many_publishers,
         },
     ]

@@ -1,17 +1,17 @@
-//! The programs under measurement, each as a process of its own on CPU 0, and what /proc says of them.
+//! The programs under measurement, each as a process of its own on CPU 0.
 
 use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::load::LoadPlan;
+use super::loadgen::scratch;
 
-/// CPU of the server, and of the load.
+/// CPU of the server, and of loadgen.
 pub(crate) const SERVER_CPU: usize = 0;
 pub(crate) const LOAD_CPU: usize = 1;
 
@@ -57,6 +57,23 @@ impl fmt::Display for Variant {
 }
 
 impl Pace {
+    /// How long video waits before it is sent.
+    pub(crate) const fn video_hold(self) -> Duration {
+        match self {
+            Self::Message | Self::Realtime => Duration::ZERO,
+            Self::Balanced => Duration::from_millis(40),
+        }
+    }
+
+    /// How long audio waits, if no video takes it along.
+    pub(crate) const fn audio_hold(self) -> Duration {
+        match self {
+            Self::Message => Duration::ZERO,
+            Self::Realtime => Duration::from_millis(20),
+            Self::Balanced => Duration::from_millis(40),
+        }
+    }
+
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Message => "each message",
@@ -89,9 +106,15 @@ pub(crate) struct Sends {
     pub(crate) bytes: u64,
 }
 
+impl Sends {
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self { sends: self.sends - before.sends, bytes: self.bytes - before.bytes }
+    }
+}
+
 impl Server {
     /// Starts it and waits until it accepts connections.
-    pub(crate) fn start(variant: &Variant, load: &LoadPlan) -> Self {
+    pub(crate) fn start(variant: &Variant) -> Self {
         let [rtmp_port, http_port, api_port] = free_ports();
         let mut command = match variant {
             Variant::Nginx => nginx(rtmp_port),
@@ -112,9 +135,7 @@ impl Server {
             }
             Variant::Floor(pace) => {
                 let mut command = Command::new(std::env::current_exe().expect("a path"));
-                let viewers = load.viewers * load.streams;
-                let (bitrate, pace) = (load.bitrate, pace.name());
-                command.arg("floor").arg(format!("{rtmp_port} {viewers} {bitrate} {pace}"));
+                command.arg("floor").arg(format!("{rtmp_port} {}", pace.name()));
                 command
             }
         };
@@ -132,29 +153,8 @@ impl Server {
         server
     }
 
-    /// CPU time of all its threads and processes, in seconds.
-    pub(crate) fn cpu_s(&self) -> f64 {
-        let nanos: u64 = self
-            .processes()
-            .iter()
-            .flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten())
-            .filter_map(|task| fs::read_to_string(task.ok()?.path().join("schedstat")).ok())
-            .filter_map(|text| text.split(' ').next()?.parse::<u64>().ok())
-            .sum();
-        nanos as f64 / 1e9
-    }
-
-    /// Resident memory of all its processes, in bytes.
-    pub(crate) fn rss_bytes(&self) -> u64 {
-        self.processes()
-            .iter()
-            .filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok())
-            .filter_map(|status| {
-                let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-                line.trim().strip_suffix(" kB")?.parse::<u64>().ok()
-            })
-            .sum::<u64>()
-            * 1024
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// What this server counted; nothing of others.
@@ -171,18 +171,6 @@ impl Server {
         let mut total = Sends::default();
         sum(&report, &mut total);
         Some(total)
-    }
-
-    fn processes(&self) -> Vec<u32> {
-        let mut found = vec![self.child.id()];
-        let mut at = 0;
-        while let Some(pid) = found.get(at).copied() {
-            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-            let children = children.unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-            at += 1;
-        }
-        found
     }
 }
 
@@ -218,7 +206,7 @@ pub(crate) fn pin(command: &mut Command, cpu: usize) {
 }
 
 fn nginx(rtmp_port: u16) -> Command {
-    let prefix = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/nginx");
+    let prefix = scratch("nginx");
     fs::create_dir_all(prefix.join("logs")).expect("the prefix can be made");
     let configuration = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;

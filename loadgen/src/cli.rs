@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::ffmpeg::FleetPlan;
+
 /// Load generator for RTMP and HTTP-FLV servers.
 ///
 /// Publishes streams on an open-loop schedule, plays them with thousands of viewers, and holds
@@ -31,6 +33,9 @@ Examples:
   Publisher and viewers apart:
     loadgen publish rtmp://localhost/live/load --duration 60s
     loadgen play rtmp://localhost/live/load --viewers-rtmp 1000 --duration 30s
+  Forty ffmpegs that publish and forty that play a file, beside 2,000 viewers:
+    loadgen ffmpeg rtmp://localhost/live/load --publishers 40 --players 40 --file video.flv \\
+      --pid $(pidof shardcast)
   See the synthetic stream:
     loadgen synthesize synthetic.flv && ffplay synthetic.flv";
 
@@ -76,6 +81,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Publish and play a file with real ffmpegs beside loadgen's own viewers, and judge all.
+    ///
+    /// Each ffmpeg publishes the file in a loop under a name of its own (STREAM-ffmpeg-0 and so on), or
+    /// plays one of these. No ffmpeg may write an error, every player must receive its publisher's
+    /// packets and none but those, the server's memory must not grow, and the latency of loadgen's own
+    /// viewers must stay in its class.
+    Ffmpeg(Ffmpeg),
     /// Write the synthetic stream to an FLV file, to look at it.
     Synthesize {
         /// The file.
@@ -89,6 +101,49 @@ pub(crate) enum Command {
     },
 }
 
+/// Real ffmpegs beside loadgen's own viewers.
+#[derive(Args, Debug)]
+pub(crate) struct Ffmpeg {
+    /// Address of loadgen's own stream, from which the others' names are made.
+    #[arg(default_value = "rtmp://localhost/live/load")]
+    pub(crate) url: String,
+    /// ffmpegs that publish.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) publishers: u32,
+    /// ffmpegs that play, over RTMP and HTTP-FLV in turn.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(..=1000))]
+    pub(crate) players: u32,
+    /// What they publish: an FLV or MP4 file that begins with a keyframe.
+    #[arg(long)]
+    pub(crate) file: PathBuf,
+    /// loadgen's own viewers, over RTMP and HTTP-FLV in turn; they play a synthetic stream, which
+    /// loadgen publishes.
+    #[arg(long, default_value_t = 2_000)]
+    pub(crate) viewers: u32,
+    /// Video bits per second of that stream.
+    #[arg(long, default_value = "500k", value_parser = bit_rate)]
+    pub(crate) bitrate: u64,
+    /// How long to measure, when all play.
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// How long all play before measuring begins: the server's buffers are full by then.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(crate) warm_up: Duration,
+    /// The latency class: a larger 99th percentile of a track is a fault. 60ms for `balanced`, 400ms
+    /// for `throughput`.
+    #[arg(long, default_value = "60ms", value_parser = duration)]
+    pub(crate) p99_max: Duration,
+    /// HOST:PORT for HTTP-FLV [default: the host of the URL, port 8080].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) http: Option<String>,
+    /// The ffmpeg to start.
+    #[arg(long, value_name = "PROGRAM", default_value = "ffmpeg")]
+    pub(crate) ffmpeg: PathBuf,
+    /// The report.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
 /// Where and how long.
 #[derive(Args, Debug)]
 pub(crate) struct Target {
@@ -100,6 +155,9 @@ pub(crate) struct Target {
     /// How long to measure, from the start of the last viewer on.
     #[arg(long, default_value = "20s", value_parser = duration)]
     pub(crate) duration: Duration,
+    /// How long all viewers play before measuring begins [default: not at all].
+    #[arg(long, value_parser = duration)]
+    pub(crate) warm_up: Option<Duration>,
     /// Source addresses, to have more ports: 127.0.0.1,127.0.0.2.
     #[arg(long, value_name = "IP", value_delimiter = ',')]
     pub(crate) connections_from: Vec<IpAddr>,
@@ -146,6 +204,10 @@ pub(crate) struct Viewers {
     /// URL, port 8080].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
+    /// How long publishers run before the first viewer starts; then the server's memory is looked
+    /// at, too.
+    #[arg(long, default_value = "300ms", value_parser = duration)]
+    pub(crate) viewers_after: Duration,
     /// Viewers started per second: 200/s.
     #[arg(long, default_value = "500/s", value_parser = rate)]
     pub(crate) ramp: f64,
@@ -162,12 +224,16 @@ pub(crate) struct Viewers {
     /// Viewers moved on to a later keyframe by the server are no fault.
     #[arg(long)]
     pub(crate) allow_skips: bool,
+    /// A larger latency of a track at the 99th percentile is a fault [default: none is].
+    #[arg(long, value_parser = duration)]
+    pub(crate) p99_max: Option<Duration>,
 }
 
 /// What to tell.
 #[derive(Args, Debug)]
 pub(crate) struct Output {
-    /// Process of the server on this machine: its CPU and memory are reported.
+    /// Process of the server on this machine: its CPU and memory, and those of its child processes,
+    /// are reported.
     #[arg(long)]
     pub(crate) pid: Option<u32>,
     /// Write the report as JSON, for programs; `-` is standard output.
@@ -189,6 +255,46 @@ pub(crate) enum Sample {
     All,
 }
 
+impl Ffmpeg {
+    /// Where loadgen's own part of the run is.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            url: self.url.clone(),
+            publishers: 1,
+            duration: self.duration,
+            warm_up: Some(self.warm_up),
+            connections_from: Vec::new(),
+        }
+    }
+
+    /// What loadgen itself publishes, unless it has no viewers.
+    pub(crate) fn content(&self) -> Option<Content> {
+        let shape = ShapeArgs { bitrate: self.bitrate, ..defaults() };
+        (self.viewers > 0).then_some(Content { shape, file: None })
+    }
+
+    /// loadgen's own viewers, if there are any.
+    pub(crate) fn viewers(&self) -> Option<Viewers> {
+        (self.viewers > 0).then(|| Viewers {
+            viewers_rtmp: self.viewers.div_ceil(2),
+            viewers_flv: self.viewers / 2,
+            http: self.http.clone(),
+            p99_max: Some(self.p99_max),
+            ..defaults()
+        })
+    }
+
+    /// The ffmpegs.
+    pub(crate) fn fleet(&self) -> FleetPlan {
+        FleetPlan {
+            program: self.ffmpeg.clone(),
+            file: self.file.clone(),
+            publishers: self.publishers,
+            players: self.players,
+        }
+    }
+}
+
 impl Sample {
     /// How many of `viewers`.
     pub(crate) fn of(this: Option<Self>, viewers: u64) -> u64 {
@@ -201,6 +307,13 @@ impl Sample {
         };
         wanted.min(viewers)
     }
+}
+
+/// Options of which none is given.
+#[expect(clippy::expect_used, reason = "a test takes the defaults of all that are asked for")]
+fn defaults<T: Args>() -> T {
+    let command = T::augment_args(clap::Command::new("defaults"));
+    T::from_arg_matches(&command.get_matches_from(["defaults"])).expect("each has a default")
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -289,6 +402,19 @@ mod tests {
         assert!(bit_rate("2G").is_err());
         assert_eq!(rate("200/s"), Ok(200.0));
         assert_eq!(sample("5%"), Ok(Sample::Percent(5.0)));
+    }
+
+    #[test]
+    fn a_run_with_ffmpegs_has_the_defaults_of_others() {
+        let cli = Cli::parse_from(["loadgen", "ffmpeg", "--file", "f.flv", "--viewers", "3"]);
+        let Command::Ffmpeg(ffmpeg) = cli.command else { panic!("it is another command") };
+        let viewers = ffmpeg.viewers().expect("there are some");
+        assert_eq!((viewers.viewers_rtmp, viewers.viewers_flv, viewers.ramp), (2, 1, 500.0));
+        let shape = ffmpeg.content().expect("they play something").shape;
+        assert_eq!((shape.bitrate, shape.audio_bitrate, shape.fps), (500_000, 128_000, 30.0));
+        let cli = Cli::parse_from(["loadgen", "ffmpeg", "--file", "f.flv", "--viewers", "0"]);
+        let Command::Ffmpeg(ffmpeg) = cli.command else { panic!("it is another command") };
+        assert!(ffmpeg.viewers().is_none() && ffmpeg.content().is_none());
     }
 
     #[test]

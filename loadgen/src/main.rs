@@ -13,6 +13,7 @@
 //! | `viewer`      | the threads that play, count and check                           |
 //! | `check`       | order, loss, doubles, damage                                     |
 //! | `wire_form`   | how many bytes a server spends on a message                      |
+//! | `ffmpeg`      | ffmpegs that publish and play, followed packet by packet         |
 //! | `usage`       | CPU and memory of a process                                      |
 //! | `report`      | the report and its verdict                                       |
 
@@ -20,6 +21,7 @@ mod check;
 mod cli;
 mod clock;
 mod control;
+mod ffmpeg;
 mod flv_file;
 mod histogram;
 mod limits;
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
             target,
             content: Some(content),
             viewers: Some(viewers),
+            fleet: None,
             output,
         }),
         Command::Publish { target, content, output } => run::execute(Job {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             target,
             content: Some(content),
             viewers: None,
+            fleet: None,
             output,
         }),
         Command::Play { target, viewers, output } => run::execute(Job {
@@ -69,7 +73,16 @@ fn main() -> ExitCode {
             target,
             content: None,
             viewers: Some(viewers),
+            fleet: None,
             output,
+        }),
+        Command::Ffmpeg(ffmpeg) => run::execute(Job {
+            command: "ffmpeg",
+            target: &ffmpeg.target(),
+            content: ffmpeg.content().as_ref(),
+            viewers: ffmpeg.viewers().as_ref(),
+            fleet: Some(&ffmpeg.fleet()),
+            output: &ffmpeg.output,
         }),
         Command::Synthesize { file, shape, duration } => {
             run::synthesize(file, *shape, *duration).map(|()| true)

@@ -1,9 +1,11 @@
 //! The system calls that the standard library does not have: epoll, receive without copying,
-//! limits.
+//! limits, signals.
 //! All `unsafe` of this crate is here.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 
 /// Events taken per call.
 const EVENTS_MAX: usize = 1024;
@@ -151,6 +153,34 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<()> {
     // SAFETY: `limit` is valid for the call.
     let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Lets a process that will be started be killed when the thread that starts it ends, however that
+/// ends.
+pub(crate) fn end_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only system calls, which take plain numbers, and a comparison.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // It may have ended before the call.
+            if libc::getppid().cast_unsigned() != parent {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Asks a child of ours to end, as Ctrl-C would, if it has not ended yet.
+pub(crate) fn interrupt(child: &mut Child) {
+    // Once it has been waited for, its id may be another process's.
+    if let Ok(None) = child.try_wait() {
+        // SAFETY: plain numbers.
+        unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::check::Findings;
+use crate::ffmpeg::FfmpegReport;
 use crate::histogram::Summary;
 use crate::viewer::ByteTally;
 
@@ -16,16 +17,33 @@ pub(crate) const TURN_SUSPECT_MS: f64 = 10.0;
 /// A thread that is busier than this is suspect.
 pub(crate) const THREAD_SHARE_SUSPECT: f64 = 0.9;
 
+/// A server whose memory grows by more than this part, and this many bytes, while it is measured under
+/// even load, grows.
+pub(crate) const GROWTH_PART_MAX: f64 = 0.02;
+/// See [`GROWTH_PART_MAX`].
+pub(crate) const GROWTH_BYTES_MAX: f64 = (4 << 20) as f64;
+
+/// What is a fault besides loss, doubles, damage and disorder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demands {
+    /// Skips are none.
+    pub(crate) allow_skips: bool,
+    /// A larger latency of a track at the 99th percentile.
+    pub(crate) p99_max_ms: Option<f64>,
+    /// A server that grows while it is measured.
+    pub(crate) memory_is_flat: bool,
+}
+
 /// Everything about a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     /// Version of loadgen.
     pub(crate) version: &'static str,
-    /// `run`, `publish` or `play`.
+    /// `run`, `publish`, `play` or `ffmpeg`.
     pub(crate) command: &'static str,
     /// What was addressed.
     pub(crate) url: String,
-    /// Number of streams.
+    /// Number of loadgen's own streams.
     pub(crate) streams: u32,
     /// How long was measured, seconds.
     pub(crate) window_s: f64,
@@ -33,6 +51,8 @@ pub(crate) struct Report {
     pub(crate) publishers: Option<PublishersReport>,
     /// The viewers; none in `publish`.
     pub(crate) viewers: Option<ViewersReport>,
+    /// ffmpegs beside them; only in `ffmpeg`.
+    pub(crate) ffmpeg: Option<FfmpegReport>,
     /// The server process, if `--pid` was given.
     pub(crate) server: Option<ServerReport>,
     /// Ourselves.
@@ -118,6 +138,10 @@ pub(crate) struct ServerReport {
     pub(crate) rss_bytes: u64,
     /// The largest seen.
     pub(crate) rss_max_bytes: u64,
+    /// Median of a look a second in the first third of the window; none in a window of few seconds.
+    pub(crate) rss_first_third_bytes: Option<u64>,
+    /// The same in the last third.
+    pub(crate) rss_last_third_bytes: Option<u64>,
     /// What a viewer added.
     pub(crate) rss_per_viewer_bytes: Option<f64>,
 }
@@ -164,7 +188,7 @@ pub(crate) enum Loss {
 
 impl Report {
     /// Judges what is filled in.
-    pub(crate) fn judge(&mut self, allow_skips: bool) {
+    pub(crate) fn judge(&mut self, demands: Demands) {
         let mut faults = Vec::new();
         let mut notes = Vec::new();
         if let Some(publishers) = &self.publishers {
@@ -173,11 +197,68 @@ impl Report {
         let mut loss = Loss::NotKnown;
         if let Some(viewers) = &self.viewers {
             let knows_published = self.publishers.is_some();
-            viewers.find_faults(knows_published, allow_skips, &mut faults);
+            viewers.find_faults(knows_published, demands.allow_skips, &mut faults);
             loss = viewers.loss(knows_published);
             viewers.find_notes(knows_published, &mut notes);
+            if let Some(limit_ms) = demands.p99_max_ms {
+                self.judge_latency(viewers, limit_ms, &mut faults, &mut notes);
+            }
+        }
+        if let Some(ffmpeg) = &self.ffmpeg {
+            ffmpeg.find_faults(&mut faults);
+            ffmpeg.find_notes(&mut notes);
+        }
+        if let Some(server) = self.server.as_ref().filter(|_| demands.memory_is_flat) {
+            server.judge_growth(&mut faults, &mut notes);
         }
         self.verdict = Verdict { passed: faults.is_empty(), loss, faults, notes };
+    }
+
+    /// Latencies that may be our own are no fault of the server.
+    fn judge_latency(
+        &self,
+        viewers: &ViewersReport,
+        limit_ms: f64,
+        faults: &mut Vec<String>,
+        notes: &mut Vec<String>,
+    ) {
+        for (track, latency) in
+            [("video", &viewers.latency_video), ("audio", &viewers.latency_audio)]
+        {
+            if latency.p99_ms <= limit_ms {
+                continue;
+            }
+            let what = format!(
+                "1 % of {track} came {:.1} ms after it was to be sent, or later; {limit_ms:.1} ms are \
+                 allowed",
+                latency.p99_ms
+            );
+            if self.loadgen.was_bottleneck {
+                notes.push(format!("{what}. That is not judged, as loadgen may have been late"));
+            } else {
+                faults.push(what);
+            }
+        }
+    }
+}
+
+impl ServerReport {
+    fn judge_growth(&self, faults: &mut Vec<String>, notes: &mut Vec<String>) {
+        let (Some(first), Some(last)) = (self.rss_first_third_bytes, self.rss_last_third_bytes)
+        else {
+            notes.push(
+                "The window is too short to tell whether the server's memory grows".to_owned(),
+            );
+            return;
+        };
+        let growth = last as f64 - first as f64;
+        if growth > GROWTH_BYTES_MAX.max(first as f64 * GROWTH_PART_MAX) {
+            faults.push(format!(
+                "the server's memory grew from {:.1} MiB to {:.1} MiB while it was measured",
+                mebibytes(first),
+                mebibytes(last)
+            ));
+        }
     }
 }
 
@@ -321,6 +402,9 @@ impl fmt::Display for Report {
         if let Some(viewers) = &self.viewers {
             viewers.rows(&mut row)?;
         }
+        if let Some(ffmpeg) = &self.ffmpeg {
+            ffmpeg.rows(&mut row)?;
+        }
         if let Some(server) = &self.server {
             let mut cpu = format!("{:.3} s, {:.1} % of a core", server.cpu_s, server.cores * 100.0);
             if let Some(per_gb) = server.cpu_s_per_gb {
@@ -337,6 +421,17 @@ impl fmt::Display for Report {
                 let _ = write!(memory, ", {:.1} KiB per viewer", per_viewer / 1024.0);
             }
             row("server memory", memory)?;
+            let thirds = server.rss_first_third_bytes.zip(server.rss_last_third_bytes);
+            if let Some((first, last)) = thirds {
+                row(
+                    "memory in the window",
+                    format!(
+                        "{:.1} MiB in its first third, {:.1} in its last",
+                        mebibytes(first),
+                        mebibytes(last)
+                    ),
+                )?;
+            }
         }
         row(
             "loadgen itself",

@@ -1,5 +1,6 @@
 //! One run from start to report: publishers, ramp, window, settling, end.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -13,6 +14,7 @@ use shardcast::proto::flv;
 use crate::cli::{Content, Output, ShapeArgs, Target, Viewers};
 use crate::clock::{MILLISECOND_NS, SECOND_NS, now_ns, real_ns};
 use crate::control::Control;
+use crate::ffmpeg::{FfmpegReport, Fleet, FleetPlan};
 use crate::flv_file::FlvFile;
 use crate::histogram::Summary;
 use crate::limits;
@@ -20,7 +22,7 @@ use crate::plan;
 use crate::published::Published;
 use crate::publisher::{Publisher, PublisherCounters, PublisherTally, PublisherThread};
 use crate::report::{
-    Loss, OwnReport, PublishersReport, Report, ServerReport, Verdict, ViewersReport,
+    Demands, Loss, OwnReport, PublishersReport, Report, ServerReport, Verdict, ViewersReport,
 };
 use crate::source::{Headers, Material, Source};
 use crate::stream::{Origin, Stream};
@@ -31,12 +33,17 @@ use crate::viewer::{Counters, Tally, ViewerThread};
 
 /// From the last accepted publisher to its first frame.
 const PUBLISH_LEAD_NS: u64 = 20 * MILLISECOND_NS;
-/// From the first frame to the first viewer.
-const VIEWER_LEAD_NS: u64 = 300 * MILLISECOND_NS;
+/// From the look at the server's memory to the first viewer.
+const VIEWER_LEAD_NS: u64 = 20 * MILLISECOND_NS;
 /// How long after the ramp viewers may still wait for their first frame, before measuring begins.
 const FIRST_FRAMES_NS: u64 = 10 * SECOND_NS;
+/// Lines of progress at both ends of what is measured, for programs that measure beside.
+const WINDOW_OPENS: &str = "measuring begins";
+const WINDOW_CLOSES: &str = "measuring ends";
 /// How often the state of a run is looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// Exit code when a second signal does not let a run end by itself.
+const EXIT_CODE_INTERRUPTED: i32 = 130;
 const HTTP_PORT: u16 = 8080;
 const RTMP_PORT: u16 = 1935;
 
@@ -54,6 +61,8 @@ pub(crate) struct Job<'a> {
     pub(crate) content: Option<&'a Content>,
     /// Who plays.
     pub(crate) viewers: Option<&'a Viewers>,
+    /// ffmpegs beside them.
+    pub(crate) fleet: Option<&'a FleetPlan>,
     /// What to tell.
     pub(crate) output: &'a Output,
 }
@@ -68,10 +77,13 @@ struct Running {
     viewers: Vec<JoinHandle<io::Result<Tally>>>,
     viewer_counters: Vec<Arc<Counters>>,
     viewers_planned: u64,
+    fleet: Option<Fleet>,
     interrupted: Arc<AtomicBool>,
     server: Option<Observed>,
     rss_before_bytes: u64,
     rss_max_bytes: u64,
+    /// A look a second, in the window.
+    rss_in_window: Vec<u64>,
     shows_progress: bool,
     next_progress_ns: u64,
     last_progress: (u64, u64),
@@ -105,7 +117,9 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
         Some(material) if material.is_stamped() => Origin::Stamped,
         Some(_) => Origin::File,
     };
-    let count = job.target.publishers;
+    // Without content and viewers of our own there is no stream of our own.
+    let is_ours = job.content.is_some() || job.viewers.is_some();
+    let count = if is_ours { job.target.publishers } else { 0 };
     let streams: Vec<Arc<Stream>> = (0..count)
         .map(|index| {
             Arc::new(Stream {
@@ -121,8 +135,15 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
     let server = job.output.pid.map(Observed::new).transpose()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // A second one ends us at once.
+        signal_hook::flag::register_conditional_shutdown(
+            signal,
+            EXIT_CODE_INTERRUPTED,
+            Arc::clone(&interrupted),
+        )?;
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
+    let fleet = job.fleet.map(|plan| Fleet::start(plan, &url, &http, &interrupted)).transpose()?;
     let mut running = Running {
         control: Arc::new(Control::new()),
         streams,
@@ -131,25 +152,37 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
         viewers: Vec::new(),
         viewer_counters: Vec::new(),
         viewers_planned: 0,
+        fleet,
         interrupted,
         server,
         rss_before_bytes: 0,
         rss_max_bytes: 0,
+        rss_in_window: Vec::new(),
         shows_progress: !job.output.quiet,
         next_progress_ns: 0,
         last_progress: (now_ns(), 0),
     };
-    let mut first_viewer_ns = now_ns();
+    let mut window_ns = now_ns();
     if let Some(material) = &material {
-        first_viewer_ns = running.start_publishers(job, material, &rtmp)? + VIEWER_LEAD_NS;
+        window_ns = running.start_publishers(job, material, &rtmp)?;
+        let lead = job.viewers.map_or(Duration::ZERO, |viewers| viewers.viewers_after);
+        let viewers_ns = window_ns + lead.as_nanos() as u64;
+        running.wait(|_| now_ns() >= viewers_ns);
     }
     running.note_memory_before();
-    let mut window_ns = first_viewer_ns;
     if let Some(viewers) = job.viewers {
-        window_ns = running.start_viewers(job, viewers, &rtmp, &http, first_viewer_ns)?;
+        let first_ns = now_ns() + VIEWER_LEAD_NS;
+        window_ns = running.start_viewers(job, viewers, &rtmp, &http, first_ns)?;
     }
     let mut report = running.measure(job, window_ns)?;
-    report.judge(job.viewers.is_some_and(|viewers| viewers.allow_skips));
+    report.judge(Demands {
+        allow_skips: job.viewers.is_some_and(|viewers| viewers.allow_skips),
+        p99_max_ms: job
+            .viewers
+            .and_then(|viewers| viewers.p99_max)
+            .map(|limit| limit.as_secs_f64() * 1000.0),
+        memory_is_flat: job.fleet.is_some(),
+    });
     tell(&report, job.output)?;
     Ok(report.verdict.passed)
 }
@@ -203,7 +236,8 @@ fn check_limits(job: Job<'_>, rtmp: &Server, http: &Server) -> Result<(), Failur
     if job.viewers.is_some() && over_rtmp + over_http == 0 {
         return Err("say how many viewers: --viewers-rtmp N, --viewers-flv N, or both".into());
     }
-    limits::check_descriptors(publishers + over_rtmp + over_http)?;
+    let pipes = job.fleet.map_or(0, FleetPlan::descriptors);
+    limits::check_descriptors(publishers + over_rtmp + over_http + pipes)?;
     let from = &job.target.connections_from;
     limits::check_ports(publishers + over_rtmp, rtmp.address, from)?;
     limits::check_ports(over_http, http.address, from)?;
@@ -294,12 +328,18 @@ impl Running {
             now_ns() >= ramp_end_ns
                 && (this.everybody_began() || now_ns() > ramp_end_ns + FIRST_FRAMES_NS)
         });
+        if let Some(warm_up) = job.target.warm_up {
+            let warm_ns = now_ns() + warm_up.as_nanos() as u64;
+            self.wait(|this| now_ns() >= warm_ns || this.is_pointless());
+        }
+        self.say(WINDOW_OPENS);
         self.control.open_window(now_ns());
         let before = self.look()?;
         let window_ns = job.target.duration.as_nanos() as u64;
-        self.wait(|this| now_ns() >= before.at_ns + window_ns || this.nobody_is_left());
+        self.wait(|this| now_ns() >= before.at_ns + window_ns || this.is_pointless());
         let after = self.look();
         self.control.close_window(now_ns());
+        self.say(WINDOW_CLOSES);
         if self.publisher.is_some() {
             while !self.publisher_counters.flushed.load(Ordering::Acquire)
                 && self.publisher.as_ref().is_some_and(|thread| !thread.is_finished())
@@ -311,6 +351,7 @@ impl Running {
             }
         }
         self.control.finish_viewers();
+        let fleet = self.fleet.take().map(Fleet::stop).transpose()?;
         if self.shows_progress && io::stderr().is_terminal() {
             eprint!("\r\x1b[K");
         }
@@ -319,7 +360,7 @@ impl Running {
             Ok(look) => look,
             Err(_) => Look { server: None, ..self.look_without_server()? },
         };
-        self.report(job, &before, &after)
+        self.report(job, &before, &after, fleet)
     }
 
     fn settle(&self, patience: Duration) {
@@ -348,6 +389,10 @@ impl Running {
         self.next_progress_ns = now + SECOND_NS;
         if let Some(Ok(usage)) = self.server.map(Observed::look) {
             self.rss_max_bytes = self.rss_max_bytes.max(usage.rss_bytes);
+            let window = self.control.window();
+            if (window.start_ns..window.end_ns).contains(&now) {
+                self.rss_in_window.push(usage.rss_bytes);
+            }
         }
         if !self.shows_progress {
             return;
@@ -355,7 +400,7 @@ impl Running {
         let bytes = self.sum(|counters| counters.bytes.load(Ordering::Relaxed));
         let (last_ns, last_bytes) = std::mem::replace(&mut self.last_progress, (now, bytes));
         let seconds = (now - last_ns).max(1) as f64 / SECOND_NS as f64;
-        let line = format!(
+        let mut line = format!(
             "{} frames published, {}/{} viewers play, {} gone, {:.1} Mbit/s received",
             self.publisher_counters.frames.load(Ordering::Relaxed),
             self.sum(|counters| counters.playing.load(Ordering::Relaxed)),
@@ -363,6 +408,17 @@ impl Running {
             self.sum(|counters| counters.gone.load(Ordering::Relaxed)),
             (bytes - last_bytes) as f64 * 8.0 / 1e6 / seconds
         );
+        if let Some(fleet) = &self.fleet {
+            let _ = write!(line, ", {} ffmpegs run", fleet.running());
+        }
+        self.say(&line);
+    }
+
+    /// Shows a line of progress: the only one on a terminal, one more elsewhere.
+    fn say(&self, line: &str) {
+        if !self.shows_progress {
+            return;
+        }
         let mut err = io::stderr();
         // Progress that cannot be shown is no reason to stop.
         let _ =
@@ -380,11 +436,14 @@ impl Running {
         begun >= self.viewers_planned
     }
 
-    fn nobody_is_left(&self) -> bool {
+    /// Whether nobody is left to publish or to play, or an ffmpeg is missing: then the run has failed.
+    fn is_pointless(&self) -> bool {
         let gone = self.sum(|counters| counters.gone.load(Ordering::Relaxed));
         let publishers = self.streams.len() as u64;
+        let failed = self.publisher_counters.failed.load(Ordering::Relaxed);
         (self.viewers_planned > 0 && gone >= self.viewers_planned)
-            || self.publisher_counters.failed.load(Ordering::Relaxed) >= publishers
+            || (publishers > 0 && failed >= publishers)
+            || self.fleet.as_ref().is_some_and(Fleet::is_incomplete)
     }
 
     fn note_memory_before(&mut self) {
@@ -402,7 +461,7 @@ impl Running {
     fn look_without_server(&self) -> Result<Look, Failure> {
         Ok(Look {
             at_ns: now_ns(),
-            own: Observed::own()?.look()?,
+            own: Observed::own().look()?,
             server: None,
             bytes: self.sum(|counters| counters.bytes.load(Ordering::Relaxed)),
             published_bytes: self
@@ -413,7 +472,13 @@ impl Running {
         })
     }
 
-    fn report(mut self, job: Job<'_>, before: &Look, after: &Look) -> Result<Report, Failure> {
+    fn report(
+        mut self,
+        job: Job<'_>,
+        before: &Look,
+        after: &Look,
+        ffmpeg: Option<FfmpegReport>,
+    ) -> Result<Report, Failure> {
         let window_s = (after.at_ns - before.at_ns).max(1) as f64 / SECOND_NS as f64;
         let bytes = after.bytes - before.bytes;
         let mut tally = Tally::new();
@@ -457,10 +522,11 @@ impl Running {
             version: env!("CARGO_PKG_VERSION"),
             command: job.command,
             url: job.target.url.clone(),
-            streams: job.target.publishers,
+            streams: self.streams.len() as u32,
             window_s,
             publishers,
             viewers: job.viewers.map(|viewers| viewers_report(viewers, tally, bytes, window_s)),
+            ffmpeg,
             server,
             loadgen,
             verdict: Verdict {
@@ -482,6 +548,8 @@ impl Running {
     ) -> ServerReport {
         let cpu_s = after.cpu_since(before).0 as f64 / SECOND_NS as f64;
         let grown = after.rss_bytes.saturating_sub(self.rss_before_bytes) as f64;
+        let third = self.rss_in_window.len() / 3;
+        let (_, last_third) = self.rss_in_window.split_at(self.rss_in_window.len() - third);
         ServerReport {
             pid,
             cpu_s,
@@ -490,10 +558,18 @@ impl Running {
             rss_before_bytes: self.rss_before_bytes,
             rss_bytes: after.rss_bytes,
             rss_max_bytes: self.rss_max_bytes.max(after.rss_bytes),
+            rss_first_third_bytes: median(&self.rss_in_window[..third]),
+            rss_last_third_bytes: median(last_third),
             rss_per_viewer_bytes: (self.viewers_planned > 0)
                 .then(|| grown / self.viewers_planned as f64),
         }
     }
+}
+
+fn median(values: &[u64]) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied()
 }
 
 fn viewers_report(args: &Viewers, tally: Tally, bytes: u64, window_s: f64) -> ViewersReport {

@@ -1,85 +1,17 @@
 //! loadgen against the server of this repository: 200 viewers over both protocols lose nothing.
-//!
-//! `SHARDCAST` may name the server's program; else the one beside loadgen's is taken.
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use support::loadgen::Loadgen;
-
-/// A running server; dropped, it is killed.
-struct Server {
-    child: Child,
-    rtmp: String,
-    http: String,
-}
-
-impl Server {
-    fn start() -> Self {
-        let mut command = Command::new(program());
-        for listener in ["rtmp.listen", "http.listen", "api.listen"] {
-            command.arg("--set").arg(format!("{listener}=127.0.0.1:0"));
-        }
-        let mut child = command
-            .args(["--set", "server.shards=2", "--set", "server.accept=round_robin"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
-        let (mut rtmp, mut http) = (String::new(), String::new());
-        loop {
-            let mut line = String::new();
-            let count = lines.read_line(&mut line).expect("the server writes text");
-            assert!(count > 0, "the server ended before it was ready");
-            let address = |scheme| {
-                line.split_once(scheme)
-                    .and_then(|(_, rest)| rest.split('/').next())
-                    .map(str::to_owned)
-            };
-            if line.starts_with("publish:") {
-                rtmp = address("rtmp://").expect("the line has an address");
-            } else if line.starts_with("play (HTTP-FLV):") {
-                http = address("http://").expect("the line has an address");
-            } else if line.trim() == "ready" {
-                break;
-            }
-        }
-        // The pipe must not fill.
-        thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Self { child, rtmp, http }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself; then the test has failed already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn program() -> PathBuf {
-    let beside = Path::new(env!("CARGO_BIN_EXE_loadgen")).with_file_name("shardcast");
-    let program = std::env::var_os("SHARDCAST").map_or(beside, PathBuf::from);
-    assert!(
-        program.exists(),
-        "{} is not there: run cargo build --workspace --bins first",
-        program.display()
-    );
-    program
-}
+use support::server::Server;
 
 #[test]
 fn two_hundred_viewers_lose_nothing() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let url = format!("rtmp://{}/live/load", server.rtmp);
-    let pid = server.child.id().to_string();
+    let pid = server.pid();
     let run = Loadgen::run(&[
         "run",
         &url,
@@ -109,7 +41,7 @@ fn two_hundred_viewers_lose_nothing() {
 
 #[test]
 fn publisher_and_viewers_may_be_apart() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let url = format!("rtmp://{}/live/apart", server.rtmp);
     thread::scope(|scope| {
         let publisher = scope
@@ -137,7 +69,7 @@ fn publisher_and_viewers_may_be_apart() {
 
 #[test]
 fn a_file_in_a_loop_loses_nothing() {
-    let server = Server::start();
+    let server = Server::start(&[]);
     let file = support::scratch_file("loop.flv");
     Loadgen::run(&["synthesize", &file, "--duration", "1s", "--bitrate", "300k"]);
     let url = format!("rtmp://{}/live/file", server.rtmp);

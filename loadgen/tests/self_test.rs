@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use support::fake_server::{Damage, FakeServer};
 use support::loadgen::Loadgen;
 
@@ -128,6 +130,30 @@ fn a_file_is_checked_by_its_table() {
     has_fault(&run, "frames were lost");
     let run = run_against(Damage::ChangeByte, &["--file", &file]);
     has_fault(&run, "frames were damaged");
+}
+
+#[test]
+fn viewers_and_measuring_begin_as_late_as_asked() {
+    let options = ["--viewers-after", "1s", "--warm-up", "1500ms", "--audio-bitrate", "0"];
+    let run = run_against(Damage::None, &options);
+    assert_eq!(run.exit_code, 0, "{}", run.output);
+    // 30 pictures in each second from the publisher's start to the end of the window of 2 seconds.
+    assert!(run.number("/publishers/frames") >= 30.0 * 4.5 - 1.0);
+    assert!(run.number("/viewers/latency_video/count") <= 4.0 * 30.0 * (run.window_s() + 0.1));
+}
+
+#[test]
+fn other_programs_hear_when_measuring_begins_and_ends() {
+    let server = FakeServer::start(Damage::None);
+    let run = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["run", &format!("rtmp://{}/live/told", server.address())])
+        .args(["--viewers-rtmp", "1", "--duration", "1s", "--bitrate", "100k"])
+        .output()
+        .expect("loadgen starts");
+    let said = String::from_utf8_lossy(&run.stderr);
+    let at = |wanted| said.lines().position(|line| line == wanted);
+    let (begin, end) = (at("measuring begins"), at("measuring ends"));
+    assert!(begin.is_some() && begin < end, "{said}");
 }
 
 #[test]

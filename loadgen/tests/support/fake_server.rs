@@ -84,7 +84,6 @@ impl FakeServer {
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 let room = Arc::clone(&room);
-                // A client that leaves ends its thread with an error, which nobody needs.
                 thread::spawn(move || serve(socket, &room));
             }
         });
@@ -97,7 +96,16 @@ impl FakeServer {
     }
 }
 
-fn serve(mut socket: TcpStream, room: &Mutex<Room>) -> Option<()> {
+fn serve(socket: TcpStream, room: &Mutex<Room>) {
+    let mut publishes = false;
+    // A client that leaves ends the talk with an error, which nobody needs.
+    let _ = talk(socket, room, &mut publishes);
+    if publishes && let Ok(mut room) = room.lock() {
+        room.end();
+    }
+}
+
+fn talk(mut socket: TcpStream, room: &Mutex<Room>, publishes: &mut bool) -> Option<()> {
     socket.set_nodelay(true).ok()?;
     let mut handshake = ServerHandshake::new(1, 0);
     let mut reader = ChunkReader::new(ReaderLimits {
@@ -125,7 +133,7 @@ fn serve(mut socket: TcpStream, room: &Mutex<Room>) -> Option<()> {
             rest = &rest[read.consumed..];
             let Some(message) = read.message else { break };
             match message.type_id {
-                message::COMMAND_AMF0 => answer(&message, &mut socket, room)?,
+                message::COMMAND_AMF0 => *publishes |= answer(&message, &mut socket, room)?,
                 message::AUDIO | message::VIDEO => {
                     room.lock().ok()?.relay(&message);
                 }
@@ -135,7 +143,8 @@ fn serve(mut socket: TcpStream, room: &Mutex<Room>) -> Option<()> {
     }
 }
 
-fn answer(message: &Message, socket: &mut TcpStream, room: &Mutex<Room>) -> Option<()> {
+/// Gives whether it is the command to publish.
+fn answer(message: &Message, socket: &mut TcpStream, room: &Mutex<Room>) -> Option<bool> {
     let call = Command::parse(&message.payload).ok()?;
     let payload = match call.name.as_str() {
         "connect" => {
@@ -154,11 +163,12 @@ fn answer(message: &Message, socket: &mut TcpStream, room: &Mutex<Room>) -> Opti
             let started = command::on_status(status::PLAY_START, "", vec![]);
             send(socket, 3, 1, message::COMMAND_AMF0, 0, &started, CHUNK_SIZE).ok()?;
             room.lock().ok()?.join(socket.try_clone().ok()?);
-            return Some(());
+            return Some(false);
         }
-        _ => return Some(()),
+        _ => return Some(false),
     };
-    send(socket, 3, 0, message::COMMAND_AMF0, 0, &payload, CHUNK_SIZE).ok()
+    send(socket, 3, 0, message::COMMAND_AMF0, 0, &payload, CHUNK_SIZE).ok()?;
+    Some(call.name == "publish")
 }
 
 impl Room {
@@ -170,6 +180,17 @@ impl Room {
             viewer.take(message, self.damage);
         }
         self.viewers.push(viewer);
+    }
+
+    /// The publisher is gone, and everybody goes with it.
+    fn end(&mut self) {
+        let ended = command::on_status(status::PLAY_UNPUBLISH_NOTIFY, "", vec![]);
+        for mut viewer in self.viewers.drain(..) {
+            let kind = message::COMMAND_AMF0;
+            // It may be closed already.
+            let _ = send(&mut viewer.socket, 3, 1, kind, 0, &ended, CHUNK_SIZE);
+            let _ = viewer.socket.shutdown(Shutdown::Both);
+        }
     }
 
     fn relay(&mut self, message: &Message) {

@@ -1,9 +1,15 @@
 //! Runs loadgen and reads its report.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
+
+use super::priority::go_first;
+
+/// loadgen.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_loadgen");
 
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
@@ -20,9 +26,17 @@ pub struct Loadgen {
 impl Loadgen {
     /// Runs it to its end; it ends by itself.
     pub fn run(arguments: &[&str]) -> Self {
+        Self::run_as(Command::new(PROGRAM), arguments)
+    }
+
+    /// The same before everything else that the machine does.
+    pub fn run_first(arguments: &[&str]) -> Self {
+        Self::run_as(go_first(Path::new(PROGRAM)), arguments)
+    }
+
+    fn run_as(mut command: Command, arguments: &[&str]) -> Self {
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let json = super::scratch_file(&format!("report-{number}.json"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
         command.args(arguments).stdin(Stdio::null());
         if arguments[0] != "synthesize" {
             command.args(["--quiet", "--json", &json]);
@@ -50,6 +64,16 @@ impl Loadgen {
     /// A text of the report, by JSON pointer.
     pub fn text(&self, pointer: &str) -> &str {
         self.value(pointer).as_str().unwrap_or_else(|| panic!("{pointer} is no text"))
+    }
+
+    /// A list of the report, by JSON pointer.
+    pub fn list(&self, pointer: &str) -> &[Value] {
+        self.value(pointer).as_array().unwrap_or_else(|| panic!("{pointer} is no list"))
+    }
+
+    /// How long was measured, seconds.
+    pub fn window_s(&self) -> f64 {
+        self.number("/window_s")
     }
 
     /// What went wrong.

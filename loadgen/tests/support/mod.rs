@@ -3,6 +3,9 @@
 
 pub mod fake_server;
 pub mod loadgen;
+pub mod media;
+pub mod priority;
+pub mod server;
 
 use std::path::Path;
 
