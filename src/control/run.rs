@@ -149,6 +149,7 @@ impl Control {
                     out.push((from, Notice::Verdict(token, verdict)));
                 }
                 Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                Notice::Withdrawn(token) => registry.withdrawn(token),
                 Notice::Disconnected(client) => registry.disconnected(&client),
                 Notice::PublishStarted { stream, epoch } => {
                     registry.publish_started(stream, epoch, &mut out);

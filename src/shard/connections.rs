@@ -15,7 +15,7 @@ use crate::limits;
 use crate::media::{Joinable, Moment, StreamId, Track};
 use crate::rt::socket;
 use crate::session::{
-    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session,
+    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session, Want,
 };
 
 /// How long a connection on its way out may take to send its last words and be closed by its peer.
@@ -100,6 +100,7 @@ impl Shard {
         if self.events.capacity() < events.capacity() {
             self.events = events;
         }
+        self.withdraw_asks(key, |conn, serial| conn.session.message_stream_of(serial).is_none());
         match result {
             Ok(Ok(())) if too_much => self.close(key, CloseReason::OutputFull, now),
             Ok(Ok(())) => {}
@@ -121,6 +122,11 @@ impl Shard {
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();
+                if matches!(ask.what, Want::Publish { .. })
+                    && let Some(conn) = self.conns.get_mut(key)
+                {
+                    conn.publish_asks.push(serial);
+                }
                 self.outbox.notice(self.control, Notice::Ask(token, ask));
             }
             Event::EndPublish { message_stream_id } => {
@@ -227,6 +233,22 @@ impl Shard {
         }
     }
 
+    /// Takes back the questions about publishing that nobody asks any more: a publisher that waits for
+    /// a name must not take it from another one when it has gone itself.
+    fn withdraw_asks(&mut self, key: ConnKey, is_given_up: impl Fn(&Conn, u32) -> bool) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.publish_asks.is_empty() {
+            return;
+        }
+        let asks = std::mem::take(&mut conn.publish_asks);
+        let (given_up, kept) = asks.into_iter().partition(|serial| is_given_up(conn, *serial));
+        conn.publish_asks = kept;
+        for serial in given_up {
+            let token = AskToken { node: self.index, connection: key, serial };
+            self.outbox.notice(self.control, Notice::Withdrawn(token));
+        }
+    }
+
     /// Puts a connection with output on the list.
     pub(super) fn list_output(&mut self, key: ConnKey) {
         if let Some(conn) = self.conns.get_mut(key)
@@ -288,6 +310,7 @@ impl Shard {
     /// Ends a connection: what it publishes and plays ends at once, its last words are sent, and the
     /// socket is closed when the peer has closed or after a short while.
     pub(super) fn close(&mut self, key: ConnKey, reason: CloseReason, now: Moment) {
+        self.withdraw_asks(key, |_, _| true);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.closing.is_some() {
             if reason == CloseReason::PeerClosed {

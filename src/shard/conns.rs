@@ -60,6 +60,8 @@ pub struct Conn {
     pub plays: Vec<Play>,
     /// What it publishes.
     pub publishes: Vec<Publishing>,
+    /// Its questions about publishing that are not answered yet.
+    pub publish_asks: Vec<u32>,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
@@ -96,6 +98,7 @@ impl Conn {
             is_out_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),
+            publish_asks: Vec::new(),
             mid_message: None,
             admission: None,
             has_codec_line: false,

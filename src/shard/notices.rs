@@ -77,6 +77,7 @@ impl Shard {
             Notice::Drain => self.drain(now),
             // These go to the control shard.
             Notice::Ask(..)
+            | Notice::Withdrawn(_)
             | Notice::Disconnected(_)
             | Notice::PublishStarted { .. }
             | Notice::PublishEnded { .. }
@@ -112,6 +113,9 @@ impl Shard {
 
     fn on_verdict(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {
         let key = token.connection;
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.publish_asks.retain(|serial| *serial != token.serial);
+        }
         let awaited = self
             .conns
             .get(key)
