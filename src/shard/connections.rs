@@ -168,8 +168,11 @@ impl Shard {
                 local.begin(publication.preamble(), &frame, &mut self.pool);
             }
             local.push(&frame, now, &mut self.pool, &mut self.joined);
+            let has_new_codecs = local.has_new_fourccs();
             self.begin_joined(now);
-            self.report_new_codecs(stream);
+            if has_new_codecs {
+                self.report_new_codecs(stream);
+            }
         }
     }
 
@@ -193,10 +196,10 @@ impl Shard {
 
     /// Says of whom who watches that the stream's codecs, if they are others now, were not announced.
     pub(super) fn report_new_codecs(&mut self, stream: StreamId) {
-        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        if !viewed.take_new_fourccs() {
+        let Some(viewed) = self.viewers.get_mut(&stream).filter(|it| it.has_new_fourccs()) else {
             return;
-        }
+        };
+        viewed.take_new_fourccs();
         for viewer in viewed.logs.iter().flat_map(|state| &state.viewers) {
             report_codecs(self.index, &mut self.conns, viewed, viewer.connection);
         }

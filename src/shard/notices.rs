@@ -107,8 +107,11 @@ impl Shard {
         for frame in &batch.frames {
             viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
+        let has_new_codecs = viewed.has_new_fourccs();
         self.begin_joined(now);
-        self.report_new_codecs(batch.stream);
+        if has_new_codecs {
+            self.report_new_codecs(batch.stream);
+        }
     }
 
     fn on_verdict(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {

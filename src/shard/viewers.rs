@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::messages::{ConnKey, Subscription};
 use crate::config::AppSettings;
 use crate::media::{
-    Applied, Cursor, Frame, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId, Track,
-    Wire,
+    Applied, Cursor, Frame, FrameKind, Gop, Joinable, Log, Moment, Preamble, SegmentPool, StreamId,
+    Track, Wire,
 };
 use crate::proto::name::StreamName;
 use crate::session::Owner;
@@ -87,7 +87,7 @@ pub struct ViewerStream {
     preamble: Arc<Preamble>,
     /// The codecs that the headers name by FourCC.
     fourccs: Vec<(Track, [u8; 4])>,
-    /// They are others than when that was last asked.
+    /// They have changed, and nobody has taken note of that.
     has_new_fourccs: bool,
     gop: Gop,
 }
@@ -165,12 +165,17 @@ impl ViewerStream {
         &self.fourccs
     }
 
-    /// Whether [`ViewerStream::fourccs`] has changed since this was last asked.
-    pub fn take_new_fourccs(&mut self) -> bool {
-        std::mem::take(&mut self.has_new_fourccs)
+    /// Whether they have changed, and nobody has taken note of that.
+    pub fn has_new_fourccs(&self) -> bool {
+        self.has_new_fourccs
     }
 
-    fn headers_changed(&mut self) {
+    /// Takes note.
+    pub fn take_new_fourccs(&mut self) {
+        self.has_new_fourccs = false;
+    }
+
+    fn note_fourccs(&mut self) {
         let fourccs = self.preamble.fourccs();
         if fourccs != self.fourccs {
             self.fourccs = fourccs;
@@ -302,7 +307,7 @@ impl ViewerStream {
             }
         }
         self.preamble = Arc::clone(preamble);
-        self.headers_changed();
+        self.note_fourccs();
         // What was missed is missing in the group, too.
         self.gop.interrupt();
     }
@@ -318,8 +323,8 @@ impl ViewerStream {
         if frame.kind.is_preamble() {
             match Arc::make_mut(&mut self.preamble).apply(frame) {
                 Applied::Unchanged => return,
-                Applied::Changed => self.headers_changed(),
-                Applied::NotKept => {}
+                Applied::Changed if frame.kind == FrameKind::Config => self.note_fourccs(),
+                Applied::Changed | Applied::NotKept => {}
             }
         }
         let joinable = self.gop.push(frame, &self.preamble);
