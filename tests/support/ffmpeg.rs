@@ -1,11 +1,46 @@
 //! ffmpeg as a publisher and as a player.
 
+use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use super::packets::{self, Packets};
 use super::process::Process;
+
+/// Which ffmpeg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ffmpeg {
+    /// The system's. Debian's 5.1 knows nothing of Enhanced RTMP.
+    System,
+    /// ffmpeg 9, which `scripts/test-deps` puts into the user's cache directory.
+    Nine,
+}
+
+impl Ffmpeg {
+    /// The program, quiet and without standard input.
+    pub(crate) fn command(self) -> Command {
+        let mut command = match self {
+            Self::System => Command::new("ffmpeg"),
+            Self::Nine => {
+                let cache = env::var_os("XDG_CACHE_HOME")
+                    .map(PathBuf::from)
+                    .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+                let cache = cache.expect("HOME is set");
+                let program = cache.join("shardcast-tests/ffmpeg-9.0.2");
+                assert!(
+                    program.exists(),
+                    "{} is not there: run scripts/test-deps",
+                    program.display()
+                );
+                Command::new(program)
+            }
+        };
+        command.args(["-nostdin", "-v", "error"]);
+        command
+    }
+}
 
 /// How fast a file is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +55,12 @@ pub(crate) enum Pace {
 
 /// Publishes `file` to `url` without touching a packet.
 pub(crate) fn publish(file: &Path, url: &str, pace: Pace) -> Process {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-nostdin", "-v", "error"]);
+    publish_with(Ffmpeg::System, file, url, pace)
+}
+
+/// [`publish`] with that ffmpeg.
+pub(crate) fn publish_with(ffmpeg: Ffmpeg, file: &Path, url: &str, pace: Pace) -> Process {
+    let mut command = ffmpeg.command();
     match pace {
         Pace::RealTime => command.arg("-re"),
         Pace::Endless => command.args(["-re", "-stream_loop", "-1"]),
@@ -41,8 +80,13 @@ pub(crate) struct Player {
 impl Player {
     /// Plays `url` to the end of the stream; `list` is the file that gets the packets.
     pub(crate) fn start(url: &str, list: PathBuf) -> Self {
-        let mut command = Command::new("ffmpeg");
-        command.args(["-nostdin", "-v", "error", "-copyts", "-i", url]);
+        Self::start_with(Ffmpeg::System, url, list)
+    }
+
+    /// [`Player::start`] with that ffmpeg.
+    pub(crate) fn start_with(ffmpeg: Ffmpeg, url: &str, list: PathBuf) -> Self {
+        let mut command = ffmpeg.command();
+        command.args(["-copyts", "-i", url]);
         // Written at once, so that progress can be seen in the file.
         command.args(packets::COPY_TO_LIST).args(["-flush_packets", "1", "-y"]).arg(&list);
         let process = Process::spawn(&format!("ffmpeg plays {url}"), &mut command);
@@ -58,6 +102,12 @@ impl Player {
     pub(crate) fn so_far(&self) -> Option<Packets> {
         let packets = Packets::read_list(&self.list)?;
         (!packets.is_empty()).then_some(packets)
+    }
+
+    /// How many lines were written so far: packets, and about a dozen of the head.
+    pub(crate) fn lines_so_far(&self) -> usize {
+        let list = fs::read(&self.list).unwrap_or_default();
+        list.iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// Waits for the player to end by itself, with exit code 0, and gives what it received.

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use shardcast::proto::flv::{Tag, TagReader};
+
+use super::ffmpeg::Ffmpeg;
 use super::process::Process;
 
 /// How long ffmpeg may take to make one file.
@@ -45,14 +48,7 @@ pub(crate) const SHORT: Media = Media { seconds: 10, ..MINUTE };
 impl Media {
     /// The file, made now if it is not there yet.
     pub(crate) fn file(&self) -> PathBuf {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../test-media");
-        fs::create_dir_all(&directory).expect("the media directory can be made");
-        let path = directory.join(format!("{}.flv", self.name()));
-        let _lock = lock(&directory.join(format!("{}.lock", self.name())));
-        if !path.exists() {
-            self.make(&path);
-        }
-        path
+        cached(&self.name(), || self.make_command())
     }
 
     fn name(&self) -> String {
@@ -64,11 +60,8 @@ impl Media {
         format!("{}s-{video}-{audio}", self.seconds)
     }
 
-    /// Writes beside `path` and renames, so that a broken run leaves no half file.
-    fn make(&self, path: &Path) {
-        let partial = path.with_extension("partial");
-        let mut command = Command::new("ffmpeg");
-        command.args(["-nostdin", "-v", "error", "-y"]);
+    fn make_command(&self) -> Command {
+        let mut command = Ffmpeg::System.command();
         if let Some(video) = self.video {
             // Noise keeps the encoder at its bit rate; the counter picture shows a person where it is.
             let source = format!("testsrc2=size={}:rate=30,noise=alls=20:allf=t", video.size);
@@ -89,10 +82,35 @@ impl Media {
         if self.audio {
             command.args(["-c:a", "aac", "-b:a", "96k"]);
         }
-        command.args(["-t", &self.seconds.to_string(), "-f", "flv"]).arg(&partial);
-        Process::run("ffmpeg makes media", &mut command, MAKE_LIMIT);
-        fs::rename(&partial, path).expect("the finished file can be renamed");
+        command.args(["-t", &self.seconds.to_string()]);
+        command
     }
+}
+
+/// The file of that name, made now by `command` (an ffmpeg without its output) if it is not there yet.
+/// The name has to change with what the command makes.
+pub(crate) fn cached(name: &str, command: impl FnOnce() -> Command) -> PathBuf {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../test-media");
+    fs::create_dir_all(&directory).expect("the media directory can be made");
+    let path = directory.join(format!("{name}.flv"));
+    let _lock = lock(&directory.join(format!("{name}.lock")));
+    if !path.exists() {
+        // Written beside and renamed, so that a broken run leaves no half file.
+        let partial = path.with_extension("partial");
+        let mut command = command();
+        command.args(["-y", "-f", "flv"]).arg(&partial);
+        Process::run("ffmpeg makes media", &mut command, MAKE_LIMIT);
+        fs::rename(&partial, &path).expect("the finished file can be renamed");
+    }
+    path
+}
+
+/// The tags of a file.
+pub(crate) fn tags(path: &Path) -> Vec<Tag> {
+    let bytes = fs::read(path).expect("the file can be read");
+    let mut reader = TagReader::new(bytes.len());
+    reader.push(&bytes);
+    std::iter::from_fn(|| reader.next_tag().expect("ffmpeg writes FLV")).collect()
 }
 
 /// Holds `path` until the result is dropped; tests of several processes may want one file at once.

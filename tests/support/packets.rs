@@ -2,18 +2,22 @@
 //!
 //! A list is what `ffmpeg -copyts -i X -map 0 -c copy -f framemd5` prints of X: nothing is decoded, and
 //! each packet has its dts, pts, size and MD5. Tracks are told apart by their kind, since their
-//! order in the list follows which packet came first.
+//! order in the list follows which packet came first; further tracks of a kind by their codec.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
+use super::ffmpeg::Ffmpeg;
 use super::process::Process;
 
 /// What turns an input of ffmpeg into a list.
 pub(crate) const COPY_TO_LIST: [&str; 6] = ["-map", "0", "-c", "copy", "-f", "framemd5"];
+
+/// The bitstream filter that leaves only keyframes.
+const ONLY_KEYFRAMES: &str = "noise=amount=0:drop=not(key)";
 
 /// How long ffmpeg may take to read a file.
 const READ_LIMIT: Duration = Duration::from_secs(60);
@@ -47,13 +51,15 @@ pub(crate) struct Packets {
     pub(crate) video: Track,
     /// The audio track; empty when there is none.
     pub(crate) audio: Track,
+    /// Further tracks by kind and codec, such as `video hevc`; and others, such as `subtitle`.
+    pub(crate) further: BTreeMap<String, Track>,
 }
 
 /// A media file's packets, and which of them a player may start with.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     packets: Packets,
-    keyframes: Vec<i64>,
+    keyframes: Packets,
 }
 
 /// Where in the source a player started.
@@ -70,12 +76,13 @@ pub(crate) struct Joined {
 impl Packets {
     /// Reads a media file with ffmpeg.
     pub(crate) fn of_file(path: &Path) -> Self {
-        let mut command = Command::new("ffmpeg");
-        command
-            .args(["-nostdin", "-v", "error", "-copyts", "-i"])
-            .arg(path)
-            .args(COPY_TO_LIST)
-            .arg("-");
+        Self::of_file_with(Ffmpeg::System, path, &[])
+    }
+
+    /// [`Packets::of_file`] with that ffmpeg and further options for its output.
+    fn of_file_with(ffmpeg: Ffmpeg, path: &Path, options: &[&str]) -> Self {
+        let mut command = ffmpeg.command();
+        command.args(["-copyts", "-i"]).arg(path).args(COPY_TO_LIST).args(options).arg("-");
         let list = Process::run("ffmpeg lists packets", &mut command, READ_LIMIT);
         Self::parse(&list)
     }
@@ -88,20 +95,34 @@ impl Packets {
         Some(Self::parse(whole))
     }
 
+    /// The number of packets of all tracks.
+    pub(crate) fn count(&self) -> u64 {
+        let tracks = self.further.values().chain([&self.video, &self.audio]);
+        tracks.map(|track| track.packets.len() as u64).sum()
+    }
+
     /// Whether there is no packet.
     pub(crate) fn is_empty(&self) -> bool {
         self.video.packets.is_empty() && self.audio.packets.is_empty()
     }
 
     fn parse(list: &str) -> Self {
-        let mut kinds: Vec<(usize, String)> = Vec::new();
+        let mut kinds: Vec<ListedTrack> = Vec::new();
         let mut configurations: Vec<(usize, String)> = Vec::new();
         let mut parsed = Self::default();
         for line in list.lines() {
             if let Some(rest) = line.strip_prefix("#media_type ") {
                 let (number, kind) = rest.split_once(':').expect("media_type has a number");
                 let number = number.parse().expect("a stream number");
-                kinds.push((number, kind.trim().to_owned()));
+                let kind = kind.trim().to_owned();
+                let is_further = kinds.iter().any(|track| track.kind == kind);
+                kinds.push(ListedTrack { number, kind, is_further });
+            } else if let Some(rest) = line.strip_prefix("#codec_id ") {
+                let (_, codec) = rest.split_once(':').expect("codec_id has a number");
+                let track = kinds.last_mut().expect("the media type goes before the codec");
+                if track.is_further {
+                    track.kind = format!("{} {}", track.kind, codec.trim());
+                }
             } else if let Some(rest) = line.strip_prefix("#extradata ") {
                 let (number, digest) = rest.split_once(',').expect("extradata has a number");
                 let number = number.parse().expect("a stream number");
@@ -122,37 +143,51 @@ impl Packets {
         parsed
     }
 
-    fn track_mut(&mut self, kinds: &[(usize, String)], number: usize) -> Option<&mut Track> {
-        let (_, kind) = kinds.iter().find(|(known, _)| *known == number)?;
-        match kind.as_str() {
+    fn track_mut(&mut self, listed: &[ListedTrack], number: usize) -> Option<&mut Track> {
+        let track = listed.iter().find(|track| track.number == number)?;
+        match track.kind.as_str() {
             "video" => Some(&mut self.video),
             "audio" => Some(&mut self.audio),
-            _ => None,
+            kind => Some(self.further.entry(kind.to_owned()).or_default()),
         }
     }
+}
+
+/// What the head of a list says of a track.
+struct ListedTrack {
+    number: usize,
+    /// `video`, `audio` or another; of further tracks of a kind, with the codec.
+    kind: String,
+    is_further: bool,
 }
 
 impl Source {
     /// Reads a media file.
     pub(crate) fn of_file(path: &Path) -> Self {
-        let mut command = Command::new("ffprobe");
-        command
-            .args(["-v", "error", "-select_streams", "v"])
-            .args(["-show_entries", "packet=dts,flags", "-of", "csv=p=0"])
-            .arg(path);
-        let flags = Process::run("ffprobe lists keyframes", &mut command, READ_LIMIT);
-        let keyframes = flags
-            .lines()
-            .filter_map(|line| line.split_once(','))
-            .filter(|(_, flags)| flags.starts_with('K'))
-            .map(|(dts, _)| dts.parse().expect("a dts"))
-            .collect();
-        let source = Self { packets: Packets::of_file(path), keyframes };
+        Self::of_file_with(Ffmpeg::System, path)
+    }
+
+    /// [`Source::of_file`] with that ffmpeg.
+    pub(crate) fn of_file_with(ffmpeg: Ffmpeg, path: &Path) -> Self {
+        let mut packets = Packets::of_file_with(ffmpeg, path, &[]);
+        // What ffmpeg makes of metadata that is not at the start of a file.
+        packets.further.retain(|name, _| name.starts_with("video") || name.starts_with("audio"));
+        let source = Self {
+            packets,
+            // A filter that changes nothing but drops what is no keyframe.
+            keyframes: Packets::of_file_with(ffmpeg, path, &["-bsf:v", ONLY_KEYFRAMES]),
+        };
         assert!(!source.packets.is_empty(), "{} is empty", path.display());
+        let (all, keyframes) = (&source.packets.video.packets, &source.keyframes.video.packets);
         assert_eq!(
-            source.keyframes.is_empty(),
-            source.packets.video.packets.is_empty(),
+            keyframes.is_empty(),
+            all.is_empty(),
             "{}: a video track has keyframes",
+            path.display()
+        );
+        assert!(
+            all.is_empty() || keyframes.len() < all.len(),
+            "{}: not every frame is a keyframe",
             path.display()
         );
         source
@@ -188,10 +223,24 @@ impl Source {
         };
         if let Some(first) = received.video.packets.first() {
             assert!(
-                self.keyframes.contains(&first.dts),
+                self.keyframes.video.packets.contains(first),
                 "{who} starts at dts {}, which is no keyframe",
                 first.dts
             );
+        }
+        let names = |packets: &Packets| packets.further.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&self.packets), names(received), "{who}: further tracks");
+        for (name, track) in &received.further {
+            assert_tail(&format!("{who}, {name}"), &self.packets.further[name], track);
+            if let (Some(keyframes), true) =
+                (self.keyframes.further.get(name), name.starts_with("video"))
+            {
+                assert!(
+                    keyframes.packets.contains(&track.packets[0]),
+                    "{who}, {name} starts at dts {}, which is no keyframe",
+                    track.packets[0].dts
+                );
+            }
         }
         joined
     }

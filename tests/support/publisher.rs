@@ -1,7 +1,7 @@
 //! A scripted publisher: stamped video and filler audio in real time, from a thread of its own.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use shardcast::proto::amf0::Value;
 use shardcast::proto::rtmp::client::{ClientEvent, ClientSession, Role};
 use shardcast::proto::rtmp::message;
+
+use socket2::{Domain, Socket, Type};
 
 use super::stamp::{Stamp, now_nanos};
 use super::viewer::client_config;
@@ -59,7 +61,8 @@ impl Publisher {
         let (accepted, is_accepted) = mpsc::channel();
         let (for_thread, stream) = (Arc::clone(&shared), stream.to_owned());
         let thread = thread::spawn(move || {
-            let mut connection = Connection::open(address, &stream);
+            let mut connection = Connection::open(address, &stream, None)
+                .unwrap_or_else(|refusal| panic!("the publisher is refused: {refusal}"));
             accepted.send(()).expect("the test waits");
             connection.send_all(script, &for_thread);
         });
@@ -94,6 +97,52 @@ impl Drop for Publisher {
     }
 }
 
+/// A publisher that sends what the test gives it, at once.
+///
+/// Dropped, its connection is lost to the server; see [`Feed::say_goodbye`].
+pub(crate) struct Feed(Connection);
+
+impl Feed {
+    /// Connects; returns when the server has accepted the stream (`app/name`).
+    pub(crate) fn start(address: SocketAddr, stream: &str) -> Self {
+        Self::try_start(address, stream, None)
+            .unwrap_or_else(|refusal| panic!("the publisher is refused: {refusal}"))
+    }
+
+    /// [`Feed::start`] from an address of this machine. An error is the code of the refusal, or
+    /// `closed`.
+    pub(crate) fn try_start(
+        address: SocketAddr,
+        stream: &str,
+        from: Option<IpAddr>,
+    ) -> Result<Self, String> {
+        let connection = Connection::open(address, stream, from)?;
+        connection.stream.set_nonblocking(true).expect("a socket can be non-blocking");
+        Ok(Self(connection))
+    }
+
+    /// Sends one message.
+    pub(crate) fn send(&mut self, type_id: u8, timestamp_ms: u32, payload: &[u8]) {
+        self.0.send_at(type_id, timestamp_ms, payload);
+    }
+
+    /// Sends one message. False when the server has ended the connection, or says that it will.
+    pub(crate) fn try_send(&mut self, type_id: u8, timestamp_ms: u32, payload: &[u8]) -> bool {
+        self.0.try_send_at(type_id, timestamp_ms, payload).is_ok()
+    }
+
+    /// Ends the stream with a goodbye and closes the connection.
+    pub(crate) fn say_goodbye(mut self) {
+        self.0.session.close(&mut self.0.out);
+        self.0.flush().expect("the server reads");
+        // A socket that is closed with something unread resets the connection: the goodbye is lost.
+        let stream = &mut self.0.stream;
+        stream.shutdown(Shutdown::Write).expect("a connection can be shut");
+        stream.set_nonblocking(false).expect("a socket can be blocking");
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
+
 struct Connection {
     stream: TcpStream,
     session: ClientSession,
@@ -101,18 +150,23 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(address: SocketAddr, stream: &str) -> Self {
+    fn open(address: SocketAddr, stream: &str, from: Option<IpAddr>) -> Result<Self, String> {
         let session = ClientSession::new(client_config(address, stream, Role::Publish));
         let mut out = Vec::new();
         session.start(&mut out);
-        let stream = TcpStream::connect(address).expect("the server listens");
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).expect("one");
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this machine");
+        }
+        socket.connect(&address.into()).expect("the server listens");
+        let stream = TcpStream::from(socket);
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         stream.set_read_timeout(Some(SOON)).expect("a read time-out can be set");
         stream.set_write_timeout(Some(SOON)).expect("a write time-out can be set");
         let mut connection = Self { stream, session, out };
-        connection.flush();
-        while !connection.read() {}
-        connection
+        connection.flush()?;
+        while !connection.read()? {}
+        Ok(connection)
     }
 
     fn send_all(&mut self, script: Script, shared: &Shared) {
@@ -146,18 +200,32 @@ impl Connection {
             next_video += script.frame_interval;
         }
         self.session.close(&mut self.out);
-        self.flush();
+        self.flush().expect("the server reads");
     }
 
     fn send(&mut self, type_id: u8, at: Duration, payload: &[u8]) {
         let timestamp_ms = u32::try_from(at.as_millis()).expect("the run is short");
+        self.send_at(type_id, timestamp_ms, payload);
+    }
+
+    fn send_at(&mut self, type_id: u8, timestamp_ms: u32, payload: &[u8]) {
+        self.try_send_at(type_id, timestamp_ms, payload)
+            .unwrap_or_else(|why| panic!("the publisher cannot send: {why}"));
+    }
+
+    fn try_send_at(
+        &mut self,
+        type_id: u8,
+        timestamp_ms: u32,
+        payload: &[u8],
+    ) -> Result<(), String> {
         self.session.publish_media(type_id, timestamp_ms, payload, &mut self.out);
-        self.flush();
-        self.read();
+        self.flush()?;
+        self.read().map(|_| ())
     }
 
     /// Writes everything, also on a non-blocking socket.
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + SOON;
         let mut sent = 0;
         while sent < self.out.len() {
@@ -167,20 +235,22 @@ impl Connection {
                     assert!(Instant::now() < deadline, "the server does not read");
                     thread::sleep(Duration::from_millis(1));
                 }
-                Err(error) => panic!("the publisher cannot send: {error}"),
+                Err(error) => return Err(error.to_string()),
             }
         }
         self.out.clear();
+        Ok(())
     }
 
-    /// Takes what the server sent; true once it has accepted the stream.
-    fn read(&mut self) -> bool {
+    /// Takes what the server sent; true once it has accepted the stream. An error is the code of a
+    /// refusal, or says that the connection has ended.
+    fn read(&mut self) -> Result<bool, String> {
         let mut buffer = [0; 4096];
         let count = match self.stream.read(&mut buffer) {
-            Ok(0) => panic!("the server closed the publisher's connection"),
+            Ok(0) => return Err("closed".to_owned()),
             Ok(count) => count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-            Err(error) => panic!("the publisher cannot read: {error}"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) => return Err(error.to_string()),
         };
         let mut is_accepted = false;
         let mut rest = &buffer[..count];
@@ -189,11 +259,11 @@ impl Connection {
             rest = &rest[progress.consumed..];
             is_accepted |= progress.event == Some(ClientEvent::PublishStarted);
             if let Some(ClientEvent::Failed { code, description }) = progress.event {
-                panic!("the publisher is refused: {code} {description}");
+                return Err(format!("{code} {description}"));
             }
         }
-        self.flush();
-        is_accepted
+        self.flush()?;
+        Ok(is_accepted)
     }
 }
 
