@@ -104,6 +104,32 @@ fn a_goodbye_ends_the_stream_at_once_and_after_its_last_frame() {
     server.stop();
 }
 
+/// For encoders that stop and start again: their goodbye is treated as a loss.
+#[test]
+fn a_goodbye_can_be_resumed() {
+    let server = Server::start(&[("apps.default.publish.resume_after_goodbye", "true")]);
+    let mut publisher = Publisher::start(server.rtmp(), STREAM, SCRIPT);
+    server.api().wait_for_frames(STREAM, 10, SOON);
+    let mut watchers = one_of_each(&server);
+    for watcher in &mut watchers {
+        watcher.see_begin("at first");
+    }
+    for round in 1..=2 {
+        publisher.say_goodbye();
+        server.api().wait_for_no_publisher(STREAM, SOON);
+        publisher = Publisher::start(server.rtmp(), STREAM, SCRIPT);
+        for watcher in &mut watchers {
+            watcher.see_begin(&format!("after goodbye {round}"));
+        }
+    }
+    let snapshot = server.api().snapshot();
+    assert_eq!(snapshot.viewers(STREAM), [2; SHARDS], "the same viewers are still there");
+    assert_eq!(snapshot.registry("resumed"), 2);
+    drop(publisher);
+    drop(watchers);
+    server.stop();
+}
+
 #[test]
 fn a_publisher_that_stays_away_ends_the_stream_when_the_gap_is_over() {
     const RESUME: Duration = Duration::from_secs(1);

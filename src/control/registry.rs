@@ -124,6 +124,8 @@ struct Contender {
     is_judged: bool,
     phase: Phase,
     deadline: Moment,
+    /// It went when the first one had been told to end already.
+    is_gone: bool,
 }
 
 /// Where a question stands with the hooks.
@@ -301,6 +303,23 @@ impl Registry {
         })
     }
 
+    /// Whoever asked this awaits no answer any more: it no longer contends for a name.
+    pub fn withdrawn(&mut self, token: AskToken) {
+        for id in &self.timed {
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            let Some(contender) = &mut stream.contender else { continue };
+            if contender.token != token {
+                continue;
+            }
+            if contender.phase == Phase::Replacing {
+                contender.is_gone = true;
+            } else {
+                stream.contender = None;
+            }
+            return;
+        }
+    }
+
     /// A connection that had been accepted is gone.
     pub fn disconnected(&mut self, client: &ClientInfo) {
         let key = (client.vhost.clone(), client.app.clone());
@@ -359,13 +378,15 @@ impl Registry {
                 stream.takeovers.push((now, contender.ask.peer.ip()));
                 self.counters.takeovers += 1;
             }
-            if is_goodbye {
-                stream.tell_end(id, out);
+            if !contender.is_gone {
+                if is_goodbye {
+                    stream.tell_end(id, out);
+                }
+                let Contender { token, ask, .. } = contender;
+                let verdict = self.claim(id, token, ask.client.id, ask.peer);
+                self.answer(token, verdict, out);
+                return;
             }
-            let Contender { token, ask, .. } = contender;
-            let verdict = self.claim(id, token, ask.client.id, ask.peer);
-            self.answer(token, verdict, out);
-            return;
         }
         let ends_now = !stream.announced || is_goodbye || self.is_draining;
         let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
@@ -456,8 +477,11 @@ impl Registry {
         };
         if contender.deadline <= now {
             let refusal = taken(&stream.name, publisher);
-            let token = contender.token;
+            let (token, is_gone) = (contender.token, contender.is_gone);
             stream.contender = None;
+            if is_gone {
+                return;
+            }
             self.answer(token, Verdict::Refuse(refusal), out);
         } else if let Phase::Waiting { until } = contender.phase
             && until <= now
@@ -528,15 +552,19 @@ impl Registry {
         if stream.contender.is_some() || stream.settings.takeover == Takeover::Reject {
             return Some(Verdict::Refuse(refusal));
         }
-        let (node, epoch) = (publisher.node, publisher.epoch);
+        let (node, epoch, holder) = (publisher.node, publisher.epoch, publisher.peer);
         let (phase, notice, wait) = match stream.settings.takeover {
             Takeover::Replace => {
+                let is_known = now < stream.fight_until;
                 if stream.is_fight(now) {
                     self.counters.fights += 1;
-                    tracing::warn!(
-                        stream = %name, %peer,
-                        "two publishers fight for the name; take-overs are refused for 30 s"
-                    );
+                    // Once: encoders that fight try again several times a second.
+                    if !is_known {
+                        tracing::warn!(
+                            stream = %name, %peer, publisher = %holder,
+                            "two publishers fight for the name; take-overs are refused for 30 s"
+                        );
+                    }
                     return Some(Verdict::Refuse(refusal));
                 }
                 if gate == Gate::Ahead {
@@ -559,6 +587,7 @@ impl Registry {
             is_judged: gate != Gate::Ahead,
             phase,
             deadline: now + wait + OWNER_ANSWER_MAX,
+            is_gone: false,
         });
         self.timed.insert(id);
         None

@@ -191,6 +191,7 @@ impl Control {
                 Notice::Measured { token, client, timestamp_ms } => {
                     self.hooks.measured(token, client, timestamp_ms);
                 }
+                Notice::Withdrawn(token) => registry.withdrawn(token),
                 Notice::Disconnected(client) => registry.disconnected(&client),
                 Notice::PublishStarted { stream, epoch } => {
                     registry.publish_started(stream, epoch, &mut out);

@@ -67,8 +67,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The timestamp that goes on the wire: 32 bits, wrapping after 49.7 days.
+    /// The timestamp that goes on the wire: 32 bits, wrapping after 49.7 days. Metadata has 0, for it
+    /// holds from now on and is not shown at a time: ffmpeg takes it for subtitles at any other.
     pub const fn wire_timestamp_ms(&self) -> u32 {
-        self.dts_ms as u32
+        match (self.track, self.kind) {
+            (Track::Data, FrameKind::Metadata) => 0,
+            _ => self.dts_ms as u32,
+        }
     }
 }

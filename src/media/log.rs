@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::segment::{SEGMENT_BYTES, Segment, SegmentPool};
-use super::{Frame, Moment, Preamble, Wire};
+use super::{Frame, Moment, Preamble, Track, Wire};
 
 /// Bytes behind the log's end that it serves, whatever its reach in time.
 const LOG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -254,13 +254,14 @@ impl Log {
 
 impl JoinPoint {
     /// The headers in wire form, stamped with the time of the first frame; made once for all
-    /// viewers that begin here.
+    /// viewers that begin here; metadata with 0, see [`Frame::wire_timestamp_ms`].
     pub fn lead(&self, wire: Wire) -> &Rc<[u8]> {
         self.lead.get_or_init(|| {
             let mut bytes = Vec::new();
             let tracks = wire.tracks();
             for header in self.preamble.headers().iter().filter(|it| tracks.has(it.track)) {
-                wire.write(header.track, self.timestamp_ms, &header.payload, &mut |part| {
+                let at_ms = if header.track == Track::Data { 0 } else { self.timestamp_ms };
+                wire.write(header.track, at_ms, &header.payload, &mut |part| {
                     bytes.extend_from_slice(part);
                 });
             }

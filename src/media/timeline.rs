@@ -138,7 +138,7 @@ impl Timeline {
     /// Which clock a track has; `None` when it gets a new one. At the cap it has the last.
     fn clock_of(&self, track: Track, slot: u8) -> Option<usize> {
         let found = self.tracks.iter().position(|it| (it.track, it.slot) == (track, slot));
-        found.or((self.tracks.len() == TRACKS_MAX).then_some(TRACKS_MAX - 1))
+        found.or_else(|| (self.tracks.len() == TRACKS_MAX).then_some(TRACKS_MAX - 1))
     }
 
     fn offset_for(

@@ -155,3 +155,31 @@ impl Replies<'_> {
         write_full(&header, payload, self.chunk_size, &mut |bytes| out.extend_from_slice(bytes));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
+
+    #[test]
+    fn the_answer_to_connect_says_in_either_object_what_is_forwarded() {
+        let mut out = Vec::new();
+        Replies { out: &mut out, chunk_size: 128, speaks_amf3: false }.connect_success(1.0, 0.0);
+        let mut reader = ChunkReader::new(ReaderLimits {
+            message_bytes_max: 1 << 16,
+            chunk_streams_max: 4,
+            partial_bytes_max: 1 << 16,
+        });
+        let message = reader.read(&out).unwrap().message.expect("the answer is whole");
+        let answer = Command::parse(&message.payload).unwrap();
+        assert_eq!(answer.name, "_result");
+        for object in [&answer.object, &answer.args[0]] {
+            assert_eq!(object.property("capsEx").and_then(Value::as_f64), Some(14.0));
+            for (map, codec) in [("videoFourCcInfoMap", "hvc1"), ("audioFourCcInfoMap", "Opus")] {
+                let flags = object.property(map).and_then(|map| map.property(codec));
+                assert_eq!(flags.and_then(Value::as_f64), Some(4.0), "{codec}");
+            }
+            assert!(matches!(object.property("fourCcList"), Some(Value::StrictArray(_))));
+        }
+    }
+}

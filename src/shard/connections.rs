@@ -133,6 +133,7 @@ impl Shard {
         if self.events.capacity() < events.capacity() {
             self.events = events;
         }
+        self.withdraw_asks(key, |conn, serial| conn.session.message_stream_of(serial).is_none());
         match result {
             Ok(Ok(())) if too_much => self.close(key, CloseReason::OutputFull, now),
             Ok(Ok(())) => {}
@@ -160,6 +161,11 @@ impl Shard {
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();
+                if matches!(ask.what, Want::Publish { .. })
+                    && let Some(conn) = self.conns.get_mut(key)
+                {
+                    conn.publish_asks.push(serial);
+                }
                 self.outbox.notice(self.control, Notice::Ask(token, ask));
             }
             Event::EndPublish { message_stream_id } => {
@@ -247,8 +253,11 @@ impl Shard {
                 local.begin(publication.preamble(), &frame, &mut self.pool);
             }
             local.push(&frame, now, &mut self.pool, &mut self.joined);
+            let has_new_codecs = local.has_new_fourccs();
             self.begin_joined(now);
-            self.report_new_codecs(stream);
+            if has_new_codecs {
+                self.report_new_codecs(stream);
+            }
         }
     }
 
@@ -272,10 +281,10 @@ impl Shard {
 
     /// Says of whom who watches that the stream's codecs, if they are others now, were not announced.
     pub(super) fn report_new_codecs(&mut self, stream: StreamId) {
-        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        if !viewed.take_new_fourccs() {
+        let Some(viewed) = self.viewers.get_mut(&stream).filter(|it| it.has_new_fourccs()) else {
             return;
-        }
+        };
+        viewed.take_new_fourccs();
         for viewer in viewed.logs.iter().flat_map(|state| &state.viewers) {
             report_codecs(self.index, &mut self.conns, viewed, viewer.connection);
         }
@@ -334,6 +343,22 @@ impl Shard {
             conn.mid_message = None;
             conn.out.splice(0..0, rest);
             self.list_output(key);
+        }
+    }
+
+    /// Takes back the questions about publishing that nobody asks any more: a publisher that waits for
+    /// a name must not take it from another one when it has gone itself.
+    fn withdraw_asks(&mut self, key: ConnKey, is_given_up: impl Fn(&Conn, u32) -> bool) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.publish_asks.is_empty() {
+            return;
+        }
+        let asks = std::mem::take(&mut conn.publish_asks);
+        let (given_up, kept) = asks.into_iter().partition(|serial| is_given_up(conn, *serial));
+        conn.publish_asks = kept;
+        for serial in given_up {
+            let token = AskToken { node: self.index, connection: key, serial };
+            self.outbox.notice(self.control, Notice::Withdrawn(token));
         }
     }
 
@@ -399,6 +424,7 @@ impl Shard {
     /// socket is closed when the peer has closed or after a short while.
     pub(super) fn close(&mut self, key: ConnKey, reason: CloseReason, now: Moment) {
         let deadline = self.linger_until(now);
+        self.withdraw_asks(key, |_, _| true);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.closing.is_some() {
             if reason == CloseReason::PeerClosed {

@@ -75,6 +75,8 @@ pub struct Conn {
     pub publishes: Vec<Publishing>,
     /// What it has asked for, for the access log.
     pub asked: Asked,
+    /// Its questions about publishing that are not answered yet.
+    pub publish_asks: Vec<u32>,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
@@ -115,6 +117,7 @@ impl Conn {
             plays: Vec::new(),
             publishes: Vec::new(),
             asked: Asked::default(),
+            publish_asks: Vec::new(),
             mid_message: None,
             admission: None,
             has_codec_line: false,

@@ -69,6 +69,8 @@ pub enum Notice {
     Ask(AskToken, Box<Ask>),
     /// Control to shard.
     Verdict(AskToken, Box<Verdict>),
+    /// Shard to control: nobody awaits the answer to this question about publishing any more.
+    Withdrawn(AskToken),
     /// Shard to control: a connection that had been accepted is gone.
     Disconnected(Arc<ClientInfo>),
     /// Shard to control: a publish or play that was accepted has ended, and its connection goes on.

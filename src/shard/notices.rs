@@ -82,6 +82,7 @@ impl Shard {
             Notice::Drain { until } => self.drain(until, now),
             // These go to the control shard.
             Notice::Ask(..)
+            | Notice::Withdrawn(_)
             | Notice::Disconnected(_)
             | Notice::StreamEnded { .. }
             | Notice::Gone(_)
@@ -114,12 +115,18 @@ impl Shard {
         for frame in &batch.frames {
             viewed.push(frame, now, &mut self.pool, &mut self.joined);
         }
+        let has_new_codecs = viewed.has_new_fourccs();
         self.begin_joined(now);
-        self.report_new_codecs(batch.stream);
+        if has_new_codecs {
+            self.report_new_codecs(batch.stream);
+        }
     }
 
     fn on_verdict(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {
         let key = token.connection;
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.publish_asks.retain(|serial| *serial != token.serial);
+        }
         let awaited = self
             .conns
             .get(key)

@@ -105,6 +105,7 @@ impl Rig {
                     let (registry, now) = (&mut self.registry, self.now);
                     match notice {
                         Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                        Notice::Withdrawn(token) => registry.withdrawn(token),
                         Notice::Disconnected(client) => registry.disconnected(&client),
                         Notice::PublishStarted { stream, epoch } => {
                             registry.publish_started(stream, epoch, &mut out);

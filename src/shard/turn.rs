@@ -392,6 +392,38 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_publisher_keeps_its_name_when_who_waits_for_it_goes() {
+        run(|| async {
+            // How the second publisher goes: its connection ends, or it says that it gives up.
+            for gives_up in [false, true] {
+                let mut rig = Rig::new(REALTIME, 2);
+                let mut first = rig.client(0, Role::Publish, "s");
+                rig.run(20, &mut [&mut first]).await;
+                first.video(true, 1, 100);
+                rig.run(20, &mut [&mut first]).await;
+                let mut second = rig.client(1, Role::Publish, "s");
+                rig.run(500, &mut [&mut first, &mut second]).await;
+                if gives_up {
+                    second.send(&call(1, "closeStream", &[]));
+                } else {
+                    second.socket.shutdown(std::net::Shutdown::Both).unwrap();
+                }
+                rig.run(20, &mut [&mut first, &mut second]).await;
+                for _ in 0..100 {
+                    rig.wait(50, &mut [&mut first]).await;
+                }
+                first.video(false, 2, 100);
+                rig.run(20, &mut [&mut first]).await;
+                let counters = rig.registry.counters();
+                assert_eq!((counters.takeovers, first.is_closed), (0, false), "{gives_up}");
+                let publication = rig.shards[0].publications.values().next().unwrap();
+                assert_eq!(publication.counters.frames_in, 2, "{gives_up}");
+                assert_eq!(rig.shards[1].conns.len(), usize::from(gives_up));
+            }
+        });
+    }
+
+    #[test]
     fn the_end_comes_after_the_last_frame_and_only_after_a_goodbye() {
         run(|| async {
             let mut rig = Rig::new(REALTIME, 2);

@@ -95,7 +95,7 @@ pub struct ViewerStream {
     pub(super) preamble: Arc<Preamble>,
     /// The codecs that the headers name by FourCC.
     fourccs: Vec<(Track, [u8; 4])>,
-    /// They are others than when that was last asked.
+    /// They have changed, and nobody has taken note of that.
     has_new_fourccs: bool,
     pub(super) gop: Gop,
     /// Timestamp of the newest frame.
@@ -202,12 +202,17 @@ impl ViewerStream {
         &self.fourccs
     }
 
-    /// Whether [`ViewerStream::fourccs`] has changed since this was last asked.
-    pub fn take_new_fourccs(&mut self) -> bool {
-        std::mem::take(&mut self.has_new_fourccs)
+    /// Whether they have changed, and nobody has taken note of that.
+    pub fn has_new_fourccs(&self) -> bool {
+        self.has_new_fourccs
     }
 
-    fn headers_changed(&mut self) {
+    /// Takes note.
+    pub fn take_new_fourccs(&mut self) {
+        self.has_new_fourccs = false;
+    }
+
+    fn note_fourccs(&mut self) {
         let fourccs = self.preamble.fourccs();
         if fourccs != self.fourccs {
             self.fourccs = fourccs;
@@ -365,7 +370,7 @@ impl ViewerStream {
             }
         }
         self.preamble = Arc::clone(preamble);
-        self.headers_changed();
+        self.note_fourccs();
         // What was missed is missing in the group, too.
         self.gop.interrupt();
     }
@@ -386,8 +391,8 @@ impl ViewerStream {
         if frame.kind.is_preamble() {
             match Arc::make_mut(&mut self.preamble).apply(frame) {
                 Applied::Unchanged => return,
-                Applied::Changed => self.headers_changed(),
-                Applied::NotKept => {}
+                Applied::Changed if frame.kind == FrameKind::Config => self.note_fourccs(),
+                Applied::Changed | Applied::NotKept => {}
             }
         }
         let joinable = self.gop.push(frame, &self.preamble);

@@ -1,6 +1,7 @@
 //! ffmpeg as a publisher and as a player.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -101,6 +102,12 @@ impl Player {
     pub(crate) fn so_far(&self) -> Option<Packets> {
         let packets = Packets::read_list(&self.list)?;
         (!packets.is_empty()).then_some(packets)
+    }
+
+    /// How many lines were written so far: packets, and about a dozen of the head.
+    pub(crate) fn lines_so_far(&self) -> usize {
+        let list = fs::read(&self.list).unwrap_or_default();
+        list.iter().filter(|byte| **byte == b'\n').count()
     }
 
     /// Waits for the player to end by itself, with exit code 0, and gives what it received.

@@ -51,7 +51,7 @@ pub(crate) struct Packets {
     pub(crate) video: Track,
     /// The audio track; empty when there is none.
     pub(crate) audio: Track,
-    /// Further tracks by kind and codec, such as `video hevc`.
+    /// Further tracks by kind and codec, such as `video hevc`; and others, such as `subtitle`.
     pub(crate) further: BTreeMap<String, Track>,
 }
 
@@ -111,6 +111,12 @@ impl Packets {
         self.video.packets.len() + self.audio.packets.len()
     }
 
+    /// The number of packets of all tracks.
+    pub(crate) fn count(&self) -> u64 {
+        let tracks = self.further.values().chain([&self.video, &self.audio]);
+        tracks.map(|track| track.packets.len() as u64).sum()
+    }
+
     /// Whether there is no packet.
     pub(crate) fn is_empty(&self) -> bool {
         self.video.packets.is_empty() && self.audio.packets.is_empty()
@@ -158,8 +164,7 @@ impl Packets {
         match track.kind.as_str() {
             "video" => Some(&mut self.video),
             "audio" => Some(&mut self.audio),
-            _ if track.is_further => Some(self.further.entry(track.kind.clone()).or_default()),
-            _ => None,
+            kind => Some(self.further.entry(kind.to_owned()).or_default()),
         }
     }
 }
@@ -180,8 +185,11 @@ impl Source {
 
     /// [`Source::of_file`] with that ffmpeg.
     pub(crate) fn of_file_with(ffmpeg: Ffmpeg, path: &Path) -> Self {
+        let mut packets = Packets::of_file_with(ffmpeg, path, &[]);
+        // What ffmpeg makes of metadata that is not at the start of a file.
+        packets.further.retain(|name, _| name.starts_with("video") || name.starts_with("audio"));
         let source = Self {
-            packets: Packets::of_file_with(ffmpeg, path, &[]),
+            packets,
             // A filter that changes nothing but drops what is no keyframe.
             keyframes: Packets::of_file_with(ffmpeg, path, &["-bsf:v", ONLY_KEYFRAMES]),
         };

@@ -1,7 +1,7 @@
 //! A scripted publisher: stamped video and filler audio in real time, from a thread of its own.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
@@ -135,6 +135,11 @@ impl Feed {
     pub(crate) fn say_goodbye(mut self) {
         self.0.session.close(&mut self.0.out);
         self.0.flush().expect("the server reads");
+        // A socket that is closed with something unread resets the connection: the goodbye is lost.
+        let stream = &mut self.0.stream;
+        stream.shutdown(Shutdown::Write).expect("a connection can be shut");
+        stream.set_nonblocking(false).expect("a socket can be blocking");
+        let _ = stream.read_to_end(&mut Vec::new());
     }
 }
 

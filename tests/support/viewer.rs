@@ -13,6 +13,9 @@ use shardcast::proto::flv::TagReader;
 use shardcast::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
 use socket2::{Domain, Socket, Type};
 
+use super::api::Api;
+use super::wait::{SOON, eventually};
+
 /// Longest message that a player takes.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes read at once.
@@ -142,6 +145,11 @@ impl Viewer {
         self.bytes
     }
 
+    /// Whether a message of media was received and not taken yet.
+    pub(crate) fn has_media(&self) -> bool {
+        self.received.iter().any(|it| matches!(it, Received::Message { .. }))
+    }
+
     /// What was received and not taken yet.
     pub(crate) fn take(&mut self) -> Option<Received> {
         self.received.pop_front()
@@ -230,6 +238,15 @@ impl AsRawFd for Viewer {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
+}
+
+/// Waits until `stream` has `count` viewers, with these among them, which take part meanwhile.
+pub(crate) fn wait_until_watching(api: Api, stream: &str, count: u64, viewers: &mut [Viewer]) {
+    eventually(&format!("{stream} has {count} viewers"), SOON, || {
+        viewers.iter_mut().for_each(Viewer::pump);
+        let watching: u64 = api.snapshot().viewers(stream).iter().sum();
+        (watching == count).then_some(())
+    });
 }
 
 /// What a client of this server says of itself.

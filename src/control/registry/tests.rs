@@ -214,6 +214,48 @@ fn an_owner_that_does_not_answer_keeps_the_name() {
 }
 
 #[test]
+fn a_contender_that_goes_leaves_the_name_to_the_silent_publisher() {
+    let mut world = app("publish.takeover = \"replace_when_silent\"\npublish.silent = \"2s\"");
+    let first = world.published(0, A);
+    let second = world.publish(1, B, "s");
+    world.silence(first, 500);
+    world.after(1_000);
+    world.registry.withdrawn(second);
+    assert_eq!(world.words(), ["probe 0"]);
+    world.after(60_000);
+    assert_eq!(world.words(), [] as [&str; 0], "nobody asks the owner any more");
+    assert_eq!(world.registry.next_deadline(), None);
+    let third = world.publish(1, B, "s");
+    assert_eq!(world.words(), ["probe 0"], "the name can be contended for again");
+    world.registry.withdrawn(second);
+    world.silence(first, 2_000);
+    world.ended(first, false);
+    world.claim(third);
+}
+
+#[test]
+fn a_contender_that_goes_too_late_leaves_a_gap() {
+    let mut world = app("publish.takeover = \"replace\"\npublish.resume = \"15s\"");
+    let first = world.published(0, A);
+    let viewer = world.play(2, "s", false);
+    world.owner(viewer);
+    let second = world.publish(1, B, "s");
+    assert_eq!(world.words(), [format!("replace 0 by {B}")]);
+    world.registry.withdrawn(second);
+    world.ended(first, false);
+    assert_eq!(world.words(), [] as [&str; 0], "nobody is answered, viewers wait");
+    let back = world.publish(0, A, "s");
+    assert!(world.claim(back).2.is_some(), "the first one may come back");
+    // The owner does not even answer.
+    let again = world.publish(1, B, "s");
+    world.words();
+    world.registry.withdrawn(again);
+    world.after(1_000);
+    assert_eq!(world.words(), [] as [&str; 0]);
+    assert_eq!(world.registry.next_deadline(), None);
+}
+
+#[test]
 fn two_encoders_that_fight_are_parted_for_a_while() {
     let mut world = app("publish.takeover = \"replace\"");
     let mut holder = world.published(0, A);
@@ -485,6 +527,10 @@ enum Step {
         which: usize,
         ms: u64,
     },
+    /// Somebody who waits for a name goes.
+    Withdraw {
+        which: usize,
+    },
     Wait {
         ms: u64,
     },
@@ -501,6 +547,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, goodbye)| Step::End { which, goodbye }),
         2 => any::<usize>().prop_map(|which| Step::Leave { which }),
         2 => (any::<usize>(), 0_u64..4_000).prop_map(|(which, ms)| Step::Silence { which, ms }),
+        1 => any::<usize>().prop_map(|which| Step::Withdraw { which }),
         2 => (0_u64..20_000).prop_map(|ms| Step::Wait { ms }),
     ]
 }
@@ -510,7 +557,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Shards {
     claims: Vec<(StreamId, Epoch, Node, bool)>,
     plays: Vec<(Node, StreamId, Option<Arc<ClientInfo>>)>,
-    asked: usize,
+    asked: Vec<AskToken>,
     up: HashSet<StreamId>,
     newest: HashMap<StreamId, Epoch>,
 }
@@ -519,8 +566,9 @@ impl Shards {
     fn hear(&mut self, world: &mut World) {
         for (node, notice) in std::mem::take(&mut world.said) {
             match notice {
-                Notice::Verdict(_, verdict) => {
-                    self.asked -= 1;
+                Notice::Verdict(token, verdict) => {
+                    let at = self.asked.iter().position(|asked| *asked == token);
+                    self.asked.swap_remove(at.expect("an answer to nobody"));
                     match *verdict {
                         Verdict::Accept(Grant::Publish { stream, epoch, .. }) => {
                             self.claims.push((stream, epoch, node, false));
@@ -581,12 +629,11 @@ proptest! {
         for step in steps {
             match step {
                 Step::Publish { node, by_a, stream } => {
-                    shards.asked += 1;
-                    world.publish(node, if by_a { A } else { B }, &stream.to_string());
+                    let by = if by_a { A } else { B };
+                    shards.asked.push(world.publish(node, by, &stream.to_string()));
                 }
                 Step::Play { node, stream, http } => {
-                    shards.asked += 1;
-                    world.play(node, &stream.to_string(), http);
+                    shards.asked.push(world.play(node, &stream.to_string(), http));
                 }
                 Step::Start { which } => {
                     let waiting = shards.claims.iter_mut().filter(|claim| !claim.3);
@@ -625,6 +672,12 @@ proptest! {
                         world.silence((stream, epoch), ms);
                     }
                 }
+                Step::Withdraw { which } => {
+                    if !shards.asked.is_empty() {
+                        let at = which % shards.asked.len();
+                        world.registry.withdrawn(shards.asked.swap_remove(at));
+                    }
+                }
                 Step::Wait { ms } => world.after(ms),
             }
             shards.hear(&mut world);
@@ -634,7 +687,7 @@ proptest! {
         }
         world.after(5_000);
         shards.hear(&mut world);
-        prop_assert_eq!(shards.asked, 0, "a question without an answer");
+        prop_assert_eq!(shards.asked, [], "a question without an answer");
         for (stream, epoch, ..) in std::mem::take(&mut shards.claims) {
             world.ended((stream, epoch), false);
         }

@@ -4,8 +4,6 @@
 //! alone. A client says what it can take, the server what it can forward: everything, because
 //! bodies pass through unchanged.
 
-#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
-
 use super::super::amf0::Value;
 
 /// Codecs that one client may name; further ones are taken for not named.
@@ -98,6 +96,7 @@ impl AnnouncedCodecs {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
