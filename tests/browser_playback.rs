@@ -6,6 +6,9 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -25,6 +28,10 @@ const MPEGTS: &str = "mpegts.js-1.8.2.js";
 const OBSERVER: &str = include_str!("support/observe_player.js");
 /// The address in the page.
 const DOCUMENTED: &str = "http://localhost:8080/live/cam.flv";
+/// What a browser may need on a loaded machine for what takes a second or two on an idle one.
+const PLAY_LIMIT: Duration = Duration::from_secs(60);
+/// One playback at a time: four decoders have enough to do with two cores.
+static ALONE: Mutex<()> = Mutex::new(());
 /// What the types of a page's source buffers contain.
 const H264_AAC: [&str; 2] = ["avc1.", "mp4a.40."];
 
@@ -72,7 +79,7 @@ struct Expected {
 }
 
 #[test]
-fn every_frame_of_h264_and_aac_is_decoded() {
+fn h264_and_aac_are_decoded() {
     let packets = Packets::of_file(&SHORT.file());
     let expected = Expected {
         codecs: H264_AAC,
@@ -92,12 +99,16 @@ fn every_frame_of_h264_and_aac_is_decoded() {
 fn av1_and_opus_are_decoded() {
     let scratch = Scratch::new("browser-av1");
     let file = scratch.file("av1-opus.flv");
-    Process::run("ffmpeg 9 makes AV1 and Opus", ffmpeg9().args(AV1_AND_OPUS).arg(&file), SOON);
+    Process::run(
+        "ffmpeg 9 makes AV1 and Opus",
+        ffmpeg9().args(AV1_AND_OPUS).arg(&file),
+        PLAY_LIMIT,
+    );
     let expected = Expected {
         codecs: ["av01.", "opus"],
         // At each of the five keyframes mpegts.js begins a new segment, and Chromium a new decoder,
-        // which costs a picture or two.
-        video_frames: 10 * 30 - 2 * 5,
+        // which costs a picture or so.
+        video_frames: 10 * 30 - 5,
         audio_bytes: 10 * 64_000 / 8,
         gop_frames: 60 - 2,
         complaints: &["Flv: Invalid video packet type 4"],
@@ -116,15 +127,15 @@ fn the_synthetic_stream_of_loadgen_is_decoded() {
     // The default shape: 30 pictures a second, a keyframe every two, sound of 128 kbit/s.
     let expected = Expected {
         codecs: H264_AAC,
-        video_frames: 8 * 30,
-        audio_bytes: 8 * 128_000 / 8,
+        video_frames: 10 * 30,
+        audio_bytes: 10 * 128_000 / 8,
         gop_frames: 60,
         complaints: &[],
     };
     let server = Server::start(&[("http.flv_missing", "wait")]);
     plays_to_the_end(&server, &expected, || {
         let mut loadgen = Command::new(loadgen());
-        loadgen.args(["publish", &server.rtmp_url(STREAM), "--duration", "8s", "--quiet"]);
+        loadgen.args(["publish", &server.rtmp_url(STREAM), "--duration", "10s", "--quiet"]);
         Process::spawn("loadgen publish", &mut loadgen)
     });
     server.stop();
@@ -132,24 +143,28 @@ fn the_synthetic_stream_of_loadgen_is_decoded() {
 
 /// Plays what `publish` begins in four pages: two wait for it, two come in the middle.
 fn plays_to_the_end(server: &Server, expected: &Expected, publish: impl FnOnce() -> Process) {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let site = player_site(server);
     let mut browser = Browser::start();
-    let mut open = |scheme: &str| browser.open(&format!("{}/{scheme}.html", site.origin()));
-    let mut pages = vec![open("http"), open("ws")];
+    let urls = ["http", "ws"].map(|scheme| format!("{}/{scheme}.html", site.origin()));
+    let mut pages = [browser.window(), browser.window(), browser.window(), browser.window()];
+    let (early, late) = pages.split_at_mut(2);
+    let load = |pages: &mut [Page]| {
+        pages.iter_mut().zip(&urls).for_each(|(page, url)| page.load(url));
+    };
+    load(early);
     server.api().wait_for_viewers(STREAM, 2, SOON);
     let mut publisher = publish();
-    // Into the second group of pictures.
-    server.api().wait_for_frames(STREAM, 250, 2 * SOON);
-    pages.extend([open("http"), open("ws")]);
-    for page in &mut pages {
-        let before = observed(page)["decoded"].as_u64().expect("a number");
-        let more = format!("observed().decoded > {}", before + 30);
-        page.wait_for("a second more is decoded", 2 * SOON, &more);
-    }
-    publisher.expect_success(3 * SOON);
+    // In the second group of pictures the stream is held, so that however slowly pages load, they do
+    // not come after its end.
+    server.api().wait_for_frames(STREAM, 200, 2 * SOON);
+    publisher.signal(libc::SIGSTOP);
+    load(late);
+    server.api().wait_for_viewers(STREAM, 4, SOON);
+    publisher.signal(libc::SIGCONT);
+    publisher.expect_success(PLAY_LIMIT);
     for (number, page) in pages.iter_mut().enumerate() {
-        page.wait_for("the end of the stream", 2 * SOON, "observed().ended");
-        let found = observed(page);
+        let found = wait_for_end(page);
         println!("page {number}: {found}");
         let report = page.report();
         let errors = found["errors"].as_array().expect("a list");
@@ -157,12 +172,13 @@ fn plays_to_the_end(server: &Server, expected: &Expected, publish: impl FnOnce()
         assert!(errors.iter().all(is_known), "{found}\n{report}");
         assert_eq!((&found["error"], &found["corrupted"]), (&Value::Null, &0.into()), "{found}");
         assert_eq!(found["isComplete"], true, "{found}");
+        assert!(found["steps"].as_u64() >= Some(10), "the pictures came in time: {found}");
         let types = found["codecs"].to_string();
         assert!(expected.codecs.iter().all(|codec| types.contains(codec)), "{found}");
-        // At least: a player decodes a little twice where it moves its place. Who comes late has missed
-        // some groups of pictures.
+        // A player that moves its place decodes a little twice, or leaves out a little. Who comes late
+        // has missed some groups of pictures.
         let (frames, bytes) = match number {
-            0 | 1 => (expected.video_frames, expected.audio_bytes),
+            0 | 1 => (expected.video_frames * 98 / 100, expected.audio_bytes * 98 / 100),
             _ => (expected.gop_frames, expected.audio_bytes / 10),
         };
         assert!(found["decoded"].as_u64() >= Some(frames as u64), "{frames} of {found}");
@@ -231,8 +247,17 @@ fn open_sockets(server: &Server, streams: &[&str]) -> String {
     )
 }
 
-fn observed(page: &mut Page) -> Value {
-    page.evaluate("observed()")
+/// What a page tells when its player has come to the end.
+fn wait_for_end(page: &mut Page) -> Value {
+    let deadline = Instant::now() + PLAY_LIMIT;
+    loop {
+        let found = page.evaluate("observed()");
+        if found["ended"] == true {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not the end: {found}\n{}", page.report());
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// The page of the documentation, once per scheme.

@@ -6,6 +6,7 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
+use shardcast::proto::flv;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 
@@ -16,6 +17,7 @@ use support::packets::{Packets, Source};
 use support::publisher::{Publisher, Script};
 use support::scratch::Scratch;
 use support::server::Server;
+use support::stamp::{Stamp, is_config};
 use support::wait::SOON;
 use support::websocket::WebSocketViewer;
 
@@ -194,6 +196,55 @@ fn a_flood_of_pings_that_nobody_reads_the_answers_of_ends_its_own_connection() {
         other.next_binary();
     }
     server.api().wait_for_viewers(STREAM, 1, SOON);
+    publisher.say_goodbye();
+    server.stop();
+}
+
+#[test]
+fn a_slow_viewer_goes_on_at_a_keyframe_and_a_stuck_one_is_closed() {
+    let server = Server::start(&[
+        ("apps.default.log_reach", "2s"),
+        ("apps.default.viewer.max_lag", "1s"),
+        ("apps.default.viewer.socket_buffer", "16KiB"),
+        ("apps.default.viewer.stall_timeout", "8s"),
+    ]);
+    let script = Script { keyframe_bytes: 30_000, inter_bytes: 15_000, audio: false, ..SCRIPT };
+    let publisher = Publisher::start(server.rtmp(), STREAM, script);
+    server.api().wait_for_frames(STREAM, 10, SOON);
+    let open = || WebSocketViewer::open_with_buffer(server.http(), STREAM, 16 * 1024);
+    let (mut slow, mut stuck) = (open(), open());
+    for viewer in [&mut slow, &mut stuck] {
+        viewer.next_binary();
+    }
+    server.api().wait_until("both are moved to a keyframe", SOON, |snapshot| {
+        snapshot.drops().iter().any(|(why, count)| why == "viewer_lag" && *count >= 4)
+    });
+    // What it is sent stays a sequence of whole messages, with gaps that end at keyframes.
+    let mut last: Option<Stamp> = None;
+    let (mut gaps, mut after) = (0, 0);
+    for received in 0.. {
+        if after == 50 {
+            break;
+        }
+        assert!(received < 1_000, "no gap, although it was moved");
+        let tag = slow.next_tag();
+        if tag.type_id != flv::TAG_VIDEO || is_config(&tag.payload) {
+            continue;
+        }
+        let stamp = Stamp::read(&tag.payload);
+        if last.is_some_and(|last| last.number + 1 != stamp.number) {
+            assert!(stamp.is_keyframe, "{last:?}, then {stamp:?}");
+            gaps += 1;
+        }
+        after += u32::from(gaps > 0);
+        last = Some(stamp);
+    }
+    server
+        .api()
+        .wait_until("the stuck one is closed", SOON, |snapshot| snapshot.closed("stalled") == 1);
+    server.api().wait_for_viewers(STREAM, 1, SOON);
+    slow.next_tag();
+    drop(stuck);
     publisher.say_goodbye();
     server.stop();
 }

@@ -84,19 +84,22 @@ impl Browser {
         Self { process, address, control, _profile: profile }
     }
 
-    /// Opens `url` and waits until it is loaded.
-    pub(crate) fn open(&mut self, url: &str) -> Page {
+    /// Opens an empty page.
+    pub(crate) fn window(&mut self) -> Page {
         let parameters = json!({ "url": "about:blank", "newWindow": true });
         let target = self.control.call("Target.createTarget", &parameters);
         let target = target["targetId"].as_str().expect("a target has an id");
-        let connection = Connection::open(self.address, &format!("devtools/page/{target}"));
-        let mut page = Page { url: url.to_owned(), connection };
+        let mut connection = Connection::open(self.address, &format!("devtools/page/{target}"));
         for domain in ["Runtime", "Log", "Page"] {
-            page.connection.call(&format!("{domain}.enable"), &json!({}));
+            connection.call(&format!("{domain}.enable"), &json!({}));
         }
-        let loaded = page.connection.call("Page.navigate", &json!({ "url": url }));
-        assert!(loaded.get("errorText").is_none(), "{url}: {}", loaded["errorText"]);
-        page.wait_for("the page is loaded", START_LIMIT, "document.readyState === 'complete'");
+        Page { url: "about:blank".to_owned(), connection }
+    }
+
+    /// Opens `url` and waits until it is loaded.
+    pub(crate) fn open(&mut self, url: &str) -> Page {
+        let mut page = self.window();
+        page.load(url);
         page
     }
 
@@ -107,6 +110,14 @@ impl Browser {
 }
 
 impl Page {
+    /// Goes to `url` and waits until it is loaded.
+    pub(crate) fn load(&mut self, url: &str) {
+        url.clone_into(&mut self.url);
+        let loaded = self.connection.call("Page.navigate", &json!({ "url": url }));
+        assert!(loaded.get("errorText").is_none(), "{url}: {}", loaded["errorText"]);
+        self.wait_for("the page is loaded", START_LIMIT, "document.readyState === 'complete'");
+    }
+
     /// Runs a script (an expression) in the page and gives its value; a promise is awaited.
     pub(crate) fn evaluate(&mut self, script: &str) -> Value {
         let parameters =

@@ -1,6 +1,6 @@
 
 // What a test wants to know of the page's player.
-const observedEvents = { codecs: [], errors: [], isComplete: false };
+const observedEvents = { codecs: [], errors: [], isComplete: false, steps: 0 };
 {
   const createPlayer = mpegts.createPlayer;
   mpegts.createPlayer = (source, settings) => {
@@ -15,6 +15,13 @@ const observedEvents = { codecs: [], errors: [], isComplete: false };
     return addSourceBuffer.call(this, type);
   };
 }
+// How often the number of decoded pictures was found to have grown.
+let lastDecoded = 0;
+setInterval(() => {
+  const { decoded } = observed();
+  observedEvents.steps += Number(decoded > lastDecoded);
+  lastDecoded = decoded;
+}, 100);
 function observed() {
   const video = document.querySelector('video');
   const quality = video.getVideoPlaybackQuality();

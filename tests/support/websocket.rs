@@ -3,13 +3,15 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 
-use shardcast::proto::flv::TagReader;
+use shardcast::proto::flv::{self, Tag, TagReader};
 use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::client::Request;
 use tungstenite::http::{HeaderName, HeaderValue};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
 
 use super::http::connect;
+use socket2::{Domain, Socket, Type};
 
 /// FLV's file header with the size of the tag before the first.
 const FLV_HEADER_BYTES: usize = 13;
@@ -42,16 +44,32 @@ impl WebSocketViewer {
             let name = HeaderName::from_static(name);
             request.headers_mut().insert(name, HeaderValue::from_static(value));
         }
-        match tungstenite::client(request, connect(address)) {
+        Self::upgrade(request, connect(address))
+    }
+
+    fn upgrade(request: Request, stream: TcpStream) -> Result<Self, u16> {
+        match tungstenite::client(request, stream) {
             Ok((socket, _)) => Ok(Self { socket }),
             Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
-            Err(error) => panic!("{target}: {error}"),
+            Err(error) => panic!("no answer to an upgrade: {error}"),
         }
     }
 
     /// Plays `stream` (`app/name`).
     pub(crate) fn open(address: SocketAddr, stream: &str) -> Self {
         Self::ask(address, &format!("/{stream}.flv"), &[])
+            .unwrap_or_else(|status| panic!("{stream}: status {status}"))
+    }
+
+    /// The same, with a receive buffer of this size: soon full when it is not read.
+    pub(crate) fn open_with_buffer(address: SocketAddr, stream: &str, bytes: usize) -> Self {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None).expect("a socket");
+        // Before connect: afterwards the window that was offered stays.
+        socket.set_recv_buffer_size(bytes).expect("the receive buffer can be set");
+        socket.connect(&address.into()).expect("the server listens");
+        let request = format!("ws://{address}/{stream}.flv").into_client_request();
+        Self::upgrade(request.expect("the URL is right"), socket.into())
             .unwrap_or_else(|status| panic!("{stream}: status {status}"))
     }
 
@@ -82,6 +100,11 @@ impl WebSocketViewer {
         }
     }
 
+    /// The next tag.
+    pub(crate) fn next_tag(&mut self) -> Tag {
+        only_tag(&self.next_binary())
+    }
+
     /// Reads the stream to its end. Each message after the first is one tag.
     pub(crate) fn play(mut self) -> Played {
         let mut file = self.next_binary();
@@ -89,14 +112,7 @@ impl WebSocketViewer {
         loop {
             match self.next() {
                 Message::Binary(data) => {
-                    let mut reader = TagReader::new(TAG_BYTES_MAX);
-                    reader.push(&file[..FLV_HEADER_BYTES]);
-                    // The reader takes the size of the tag before with the tag that follows it.
-                    let (tag, trailer) = data.split_at(data.len() - 4);
-                    reader.push(tag);
-                    assert!(matches!(reader.next_tag(), Ok(Some(_))), "a whole tag");
-                    assert_eq!(reader.buffered(), 0, "one tag");
-                    assert_eq!(trailer, (tag.len() as u32).to_be_bytes());
+                    only_tag(&data);
                     file.extend_from_slice(&data);
                 }
                 Message::Close(frame) => return Played { file, closed: code_and_reason(frame) },
@@ -115,6 +131,19 @@ impl WebSocketViewer {
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> bool {
         self.socket.get_mut().write_all(bytes).is_ok()
     }
+}
+
+/// A message is one tag with its size behind it.
+fn only_tag(message: &[u8]) -> Tag {
+    let (tag, trailer) = message.split_at(message.len() - 4);
+    assert_eq!(trailer, (tag.len() as u32).to_be_bytes());
+    let mut reader = TagReader::new(TAG_BYTES_MAX);
+    // The reader takes the size of a tag with the tag that follows it.
+    reader.push(&flv::header(true, true));
+    reader.push(tag);
+    let read = reader.next_tag().expect("a tag").expect("a whole tag");
+    assert_eq!(reader.buffered(), 0, "one tag");
+    read
 }
 
 fn code_and_reason(frame: Option<CloseFrame>) -> (u16, String) {
