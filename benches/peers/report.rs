@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Scenario;
 use super::loadgen::Via;
 use super::run::{Outcome, Timing};
-use super::server::Variant;
+use super::server::{Sends, Variant};
 use super::statistics::{Quartiles, Verdict};
 
 /// One scenario.
@@ -88,6 +88,8 @@ struct Comparison {
 struct Run {
     /// In the order of its run, from 0.
     place: usize,
+    /// By the server's own count, in the window.
+    sends: Option<Sends>,
     /// As loadgen wrote it.
     loadgen: Value,
 }
@@ -122,7 +124,11 @@ impl Report {
         for (row, outcomes) in variants.iter_mut().zip(outcomes) {
             row.runs = outcomes
                 .into_iter()
-                .map(|outcome| Run { place: outcome.place, loadgen: outcome.measured.report })
+                .map(|Outcome { place, measured }| Run {
+                    place,
+                    sends: measured.sends,
+                    loadgen: measured.report,
+                })
                 .collect();
         }
         let line = |file: &str, key: &str| {
@@ -239,7 +245,8 @@ impl fmt::Display for Report {
         let runs = self.variants[0].runs.len();
         writeln!(
             f,
-            "\n### {}, {} viewers each\n\n{runs} runs of {} s; medians, in brackets the quartiles.\n",
+            "\n### {}, {} viewers each\n\n{runs} runs of {} s; medians, in brackets the quartiles. Memory \
+             is what the server grew by with the viewers, the streams' buffers included.\n",
             self.title, self.viewers_per_stream, self.window_s
         )?;
         writeln!(
@@ -264,7 +271,7 @@ impl fmt::Display for Report {
         }
         writeln!(
             f,
-            "\nloadgen itself, on a CPU of its own.\n\n\
+            "\nloadgen itself, on the other CPU.\n\n\
              | | CPU | frames left late by, p99 ms | may have been the bottleneck |\n|---|---|---|---|"
         )?;
         for row in &self.variants {

@@ -100,7 +100,7 @@ pub(crate) struct Server {
 }
 
 /// Sends and bytes that the server itself counted.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, serde::Serialize)]
 pub(crate) struct Sends {
     pub(crate) sends: u64,
     pub(crate) bytes: u64,

@@ -536,3 +536,38 @@ fn durations(summary: &Summary) -> String {
 fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn growth(first: u64, last: u64) -> Vec<String> {
+        let server = ServerReport {
+            pid: 1,
+            cpu_s: 1.0,
+            cores: 1.0,
+            cpu_s_per_gb: None,
+            rss_before_bytes: 0,
+            rss_bytes: last,
+            rss_max_bytes: last,
+            rss_first_third_bytes: Some(first),
+            rss_last_third_bytes: Some(last),
+            rss_per_viewer_bytes: None,
+        };
+        let mut faults = Vec::new();
+        server.judge_growth(&mut faults, &mut Vec::new());
+        faults
+    }
+
+    #[test]
+    fn growth_is_more_than_what_memory_does_anyway() {
+        assert!(growth(50 * MIB, 53 * MIB).is_empty());
+        assert!(growth(1_000 * MIB, 1_019 * MIB).is_empty());
+        assert!(growth(90 * MIB, 50 * MIB).is_empty());
+        let faults = growth(50 * MIB, 55 * MIB);
+        assert!(faults[0].contains("grew from 50.0 MiB to 55.0 MiB"), "{faults:?}");
+        assert_eq!(growth(1_000 * MIB, 1_021 * MIB).len(), 1);
+    }
+}

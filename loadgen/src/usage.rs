@@ -144,23 +144,21 @@ mod tests {
             .spawn()
             .expect("there is a shell");
         let observed = Observed::new(parent.id()).expect("it runs");
-        let deadline = Instant::now() + Duration::from_secs(20);
         let before = observed.look().expect("it runs");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let mut used_ns = 0;
         // The parent only waits.
-        let used = || {
-            let now = observed.look().expect("it runs");
-            now.cpu_since(&before).0
-        };
-        while used() < 30_000_000 && Instant::now() < deadline {
+        while used_ns < 30_000_000 && Instant::now() < deadline {
+            used_ns = observed.look().expect("it runs").cpu_since(&before).0;
             std::thread::yield_now();
         }
-        assert!(used() >= 30_000_000);
         let children = Usage::default().add_process(parent.id()).expect("it runs");
         for child in children {
             let killed = Command::new("kill").arg(child.to_string()).status();
             assert!(killed.is_ok_and(|status| status.success()));
         }
         parent.wait().expect("it is ours");
+        assert!(used_ns >= 30_000_000);
     }
 
     #[test]

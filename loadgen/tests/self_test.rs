@@ -120,6 +120,16 @@ fn a_silent_second_is_a_stall() {
 }
 
 #[test]
+fn a_latency_over_its_limit_is_a_fault_unless_it_may_be_ours() {
+    let run = run_against(Damage::Pause, &["--duration", "4s", "--p99-max", "500ms"]);
+    let was_judged = !run.flag("/loadgen/was_bottleneck");
+    assert_eq!(run.exit_code, i32::from(was_judged), "{}", run.output);
+    assert!(run.output.contains("500.0 ms are allowed"), "{}", run.output);
+    let run = run_against(Damage::Pause, &["--duration", "4s", "--p99-max", "1m"]);
+    assert_eq!(run.exit_code, 0, "{}", run.output);
+}
+
+#[test]
 fn a_file_is_checked_by_its_table() {
     let file = support::scratch_file("table.flv");
     Loadgen::run(&["synthesize", &file, "--duration", "1s", "--bitrate", "300k"]);

@@ -66,6 +66,11 @@ impl Loadgen {
         self.value(pointer).as_str().unwrap_or_else(|| panic!("{pointer} is no text"))
     }
 
+    /// Yes or no of the report, by JSON pointer.
+    pub fn flag(&self, pointer: &str) -> bool {
+        self.value(pointer).as_bool().unwrap_or_else(|| panic!("{pointer} is no flag"))
+    }
+
     /// A list of the report, by JSON pointer.
     pub fn list(&self, pointer: &str) -> &[Value] {
         self.value(pointer).as_array().unwrap_or_else(|| panic!("{pointer} is no list"))
