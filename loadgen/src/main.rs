@@ -13,6 +13,7 @@
 //! | `viewer`      | the threads that play, count and check                           |
 //! | `check`       | order, loss, doubles, damage                                     |
 //! | `wire_form`   | how many bytes a server spends on a message                      |
+//! | `hook_sink`   | a back end for hooks that counts pairs                           |
 //! | `usage`       | CPU and memory of a process                                      |
 //! | `report`      | the report and its verdict                                       |
 
@@ -22,6 +23,7 @@ mod clock;
 mod control;
 mod flv_file;
 mod histogram;
+mod hook_sink;
 mod limits;
 mod media;
 mod plan;
@@ -45,6 +47,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::hook_sink::Sink;
 use crate::run::Job;
 
 fn main() -> ExitCode {
@@ -71,6 +74,15 @@ fn main() -> ExitCode {
             viewers: Some(viewers),
             output,
         }),
+        Command::Hooks { listen, latency, errors, duration, json } => {
+            let sink = Sink {
+                listen: *listen,
+                latency: latency.unwrap_or_default(),
+                errors_percent: *errors,
+                duration: *duration,
+            };
+            run::hooks(sink, json.as_deref())
+        }
         Command::Synthesize { file, shape, duration } => {
             run::synthesize(file, *shape, *duration).map(|()| true)
         }

@@ -482,10 +482,15 @@ impl RtmpSession {
         match verdict {
             Verdict::Accept(grant) => {
                 let client = match grant {
-                    Grant::Connect { client, .. } => Arc::clone(client),
+                    // A hook has put it into another app.
+                    Grant::Connect { client, .. }
+                        if !client.app_text.is_empty() && client.app_text != asked.app_text =>
+                    {
+                        name.rename_app(&client.app_text).map_err(protocol)?;
+                        Arc::clone(client)
+                    }
                     _ => asked,
                 };
-                name.rename_app(&client.app_text).map_err(protocol)?;
                 self.connect = Connect::Accepted { name, client };
                 self.idle_since = io.now;
                 let ack_window = self.settings.rtmp.ack_window;
