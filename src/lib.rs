@@ -18,7 +18,7 @@
 //! | [`rt`]      | the only room that names glommio or io-uring                             |
 //! | [`shard`]   | one core: accept hand-over, connection table, streams, flush loop        |
 //! | [`session`] | one connection each: RTMP, HTTP, WebSocket; drives `proto`               |
-//! | [`control`] | the control shard: registry, API                                         |
+//! | [`control`] | the control shard: registry, hooks, API                                  |
 //! | [`server`]  | puts the parts together: probe, listeners, threads                       |
 //! | [`signals`] | what an operator says by signal: stop, reload                            |
 //! | [`logging`] | log lines, written by a thread of their own                              |

@@ -9,6 +9,7 @@ use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Recorded, Reply};
 use support::http;
 use support::media::SHORT;
+use support::process::Process;
 use support::rtmp_client::{RtmpClient, code_of, description_of};
 use support::scratch::Scratch;
 use support::server::Server;
@@ -523,5 +524,36 @@ fn an_event_that_may_have_been_processed_is_told_once() {
     drop(publisher);
     hooks.expect(&["connect", "publish", "publish_done", "done", "disconnect"]);
     server.process().wait_for_stderr("it may have been processed", SOON);
+    server.stop();
+}
+
+#[test]
+fn hooks_change_with_the_configuration_and_running_sessions_stay() {
+    let hooks = HookServer::start(|request| {
+        if request.call() == "publish" { Reply::status("403 no", "") } else { Reply::ok() }
+    });
+    let scratch = Scratch::new("reload");
+    let file = scratch.file("shardcast.toml");
+    std::fs::write(&file, "").unwrap();
+    let mut command = support::server::command(&[("server.shards", "1")]);
+    command.arg("--config").arg(&file);
+    let server = Server::adopt(Process::spawn("shardcast", &mut command));
+    let mut first = client(&server, "live");
+    publish_command(&mut first, "a");
+    assert_eq!(first.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+
+    let table =
+        format!("[hooks]\non_publish = \"{0}\"\non_publish_done = \"{0}\"\n", hooks.url("/hook"));
+    std::fs::write(&file, table).unwrap();
+    server.process().signal(libc::SIGHUP);
+    let mut number = 0;
+    eventually("the hook is asked", SOON, || {
+        number += 1;
+        let mut next = client(&server, "live");
+        publish_command(&mut next, &format!("b{number}"));
+        let code = next.wait_for_status();
+        (code.as_deref() == Some("NetStream.Publish.Denied")).then_some(())
+    });
+    assert!(server.api().snapshot().is_published("live/a"), "the first one goes on");
     server.stop();
 }

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +88,25 @@ pub(crate) enum Command {
     /// packets and none but those, the server's memory must not grow, and the latency of loadgen's own
     /// viewers must stay in its class.
     Ffmpeg(Ffmpeg),
+    /// Be the back end of a server's hooks, in either dialect, and count whether every accepted start
+    /// has its end. Ends by a signal or after `--duration`.
+    Hooks {
+        /// Where.
+        #[arg(long, default_value = "127.0.0.1:8085")]
+        listen: SocketAddr,
+        /// Time before each answer [default: none].
+        #[arg(long, value_parser = duration)]
+        latency: Option<Duration>,
+        /// Percent of the events that are answered 500.
+        #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+        errors: f64,
+        /// How long.
+        #[arg(long, value_parser = duration)]
+        duration: Option<Duration>,
+        /// Write the report as JSON, for programs; `-` is standard output.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
     /// Write the synthetic stream to an FLV file, to look at it.
     Synthesize {
         /// The file.

@@ -14,6 +14,7 @@
 //! | `check`       | order, loss, doubles, damage                                     |
 //! | `wire_form`   | how many bytes a server spends on a message                      |
 //! | `ffmpeg`      | ffmpegs that publish and play, followed packet by packet         |
+//! | `hook_sink`   | a back end for hooks that counts pairs                           |
 //! | `usage`       | CPU and memory of a process                                      |
 //! | `report`      | the report and its verdict                                       |
 
@@ -24,6 +25,7 @@ mod control;
 mod ffmpeg;
 mod flv_file;
 mod histogram;
+mod hook_sink;
 mod limits;
 mod media;
 mod plan;
@@ -47,6 +49,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::hook_sink::Sink;
 use crate::run::Job;
 
 fn main() -> ExitCode {
@@ -84,6 +87,15 @@ fn main() -> ExitCode {
             fleet: Some(&ffmpeg.fleet()),
             output: &ffmpeg.output,
         }),
+        Command::Hooks { listen, latency, errors, duration, json } => {
+            let sink = Sink {
+                listen: *listen,
+                latency: latency.unwrap_or_default(),
+                errors_percent: *errors,
+                duration: *duration,
+            };
+            run::hooks(sink, json.as_deref())
+        }
         Command::Synthesize { file, shape, duration } => {
             run::synthesize(file, *shape, *duration).map(|()| true)
         }

@@ -17,6 +17,7 @@ use crate::control::Control;
 use crate::ffmpeg::{FfmpegReport, Fleet, FleetPlan};
 use crate::flv_file::FlvFile;
 use crate::histogram::Summary;
+use crate::hook_sink::Sink;
 use crate::limits;
 use crate::plan;
 use crate::published::Published;
@@ -185,6 +186,18 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
     });
     tell(&report, job.output)?;
     Ok(report.verdict.passed)
+}
+
+/// Runs a back end for hooks; says whether starts and ends pair.
+pub(crate) fn hooks(sink: Sink, json: Option<&Path>) -> Result<bool, Failure> {
+    let report = sink.run(|address| println!("hooks: http://{address}/"))?;
+    let text = serde_json::to_string_pretty(&report)?;
+    match json {
+        Some(path) if path != Path::new("-") => fs::write(path, text + "\n")
+            .map_err(|error| format!("{} cannot be written: {error}", path.display()))?,
+        _ => println!("{text}"),
+    }
+    Ok(report.is_paired())
 }
 
 /// Writes the synthetic stream to a file.

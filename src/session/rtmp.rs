@@ -563,10 +563,15 @@ impl RtmpSession {
         match verdict {
             Verdict::Accept(grant) => {
                 let client = match grant {
-                    Grant::Connect { client, .. } => Arc::clone(client),
+                    // A hook has put it into another app.
+                    Grant::Connect { client, .. }
+                        if !client.app_text.is_empty() && client.app_text != asked.app_text =>
+                    {
+                        name.rename_app(&client.app_text).map_err(protocol)?;
+                        Arc::clone(client)
+                    }
                     _ => asked,
                 };
-                name.rename_app(&client.app_text).map_err(protocol)?;
                 self.connect = Connect::Accepted { name, client };
                 self.idle_since = io.now;
                 let max_message = self.settings.rtmp.max_message;

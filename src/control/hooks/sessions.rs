@@ -311,3 +311,224 @@ pub(super) fn facts(ask: &Ask) -> Option<(StreamFacts, &StreamName)> {
 fn epoch_ms(at: Moment) -> u32 {
     (at.as_nanos() / 1_000_000) as u32
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Sources;
+    use crate::session::PlayRange;
+    use crate::shard::ConnKey;
+
+    const ALL: &str = "[hooks]\non_disconnect = \"http://h/\"\non_publish = \"http://h/\"\n\
+        on_publish_done = \"http://h/\"\non_play_done = \"http://h/\"\non_done = \"http://h/\"\n";
+
+    struct World {
+        sessions: Sessions,
+        settings: Settings,
+        due: Vec<Due>,
+    }
+
+    fn world(toml: &str) -> World {
+        let file = Some(("test.toml".to_owned(), toml.to_owned()));
+        let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+        let settings = Settings::load(&sources).unwrap_or_else(|errors| panic!("{errors:?}"));
+        World { sessions: Sessions::default(), settings, due: Vec::new() }
+    }
+
+    fn token(client: u32, serial: u32) -> AskToken {
+        AskToken { node: 0, connection: ConnKey { slot: client, generation: 0 }, serial }
+    }
+
+    fn ask(client: u32, publishes: bool) -> Ask {
+        let info = ClientInfo {
+            id: ClientId(u64::from(client)),
+            vhost: DEFAULT_VHOST.to_owned(),
+            app: "live".to_owned(),
+            app_text: "live".to_owned(),
+            ..ClientInfo::default()
+        };
+        let name = StreamName::new(DEFAULT_VHOST, "live", "", "s").unwrap();
+        let (sent, args) = ("s".to_owned(), String::new());
+        let what = if publishes {
+            Want::Publish { name, sent, kind: "live".to_owned(), args }
+        } else {
+            Want::Play { name, sent, range: PlayRange::default(), args, http: false }
+        };
+        let peer = "192.0.2.1:1".parse().unwrap();
+        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what }
+    }
+
+    impl World {
+        fn asked(&mut self, client: u32, serial: u32, publishes: bool) {
+            let (token, ask) = (token(client, serial), ask(client, publishes));
+            self.sessions.asked(token, &ask, &self.settings);
+        }
+
+        fn accepted(&mut self, client: u32, serial: u32, publishes: bool) -> bool {
+            let (token, ask) = (token(client, serial), ask(client, publishes));
+            self.sessions.accepted(token, &ask, &self.settings, &mut self.due)
+        }
+
+        fn verdict(&mut self, client: u32, serial: u32, is_accepted: bool) {
+            let token = token(client, serial);
+            let (settings, due) = (&self.settings, &mut self.due);
+            self.sessions.verdict(token, is_accepted, Moment::ZERO, settings, due);
+        }
+
+        fn closed(&mut self, client: u32) {
+            let departure = Departure {
+                id: ClientId(u64::from(client)),
+                peer: "192.0.2.1:1".parse().unwrap(),
+                since: Moment::ZERO,
+                is_http: false,
+                bytes_in: 0,
+                bytes_out: 0,
+            };
+            self.sessions.closed(&departure, &self.settings, &mut self.due);
+        }
+
+        fn told(&mut self) -> Vec<&'static str> {
+            self.due.drain(..).map(|(occurrence, _)| occurrence.event.key()).collect()
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_ends_once_and_before_its_connection() {
+        let mut world = world(ALL);
+        world.asked(1, 0, true);
+        assert!(world.accepted(1, 0, true));
+        world.verdict(1, 0, true);
+        assert_eq!(world.told(), [] as [&str; 0]);
+        world.closed(1);
+        assert_eq!(world.told(), ["on_publish_done", "on_done", "on_disconnect"]);
+        world.sessions.ended(ClientId(1), 0, &mut world.due);
+        assert_eq!(world.told(), [] as [&str; 0]);
+        assert_eq!((world.sessions.len(), world.sessions.awaited()), (0, 0));
+    }
+
+    #[test]
+    fn a_client_that_goes_before_the_verdict_has_its_end_after_it() {
+        for accepts in [true, false] {
+            let mut world = world(ALL);
+            world.asked(1, 0, true);
+            world.closed(1);
+            assert_eq!(world.told(), [] as [&str; 0], "a verdict is awaited");
+            if accepts {
+                assert!(!world.accepted(1, 0, true), "no claim may follow");
+                assert_eq!(world.told(), ["on_publish_done", "on_done", "on_disconnect"]);
+            } else {
+                world.verdict(1, 0, false);
+                assert_eq!(world.told(), ["on_disconnect"]);
+            }
+            assert_eq!((world.sessions.len(), world.sessions.awaited()), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_lost_after_the_verdict_ends_what_was_accepted() {
+        let mut world = world(ALL);
+        world.asked(1, 0, true);
+        assert!(world.accepted(1, 0, true));
+        world.verdict(1, 0, false);
+        assert_eq!(world.told(), ["on_publish_done", "on_done"]);
+        world.closed(1);
+        assert_eq!(world.told(), ["on_disconnect"]);
+    }
+
+    /// What may happen to one of two connections.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Ask { client: u32, publishes: bool },
+        Judge { at: usize, accepts: bool },
+        Answer { at: usize, accepts: bool },
+        End { client: u32 },
+        Close { client: u32 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let client = 1..3_u32;
+        prop_oneof![
+            (client.clone(), any::<bool>())
+                .prop_map(|(client, publishes)| Step::Ask { client, publishes }),
+            (0..8_usize, any::<bool>()).prop_map(|(at, accepts)| Step::Judge { at, accepts }),
+            (0..8_usize, any::<bool>()).prop_map(|(at, accepts)| Step::Answer { at, accepts }),
+            client.clone().prop_map(|client| Step::End { client }),
+            client.prop_map(|client| Step::Close { client }),
+        ]
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: accepted starts and ends pair, one to one.
+        #[test]
+        fn starts_and_ends_pair(steps in proptest::collection::vec(step(), 0..60)) {
+            let mut world = world(ALL);
+            let mut open = [true; 3];
+            // Questions by their state: to be judged, to be answered, running.
+            let (mut asked, mut judged, mut running) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut starts, mut serial) = (0, 0);
+            for step in steps {
+                match step {
+                    Step::Ask { client, publishes } if open[client as usize] => {
+                        serial += 1;
+                        world.asked(client, serial, publishes);
+                        asked.push((client, serial, publishes));
+                    }
+                    Step::Judge { at, accepts } if at < asked.len() => {
+                        let (client, serial, publishes) = asked.remove(at);
+                        if !accepts {
+                            world.verdict(client, serial, false);
+                            continue;
+                        }
+                        starts += 1;
+                        let is_there = world.accepted(client, serial, publishes);
+                        prop_assert_eq!(is_there, open[client as usize]);
+                        if is_there {
+                            judged.push((client, serial));
+                        }
+                    }
+                    Step::Answer { at, accepts } if at < judged.len() => {
+                        let (client, serial) = judged.remove(at);
+                        world.verdict(client, serial, accepts);
+                        if accepts && open[client as usize] {
+                            running.push((client, serial));
+                        }
+                    }
+                    Step::End { client } => {
+                        if let Some(at) = running.iter().position(|(of, _)| *of == client) {
+                            let (_, serial) = running.remove(at);
+                            world.sessions.ended(ClientId(client.into()), serial, &mut world.due);
+                        }
+                    }
+                    Step::Close { client } if open[client as usize] => {
+                        open[client as usize] = false;
+                        running.retain(|(of, _)| *of != client);
+                        world.closed(client);
+                    }
+                    _ => {}
+                }
+            }
+            for client in [1, 2] {
+                if open[client as usize] {
+                    world.closed(client);
+                }
+            }
+            for (client, serial, _) in asked {
+                world.verdict(client, serial, false);
+            }
+            for (client, serial) in judged {
+                world.verdict(client, serial, true);
+            }
+            prop_assert_eq!((world.sessions.len(), world.sessions.awaited()), (0, 0));
+            let ids: std::collections::HashSet<u64> =
+                world.due.iter().map(|(occurrence, _)| occurrence.id).collect();
+            prop_assert_eq!(ids.len(), world.due.len(), "each event has a number of its own");
+            let told = world.told();
+            let count = |key: &str| told.iter().filter(|it| **it == key).count();
+            prop_assert_eq!(count("on_publish_done") + count("on_play_done"), starts);
+            prop_assert_eq!(count("on_done"), starts);
+            prop_assert_eq!(count("on_disconnect"), 2);
+        }
+    }
+}
