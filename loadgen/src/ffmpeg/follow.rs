@@ -11,6 +11,8 @@ use crate::media::Track;
 
 /// Timestamps are rounded on the way.
 const TIME_TOLERANCE_MS: i64 = 2;
+/// The longest distance from the end of the file to its start: one track may be shorter than the other.
+const TURN_MS_MAX: i64 = 1_000;
 
 /// What is wrong with the packets of one ffmpeg.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -136,7 +138,9 @@ fn steps(from: u32, to: u32, length: u64) -> u64 {
 /// Whether the packet at `place` comes at its distance from the one before. The distance from the end
 /// of the file to its start is ffmpeg's choice.
 fn is_in_time(table: &TrackTable, place: u32, passed_ms: i64) -> bool {
-    let Some(before) = place.checked_sub(1) else { return passed_ms >= 0 };
+    let Some(before) = place.checked_sub(1) else {
+        return (0..=TURN_MS_MAX).contains(&passed_ms);
+    };
     let [before, here] =
         [before, place].map(|at| i64::from(table.entries[at as usize].timestamp_ms));
     (passed_ms - (here - before)).abs() <= TIME_TOLERANCE_MS
@@ -211,8 +215,10 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_silence_shows_in_its_times() {
-        assert_eq!(sounds([1, 2, 4, 5]).flaws().wrong_timestamps, 1);
+    fn a_hole_in_silence_shows_when_it_ends() {
+        // It could be the end of the file, until the one frame comes that is not silent.
+        assert!(sounds([1, 2, 4, 5, 6]).flaws().is_clean());
+        assert!(!sounds([1, 2, 4, 5, 6, 7]).flaws().is_clean());
         // A whole turn of the file is missing: the order alone is right.
         let mut follower = pictures([2, 3]);
         follower.packet(&file(), Track::Video, 4, 5_000 + 14 * 40);

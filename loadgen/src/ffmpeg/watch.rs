@@ -263,7 +263,7 @@ mod tests {
                       echo '[http @ 0x1] [error] Stream ends prematurely at 5, should be \
                       18446744073709551615' >&2; \
                       echo '[error] http://h/live/x.flv: Input/output error' >&2; \
-                      printf 'no level, no end' >&2; echo 'no FLV'";
+                      printf 'no level, no end' >&2; echo 'this is no FLV'";
         let mut child = Command::new("sh")
             .args(["-c", script])
             .stdout(Stdio::piped())
