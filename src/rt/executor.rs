@@ -5,6 +5,7 @@
 //! - no spinning, the default task queue only (a panic in another queue aborts the process);
 //! - 64 KiB of registered memory: media never passes through glommio's buffers, and three rings times
 //!   the default of 10 MiB does not fit the usual memlock limit;
+//! - no stall detector: it takes SIGUSR1, which operators send to have the logs opened anew;
 //! - the threads for blocking work are not pinned, so that they do not steal the executor's core;
 //! - no preemption timer. It is armed before the ready tasks are run; when it has fired already at that
 //!   point (the thread was off its CPU for so long), glommio runs none of them and parks, although they
