@@ -42,7 +42,7 @@ struct Scenario {
     more: Vec<(&'static str, String)>,
     what: What,
     /// What the recorder answers to an event that is not simply accepted.
-    answer: Option<(&'static str, Answer)>,
+    answer: Option<Special>,
     /// Stays until an update was told.
     waits_for_update: bool,
 }
@@ -53,6 +53,9 @@ enum What {
     Publish { name: String, rest: Vec<Value> },
     Play { name: String, rest: Vec<Value> },
 }
+
+/// An event, and its answer.
+type Special = (&'static str, Answer);
 
 #[derive(Clone, Debug, PartialEq)]
 enum Answer {
@@ -416,7 +419,7 @@ fn updates_are_told_alike() {
 #[test]
 fn ffmpeg_is_told_of_alike() {
     let media = SHORT.file();
-    let sessions: [(&str, Option<(&'static str, Answer)>, usize); 4] = [
+    let sessions: [(&str, Option<Special>, usize); 4] = [
         ("myapp/mystream", None, 5),
         ("myapp?arg1=v1&arg2=v2/mystream?k=v", None, 5),
         ("myapp/refused", Some(("publish", Answer::Refuse)), 3),

@@ -255,7 +255,10 @@ impl HookUrl {
             Some(rest) => {
                 let (host, port) =
                     rest.split_once(']').ok_or_else(|| format!("{text}: `[` without `]`"))?;
-                (host, port.strip_prefix(':').or(Some(port).filter(|port| !port.is_empty())))
+                (
+                    host,
+                    port.strip_prefix(':').or_else(|| Some(port).filter(|port| !port.is_empty())),
+                )
             }
             None => authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p))),
         };
