@@ -362,6 +362,8 @@ impl<'a> Decoder<'a> {
 
     /// One value in AMF3. Its references reach all AMF3 values of the message.
     fn avm_plus(&mut self, depth: usize) -> Result<Value, Amf0Error> {
+        // It is counted there.
+        self.spent.values -= 1;
         let amf3 = self.amf3.get_or_insert_with(|| amf3::Decoder::new(self.bytes));
         let (value, position) =
             amf3.value_at(self.position, depth, &mut self.spent, self.replaying)?;

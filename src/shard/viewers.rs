@@ -251,8 +251,6 @@ impl ViewerStream {
         let joined = is_published && viewer.cursor.join(&state.log);
         if joined {
             viewer.late_from = now + self.settings.viewer_max_lag;
-        } else {
-            state.waiting += 1;
         }
         state.add(viewer);
         joined
@@ -409,6 +407,7 @@ impl LogState {
 
     /// Adds a viewer, which is served at once when it is behind.
     pub(super) fn add(&mut self, mut viewer: Viewer) {
+        self.waiting += usize::from(viewer.cursor.is_waiting());
         if !viewer.cursor.is_caught_up(&self.log) {
             viewer.is_eager = true;
             self.has_eager = true;
