@@ -3,7 +3,7 @@
 mod support;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::{self, Value};
@@ -196,7 +196,7 @@ fn tags(file: &Path) -> Vec<Tag> {
     std::iter::from_fn(|| reader.next_tag().expect("ffmpeg wrote FLV")).collect()
 }
 
-fn media_count(file: &PathBuf) -> usize {
+fn media_count(file: &Path) -> usize {
     tags(file).iter().filter(|tag| tag.type_id != flv::TAG_SCRIPT).count()
 }
 

@@ -3,7 +3,7 @@
 //! * Decoding is bounded: nesting by [`AMF_DEPTH_MAX`], values by [`AMF_VALUES_MAX`], and what
 //!   references may repeat by [`AMF_REFERENCE_BYTES_MAX`]. A count on the wire reserves nothing.
 //! * References (0x07) are resolved, so a [`Value`] is always a tree.
-//! * The marker 0x11 stands before one value in AMF3, see [`amf3`](super::amf3).
+//! * The marker 0x11 stands before one value in AMF3, see [`amf3`].
 //! * Text that is not UTF-8 is kept with replacement characters, not refused: encoders send
 //!   titles in local code pages.
 

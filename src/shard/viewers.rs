@@ -261,7 +261,8 @@ impl ViewerStream {
         if let Some(index) = self.find(wire) {
             return index;
         }
-        let first = self.gop.numbered().next().map_or(self.gop.next_number(), |(first, _)| first);
+        let first = self.gop.numbered().next().map(|(first, _)| first);
+        let first = first.unwrap_or_else(|| self.gop.next_number());
         let mut log = Log::new(wire, number.max(first));
         let tracks = wire.tracks();
         let mut preamble = Arc::clone(self.gop.preamble());
