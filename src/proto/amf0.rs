@@ -3,7 +3,7 @@
 //! * Decoding is bounded: nesting by [`AMF_DEPTH_MAX`], values by [`AMF_VALUES_MAX`], and what
 //!   references may repeat by [`AMF_REFERENCE_BYTES_MAX`]. A count on the wire reserves nothing.
 //! * References (0x07) are resolved, so a [`Value`] is always a tree.
-//! * The marker 0x11 stands before one value in AMF3, see [`amf3`](super::amf3).
+//! * The marker 0x11 stands before one value in AMF3, see [`amf3`].
 //! * Text that is not UTF-8 is kept with replacement characters, not refused: encoders send
 //!   titles in local code pages.
 
@@ -362,6 +362,8 @@ impl<'a> Decoder<'a> {
 
     /// One value in AMF3. Its references reach all AMF3 values of the message.
     fn avm_plus(&mut self, depth: usize) -> Result<Value, Amf0Error> {
+        // It is counted there.
+        self.spent.values -= 1;
         let amf3 = self.amf3.get_or_insert_with(|| amf3::Decoder::new(self.bytes));
         let (value, position) =
             amf3.value_at(self.position, depth, &mut self.spent, self.replaying)?;

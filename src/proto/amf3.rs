@@ -412,3 +412,208 @@ mod marker {
     pub(super) const VECTOR_OBJECT: u8 = 0x10;
     pub(super) const DICTIONARY: u8 = 0x11;
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::proto::amf0::{Amf0Error, decode_all, decode_one, without_amf3};
+
+    /// Made by `tests/vectors/make_amf3.py` with py3amf 0.9.1.
+    const PY3AMF: &str = include_str!("../../tests/vectors/amf3.json");
+
+    fn decode(bytes: &[u8]) -> Result<Vec<Value>, Amf0Error> {
+        decode_all(bytes)
+    }
+
+    fn bytes_of(case: &Json) -> Vec<u8> {
+        let hex = case["bytes"].as_str().unwrap();
+        (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn cases() -> Vec<Json> {
+        serde_json::from_str(PY3AMF).unwrap()
+    }
+
+    /// In the terms of the vectors' own description.
+    fn as_json(value: &Value) -> Json {
+        let object = |properties: &[(String, Value)]| {
+            properties.iter().map(|(name, value)| (name.clone(), as_json(value))).collect::<Json>()
+        };
+        match value {
+            Value::Number(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                json!(*number as i64)
+            }
+            Value::Number(number) => json!(number),
+            Value::Boolean(boolean) => json!(boolean),
+            Value::String(text) => json!(text),
+            Value::Null => Json::Null,
+            Value::Undefined => json!("undefined"),
+            Value::Unsupported => json!("unsupported"),
+            Value::Object(properties) | Value::EcmaArray(properties) => object(properties),
+            Value::StrictArray(values) => values.iter().map(as_json).collect(),
+            Value::Date { unix_ms, .. } => json!({ "date": *unix_ms as i64 }),
+            Value::Xml(text) => json!({ "xml": text }),
+            Value::TypedObject { class, properties } => {
+                json!({ "class": class, "properties": object(properties) })
+            }
+        }
+    }
+
+    #[test]
+    fn what_py3amf_writes_is_read() {
+        let cases = cases();
+        assert!(cases.len() >= 15);
+        for case in cases {
+            let values = decode(&bytes_of(&case)).unwrap();
+            let values: Vec<Json> = values.iter().map(as_json).collect();
+            assert_eq!(Json::Array(values), case["values"], "{}", case["name"]);
+        }
+    }
+
+    #[test]
+    fn what_py3amf_writes_can_be_passed_on_in_amf0() {
+        for case in cases() {
+            let bytes = bytes_of(&case);
+            let plain = without_amf3(&bytes).unwrap().expect("there is AMF3 in it");
+            assert!(!plain.contains(&0x11) || case["name"] != "metadata");
+            assert_eq!(without_amf3(&plain), Ok(None));
+            assert_eq!(decode(&plain), decode(&bytes), "{}", case["name"]);
+        }
+    }
+
+    /// Vectors and dictionaries, which py3amf does not write: from the specification, 3.14 and 3.15.
+    #[test]
+    fn vectors_and_dictionaries() {
+        let numbers = |values: &[f64]| {
+            Value::StrictArray(values.iter().copied().map(Value::Number).collect())
+        };
+        let ints = [0x11, 0x0D, 5, 0, 0xFF, 0xFF, 0xFF, 0xFE, 0, 0, 0, 7];
+        assert_eq!(decode(&ints).unwrap(), [numbers(&[-2.0, 7.0])]);
+        let uints = [0x11, 0x0E, 3, 1, 0xFF, 0xFF, 0xFF, 0xFE];
+        assert_eq!(decode(&uints).unwrap(), [numbers(&[4_294_967_294.0])]);
+        let doubles = [&[0x11, 0x0F, 3, 0][..], &1.5_f64.to_be_bytes()].concat();
+        assert_eq!(decode(&doubles).unwrap(), [numbers(&[1.5])]);
+        // Of class "x", holding 1 and, by reference, the string of that name.
+        let objects = [0x11, 0x10, 5, 0, 3, b'x', 4, 1, 6, 0];
+        let expected = Value::StrictArray(vec![Value::from(1.0), Value::from("x")]);
+        assert_eq!(decode(&objects).unwrap(), [expected]);
+        // {"a": 1, 2: true, null: false}: the last has no name in AMF0.
+        let dictionary = [0x11, 0x11, 7, 0, 6, 3, b'a', 4, 1, 4, 2, 3, 1, 2];
+        let expected = Value::ecma_array([("a", Value::from(1.0)), ("2", Value::from(true))]);
+        assert_eq!(decode(&dictionary).unwrap(), [expected]);
+        let xml = [0x11, 0x0B, 9, b'<', b'a', b'/', b'>', 0x11, 0x07, 0];
+        assert_eq!(decode(&xml).unwrap(), [Value::Xml("<a/>".into()), Value::Xml("<a/>".into())]);
+    }
+
+    #[test]
+    fn amf3_may_stand_anywhere_in_amf0() {
+        // An AMF0 object with an AMF3 property, and a reference to the whole.
+        let object = [&[3, 0, 1, b'p', 0x11, 0x06, 5][..], b"ab", &[0, 0, 9, 7, 0, 0]].concat();
+        let expected = Value::object([("p", Value::from("ab"))]);
+        assert_eq!(decode(&object).unwrap(), [expected.clone(), expected]);
+        let (value, used) = decode_one(&[0x11, 0x04, 0x05, 0x05]).unwrap();
+        assert_eq!((value, used), (Value::from(5.0), 3));
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let table: [(&[u8], Amf3Error); 10] = [
+            (&[0x11], Amf3Error::Truncated),
+            (&[0x11, 0x42], Amf3Error::UnknownMarker(0x42)),
+            (&[0x11, 0x06, 0x09, b'a'], Amf3Error::Truncated),
+            (&[0x11, 0x04, 0xFF, 0xFF, 0xFF], Amf3Error::Truncated),
+            (&[0x11, 0x06, 0x02], Amf3Error::BadReference(1)),
+            (&[0x11, 0x0A, 0x04], Amf3Error::BadReference(2)),
+            (&[0x11, 0x0A, 0x05], Amf3Error::BadReference(1)),
+            // An array that holds itself.
+            (&[0x11, 0x09, 0x03, 0x01, 0x09, 0x00], Amf3Error::BadReference(0)),
+            // Externalizable, of class "x".
+            (&[0x11, 0x0A, 0x07, 0x03, b'x', 0x01], Amf3Error::Externalizable),
+            // More elements than there are bytes, and than anybody reserves.
+            (&[0x11, 0x09, 0xFF, 0xFF, 0xFF, 0xFF, 0x01, 0x01], Amf3Error::Truncated),
+        ];
+        for (bytes, error) in table {
+            assert_eq!(decode(bytes), Err(Amf0Error::Amf3(error)), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn depth_values_and_names_are_capped_together_with_those_of_amf0() {
+        let nested = |amf0: usize, amf3: usize| {
+            let mut bytes = [0x0A, 0, 0, 0, 1].repeat(amf0);
+            bytes.push(0x11);
+            bytes.extend([0x09, 0x03, 0x01].repeat(amf3));
+            bytes.push(0x01);
+            bytes
+        };
+        assert!(decode(&nested(3, AMF_DEPTH_MAX - 4)).is_ok());
+        assert_eq!(decode(&nested(3, AMF_DEPTH_MAX - 3)), Err(Amf3Error::TooDeep.into()));
+        let mut many = vec![0x05; AMF_VALUES_MAX - 2];
+        many.extend([0x11, 0x01, 0x11, 0x01]);
+        assert!(decode(&many).is_ok());
+        many.extend([0x11, 0x01]);
+        assert_eq!(decode(&many), Err(Amf0Error::TooManyValues));
+        let mut array = vec![0x11, 0x09, 0xC0, 0x01, 0x01];
+        array.extend([0x01; AMF_VALUES_MAX]);
+        assert_eq!(decode(&array), Err(Amf3Error::TooManyValues.into()));
+        // Traits of many names: (5000 << 4 | 3) as U29, an empty class, empty names.
+        let mut traits = vec![0x11, 0x0A, 0x84, 0xF1, 0x03, 0x01];
+        traits.extend([0x01; 10_000]);
+        assert_eq!(decode(&traits), Err(Amf3Error::TooManyValues.into()));
+    }
+
+    #[test]
+    fn references_cannot_multiply_memory() {
+        // A string of 40,000 bytes, named again.
+        let mut text = vec![0x11, 0x06, 0x84, 0xF1, 0x01];
+        text.extend([b'x'; 40_000]);
+        let once = [&text[..], &[0x11, 0x06, 0x00]].concat();
+        assert!(decode(&once).is_ok());
+        let twice = [&once[..], &[0x11, 0x06, 0x00]].concat();
+        assert_eq!(decode(&twice), Err(Amf3Error::ReferencesTooLarge.into()));
+        // Objects whose class has a name of 40,000 bytes.
+        let mut class = vec![0x11, 0x0A, 0x03, 0x84, 0xF1, 0x01];
+        class.extend([b'x'; 40_000]);
+        let twice = [&class[..], &[0x11, 0x0A, 0x01, 0x11, 0x0A, 0x01]].concat();
+        assert_eq!(decode(&twice), Err(Amf3Error::ReferencesTooLarge.into()));
+        // Arrays of references to arrays of references.
+        let mut bomb = vec![0x11, 0x09, 0x01, 0x01];
+        for level in 0_u8..12 {
+            bomb.extend([0x11, 0x09, 21, 0x01]);
+            bomb.extend([0x09, level << 1].repeat(10));
+        }
+        assert!(decode(&bomb).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode(&[&[0x11], &bytes[..]].concat());
+            let few: Vec<u8> = bytes.iter().map(|byte| byte % 0x14).collect();
+            let _ = decode(&[&[0x11], &few[..]].concat());
+        }
+
+        #[test]
+        fn damaged_values_never_panic(
+            case in any::<prop::sample::Index>(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let cases = cases();
+            let mut bytes = bytes_of(case.get(&cases));
+            for (at, byte) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            let _ = decode(&bytes);
+            bytes.truncate(cut.index(bytes.len()));
+            let _ = decode(&bytes);
+        }
+    }
+}

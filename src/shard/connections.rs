@@ -119,12 +119,10 @@ impl Shard {
     {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let mut events = std::mem::take(&mut self.events);
-        let before = conn.out.len();
         let mut io = Io { now, out: &mut conn.out, events: &mut events };
         let session = &mut conn.session;
         let result = catch_unwind(AssertUnwindSafe(|| call(session, &mut io)));
-        // The rest of a message that was cut short by the end of a play may be longer.
-        let too_much = conn.out.len() > before.max(limits::OUTPUT_BYTES_MAX);
+        let too_much = conn.has_too_much_out();
         self.list_output(key);
         for event in events.drain(..) {
             self.event(key, event, now);
@@ -341,7 +339,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.mid_message == Some(message_stream_id) {
             conn.mid_message = None;
-            conn.out.splice(0..0, rest);
+            conn.out_rest(rest);
             self.list_output(key);
         }
     }

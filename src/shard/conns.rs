@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::claim::Admission;
 use super::load::Seat;
 use super::messages::ConnKey;
+use crate::limits;
 use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
 use crate::session::{ClientId, CloseReason, Departure, Session};
@@ -63,6 +64,9 @@ pub struct Conn {
     pub session: Session,
     /// Bytes of commands and answers that go before, or between, messages of a stream.
     pub out: Vec<u8>,
+    /// Bytes at the front of the output that are the rest of a message of a stream: they do not count as
+    /// output that the client lets pile up.
+    pub rest_bytes: usize,
     /// Not before this moment: the socket was full.
     pub out_next_try: Moment,
     /// Refusals in a row, for the back-off.
@@ -111,6 +115,7 @@ impl Conn {
             proxy_header: None,
             session,
             out: Vec::new(),
+            rest_bytes: 0,
             out_next_try: Moment::ZERO,
             out_refusals: 0,
             is_out_listed: false,
@@ -149,9 +154,21 @@ impl Conn {
         }
     }
 
+    /// What remains of a message that was begun goes before all other output.
+    pub fn out_rest(&mut self, rest: Vec<u8>) {
+        self.rest_bytes += rest.len();
+        self.out.splice(0..0, rest);
+    }
+
+    /// Whether the client lets its answers pile up.
+    pub fn has_too_much_out(&self) -> bool {
+        self.out.len().saturating_sub(self.rest_bytes) > limits::OUTPUT_BYTES_MAX
+    }
+
     /// The first `count` bytes of the output are sent.
     pub fn out_sent(&mut self, count: usize) {
         self.bytes_out += count as u64;
+        self.rest_bytes = self.rest_bytes.saturating_sub(count);
         self.out.drain(..count);
         if self.out.is_empty() && self.out.capacity() > 4096 {
             self.out = Vec::new();
@@ -305,5 +322,18 @@ mod tests {
         assert_eq!(conn.out, [2]);
         conn.out_sent(1);
         assert_eq!((conn.out.capacity(), conn.bytes_out), (0, 10_001));
+    }
+
+    #[test]
+    fn the_rest_of_a_message_does_not_count_as_answers_that_pile_up() {
+        let mut conn = conn();
+        conn.out = vec![1; 10];
+        conn.out_rest(vec![2; 2 * limits::OUTPUT_BYTES_MAX]);
+        conn.out.extend([3; 1_000]);
+        assert!(!conn.has_too_much_out());
+        conn.out_sent(2 * limits::OUTPUT_BYTES_MAX - 1);
+        assert_eq!(conn.out[..2], [2, 1]);
+        conn.out.extend(vec![3; limits::OUTPUT_BYTES_MAX]);
+        assert!(conn.has_too_much_out());
     }
 }

@@ -341,3 +341,6 @@ impl ViewerStream {
         bytes.into()
     }
 }
+
+#[cfg(test)]
+mod tests;

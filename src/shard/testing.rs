@@ -1,6 +1,6 @@
 //! Shards, the registry and clients on one thread, in virtual time: turns are taken by hand.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -10,14 +10,19 @@ use super::run::ShardPlan;
 use super::{Envelope, NewConnection, Notice, Outbox, Protocol, Seat, Shard};
 use crate::config::{Settings, Sources};
 use crate::control::Registry;
-use crate::media::Moment;
+use crate::media::{Moment, Wire};
+use crate::proto::amf0::Value;
 use crate::proto::rtmp::Message;
+use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
-use crate::proto::rtmp::message;
+use crate::proto::rtmp::{command, message};
 use crate::rt::egress::EgressChoice;
 use crate::rt::executor::spawn_pinned;
 use crate::rt::mesh::{Mesh, MeshEnd, inbox};
 use crate::session::ClientId;
+
+/// Of what clients send.
+const CHUNK_SIZE: u32 = 60_000;
 
 /// Runs a test on an executor of its own.
 pub(super) fn run<F>(test: impl FnOnce() -> F + Send + 'static)
@@ -181,7 +186,16 @@ impl Rig {
 pub(super) fn check(shard: &Shard) {
     for viewed in shard.viewers.values() {
         assert!(viewed.viewer_count() > 0, "a stream without viewers is not kept");
+        assert!(viewed.paused.iter().all(|paused| paused.viewer.cursor.is_waiting()));
+        let wires: HashSet<Wire> = viewed.logs.iter().map(|state| state.log.wire()).collect();
+        assert_eq!(wires.len(), viewed.logs.len(), "one log per wire");
+        let logs_max = shard.settings.limits.logs_per_stream;
+        assert!(wires.len() <= logs_max, "{wires:?}");
         for state in &viewed.logs {
+            let is_used = !state.viewers.is_empty() || viewed.is_awaited(state.log.wire());
+            assert!(is_used, "a log that nobody is in or on the way to");
+            let changing = state.viewers.iter().filter(|it| it.target.is_some()).count();
+            assert_eq!(state.changing, changing, "the count of viewers with a target");
             let waiting = state.viewers.iter().filter(|it| it.cursor.is_waiting()).count();
             assert_eq!(state.waiting, waiting, "the count of waiting viewers");
             for viewer in &state.viewers {
@@ -215,6 +229,8 @@ pub(super) struct Client {
     pub(super) is_closed: bool,
     /// Does not read.
     pub(super) is_stuck: bool,
+    /// Where media goes that is not for the message stream of the session.
+    stream: Option<u32>,
     out: VecDeque<u8>,
 }
 
@@ -229,7 +245,7 @@ impl Client {
             digest: false,
             connect_properties: Vec::new(),
             connect_args: Vec::new(),
-            chunk_size: 60_000,
+            chunk_size: CHUNK_SIZE,
             seed: 1,
         });
         let mut out = Vec::new();
@@ -240,6 +256,7 @@ impl Client {
             events: Vec::new(),
             is_closed: false,
             is_stuck: false,
+            stream: None,
             out: out.into(),
         }
     }
@@ -285,9 +302,24 @@ impl Client {
 
     pub(super) fn publish(&mut self, type_id: u8, timestamp_ms: u32, payload: &[u8]) {
         let mut out = Vec::new();
-        self.session.publish_media(type_id, timestamp_ms, payload, &mut out);
+        match self.stream {
+            None => self.session.publish_media(type_id, timestamp_ms, payload, &mut out),
+            Some(message_stream_id) => {
+                let header =
+                    MessageHeader { chunk_stream_id: 10, message_stream_id, type_id, timestamp_ms };
+                let chunk_size = CHUNK_SIZE as usize;
+                write_full(&header, payload, chunk_size, &mut |bytes| out.extend_from_slice(bytes));
+            }
+        }
         self.out.extend(out);
         self.flush();
+    }
+
+    /// Publishes on another message stream of the connection meanwhile.
+    pub(super) fn on_stream(&mut self, id: u32, publish: impl FnOnce(&mut Self)) {
+        self.stream = Some(id);
+        publish(self);
+        self.stream = None;
     }
 
     /// A video keyframe (or another video frame) with a number.
@@ -314,13 +346,55 @@ impl Client {
         self.flush();
     }
 
-    /// What came of the stream: `h` and the version for a header, the number of a frame.
+    /// A sound with a number.
+    pub(super) fn audio(&mut self, number: u32) {
+        let mut payload = vec![0xAF, 1];
+        payload.extend(number.to_be_bytes());
+        self.publish(message::AUDIO, number * 20, &payload);
+    }
+
+    pub(super) fn audio_header(&mut self, version: u8) {
+        self.publish(message::AUDIO, 0, &[0xAF, 0, version]);
+    }
+
+    /// A command without a command object.
+    pub(super) fn call(&mut self, stream: u32, name: &str, args: &[Value]) {
+        // Not a chunk stream of the session's, whose headers lean on earlier ones.
+        let header = MessageHeader {
+            chunk_stream_id: 9,
+            message_stream_id: stream,
+            type_id: message::COMMAND_AMF0,
+            timestamp_ms: 0,
+        };
+        let payload = command::encode(name, 0.0, &Value::Null, args);
+        let mut out = Vec::new();
+        let chunk_size = CHUNK_SIZE as usize;
+        write_full(&header, &payload, chunk_size, &mut |bytes| out.extend_from_slice(bytes));
+        self.send(&out);
+    }
+
+    /// A command with one boolean.
+    pub(super) fn flag(&mut self, name: &str, value: bool) {
+        self.call(1, name, &[Value::Boolean(value)]);
+    }
+
+    /// What came of the stream: `h` and the version for a header, the number of a frame; of sound `ah`
+    /// and `a`.
     pub(super) fn media(&self) -> Vec<String> {
-        let messages = self.events.iter().filter_map(|event| match event {
+        self.messages().map(label).collect()
+    }
+
+    /// The same of one message stream.
+    pub(super) fn media_of(&self, id: u32) -> Vec<String> {
+        self.messages().filter(|message| message.message_stream_id == id).map(label).collect()
+    }
+
+    /// The audio, video and data messages that came.
+    pub(super) fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.events.iter().filter_map(|event| match event {
             ClientEvent::Message(message) => Some(message),
             _ => None,
-        });
-        messages.map(label).collect()
+        })
     }
 
     pub(super) fn has(&self, wanted: &str) -> bool {
@@ -350,6 +424,8 @@ fn label(message: &Message) -> String {
             assert!(body[9..].iter().all(|byte| *byte == number as u8), "a damaged frame");
             number.to_string()
         }
+        (message::AUDIO, Some(0)) => format!("ah{}", body[2]),
+        (message::AUDIO, _) => format!("a{}", u32::from_be_bytes(body[2..6].try_into().unwrap())),
         (kind, _) => format!("type {kind}"),
     }
 }

@@ -586,7 +586,7 @@ mod tests {
             8 => (slot.clone(), any::<bool>(), len)
                 .prop_map(|(slot, is_key, len)| Step::Publish { slot, is_key, len }),
             1 => (slot.clone(), 0_u8..4).prop_map(|(slot, version)| Step::Header { slot, version }),
-            2 => (slot, 0_usize..5, 0_usize..2)
+            2 => (slot, 0_usize..12, 0_usize..2)
                 .prop_map(|(slot, which, name)| Step::Call { slot, which, name }),
             6 => (1_usize..12).prop_map(|turns| Step::Run { turns }),
             1 => (0_u64..4_000).prop_map(|ms| Step::Wait { ms }),
@@ -638,6 +638,11 @@ mod tests {
                         1 => call(1, "closeStream", &[]),
                         2 => call(1, "publish", &[name]),
                         3 => call(0, "createStream", &[]),
+                        4 => call(2, "play", &[name]),
+                        5 => call(2, "publish", &[name]),
+                        6 => call(0, "deleteStream", &[2.0.into()]),
+                        7 | 8 => call(1, "pause", &[Value::Boolean(which == 7)]),
+                        9 | 10 => call(1, "receiveVideo", &[Value::Boolean(which == 9)]),
                         _ => message_bytes(0, message::USER_CONTROL, &ping),
                     };
                     if let Some(client) = &mut clients[slot] {

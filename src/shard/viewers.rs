@@ -283,8 +283,6 @@ impl ViewerStream {
         let joined = is_published && viewer.cursor.join(&state.log);
         if joined {
             viewer.late_from = now + self.settings.viewer_max_lag;
-        } else {
-            state.waiting += 1;
         }
         state.add(viewer);
         joined
@@ -295,7 +293,8 @@ impl ViewerStream {
         if let Some(index) = self.find(wire) {
             return index;
         }
-        let first = self.gop.numbered().next().map_or(self.gop.next_number(), |(first, _)| first);
+        let first = self.gop.numbered().next().map(|(first, _)| first);
+        let first = first.unwrap_or_else(|| self.gop.next_number());
         let mut log = Log::new(wire, number.max(first));
         let tracks = wire.tracks();
         let mut preamble = Arc::clone(self.gop.preamble());
@@ -454,6 +453,7 @@ impl LogState {
 
     /// Adds a viewer, which is served at once when it is behind.
     pub(super) fn add(&mut self, mut viewer: Viewer) {
+        self.waiting += usize::from(viewer.cursor.is_waiting());
         if !viewer.cursor.is_caught_up(&self.log) {
             viewer.is_eager = true;
             self.has_eager = true;

@@ -188,6 +188,11 @@ impl Snapshot {
         self.entries(stream).map(|entry| number(entry, "logs")).sum()
     }
 
+    /// Viewers of `stream` that have paused.
+    pub(crate) fn paused(&self, stream: &str) -> u64 {
+        self.entries(stream).map(|entry| number(entry, "paused")).sum()
+    }
+
     /// Connections on each shard.
     pub(crate) fn connections(&self) -> Vec<u64> {
         self.shards.iter().map(|shard| number(shard, "connections")).collect()

@@ -9,8 +9,11 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use shardcast::proto::amf0::Value;
 use shardcast::proto::flv::TagReader;
+use shardcast::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use shardcast::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
+use shardcast::proto::rtmp::{command, message};
 use socket2::{Domain, Socket, Type};
 
 use super::api::Api;
@@ -122,6 +125,23 @@ impl Viewer {
             play_sent: None,
             bytes: 0,
         }
+    }
+
+    /// Sends a command with one boolean on message stream 1. Only over RTMP, and only when the stream
+    /// has begun to come.
+    pub(crate) fn flag(&mut self, name: &str, value: bool) {
+        let header = MessageHeader {
+            // Not a chunk stream of the session's, whose headers lean on earlier ones.
+            chunk_stream_id: 9,
+            message_stream_id: 1,
+            type_id: message::COMMAND_AMF0,
+            timestamp_ms: 0,
+        };
+        let payload = command::encode(name, 0.0, &Value::Null, &[Value::Boolean(value)]);
+        let mut out = Vec::new();
+        // Shorter than every chunk size.
+        write_full(&header, &payload, 128, &mut |bytes| out.extend_from_slice(bytes));
+        self.stream.write_all(&out).expect("the server reads");
     }
 
     /// How often the player has sent something after the first bytes: each time it had to wait for

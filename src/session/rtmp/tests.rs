@@ -10,6 +10,8 @@ use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
 use crate::proto::rtmp::command;
 
+mod players;
+
 /// A session, its clock, and what it has said.
 struct Server {
     session: RtmpSession,
@@ -178,8 +180,9 @@ impl Server {
 
 fn text(message: &Message) -> Option<String> {
     match message.type_id {
-        message::COMMAND_AMF0 => {
-            let call = Command::parse(&message.payload).unwrap();
+        message::COMMAND_AMF0 | message::COMMAND_AMF3 => {
+            let body = message::amf0_body(message.type_id, &message.payload);
+            let call = Command::parse(&body).unwrap();
             let values = std::iter::once(&call.object).chain(&call.args);
             let found = |key: &str| {
                 let mut texts = values.clone().filter_map(|it| it.property(key)?.as_str());
@@ -187,7 +190,8 @@ fn text(message: &Message) -> Option<String> {
             };
             let code = found("code").unwrap_or_default();
             let level = found("level").unwrap_or_default();
-            Some(format!("{} {level} {code}", call.name).trim().replace("  ", " "))
+            let form = if message.type_id == message::COMMAND_AMF3 { "amf3 " } else { "" };
+            Some(format!("{form}{} {level} {code}", call.name).trim().replace("  ", " "))
         }
         message::USER_CONTROL => {
             Some(format!("{:?}", UserControl::parse(&message.payload).unwrap()))
