@@ -125,10 +125,7 @@ impl Sink {
         let _ = stream.set_read_timeout(Some(LOOK_INTERVAL));
         let (mut pending, mut block) = (Vec::new(), [0; 8192]);
         while !stop.load(Ordering::Relaxed) {
-            let request = match http::parse_request(&pending) {
-                Ok(request) => request,
-                Err(_) => return,
-            };
+            let Ok(request) = http::parse_request(&pending) else { return };
             let whole = request.and_then(|request| {
                 let body = request.content_length().ok().flatten().unwrap_or(0);
                 let end = request.head_len + usize::try_from(body.min(BODY_BYTES_MAX)).ok()?;
