@@ -33,6 +33,8 @@ mod publication;
 mod report;
 mod run;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 mod turn;
 mod viewers;
@@ -91,6 +93,8 @@ pub struct Shard {
     /// What the last pass cost; holds stretch so that passes take at most half of the time.
     pass_cost: Duration,
     pass_not_before: Moment,
+    /// The CPU time of this shard's thread.
+    thread_cpu: fn() -> Duration,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
     last_subscription: Subscription,

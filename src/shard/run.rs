@@ -115,6 +115,7 @@ impl Shard {
             turn_min: Duration::from_millis(5),
             pass_cost: Duration::ZERO,
             pass_not_before: Moment::ZERO,
+            thread_cpu: clock::thread_cpu,
             next_housekeeping: Moment::ZERO,
             housekeeping_slot: 0,
             last_subscription: Subscription::default(),

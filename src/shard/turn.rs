@@ -151,7 +151,7 @@ impl Shard {
             }
             return;
         }
-        let before = clock::thread_cpu();
+        let before = (self.thread_cpu)();
         let mut any = false;
         for stream in self.viewers.values_mut() {
             for state in &mut stream.logs {
@@ -166,7 +166,7 @@ impl Shard {
             }
         }
         if any {
-            let cost = clock::thread_cpu().saturating_sub(before);
+            let cost = (self.thread_cpu)().saturating_sub(before);
             self.pass_cost = cost.max(self.pass_cost - self.pass_cost / 8);
             self.pass_not_before = now + (self.pass_cost * 2).min(PASS_PAUSE_MAX);
         }

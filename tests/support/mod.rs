@@ -7,6 +7,7 @@
 
 pub(crate) mod api;
 pub(crate) mod ffmpeg;
+pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod media;
 pub(crate) mod noise;
