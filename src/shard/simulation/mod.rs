@@ -311,26 +311,47 @@ impl World {
     /// Everybody who plays a stream that is published has its newest frames.
     fn check_caught_up(&self) {
         for viewer in &self.viewers {
-            let publisher = self
-                .publishers
-                .iter()
-                .find(|publisher| publisher.name == viewer.name() && publisher.number().is_some());
-            let Some(number) = publisher.and_then(Publisher::number) else { continue };
+            // Of two, the older one does not know yet that it was replaced.
+            let of_name = self.publishers.iter().filter(|it| it.name == viewer.name());
+            let Some(number) = of_name.filter_map(Publisher::number).max() else { continue };
             let Some(due) = self.book.last_due(number, self.rig.now - BEHIND_MAX) else { continue };
             let sight = viewer.sight().expect("a viewer of a published stream is connected");
             let last = sight.last();
             let has_it = last.is_some_and(|(of, index)| of == number && index >= due);
-            assert!(has_it, "a viewer is at {last:?}, the publisher of {number} beyond {due}");
+            assert!(
+                has_it,
+                "a viewer is at {last:?}, the publisher of {number} beyond {due}\n{}",
+                self.state()
+            );
         }
+    }
+
+    /// What the shards hold, for a report.
+    fn state(&self) -> String {
+        let mut lines = vec![format!("registry: {:?}", self.rig.registry.entries())];
+        for shard in &self.rig.shards {
+            let publications = shard.publications.values();
+            lines.extend(publications.map(|it| {
+                format!("shard {} publishes {}: {:?}", shard.index, it.name, it.counters)
+            }));
+            for state in shard.viewers.values().flat_map(|viewed| &viewed.logs) {
+                lines.extend(state.viewers.iter().map(|viewer| {
+                    let (lag, end) = (viewer.cursor.lag_bytes(&state.log), state.log.end());
+                    format!("shard {} {} of {end}: {viewer:?}", shard.index, lag)
+                }));
+            }
+        }
+        lines.join("\n")
     }
 
     /// Everybody has seen the end of what was said goodbye to, and was told.
     fn check_ended(&self, live: &[Number]) {
         for viewer in &self.viewers {
-            assert!(viewer.has_ended(), "a viewer was not told of the end");
+            // Who has seen nothing waits for the next publisher.
             let Some((number, index)) = viewer.sight().and_then(Sight::last) else {
                 continue;
             };
+            assert!(viewer.has_ended(), "a viewer of {number} was not told of the end");
             // With two of them the goodbye of one may come too late.
             let publishers = self.publishers.iter().filter(|it| it.name == viewer.name()).count();
             if live.contains(&number) && publishers == 1 {
