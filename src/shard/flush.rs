@@ -21,6 +21,9 @@ use crate::session::CloseReason;
 const BACK_OFF_MAX: Duration = Duration::from_millis(100);
 /// The first pause after a refused send.
 const BACK_OFF_MIN: Duration = Duration::from_millis(2);
+/// Who takes at least this of a send empties its socket and is tried again soon: such sends are few per
+/// byte, and a longer pause would hold the viewer to one socket buffer per pause.
+const PROGRESS_BYTES: usize = 8 * 1024;
 
 /// Counts of the egress of one shard.
 #[derive(Clone, Copy, Debug, Default, serde::Serialize)]
@@ -244,6 +247,9 @@ impl Pass {
                 viewer.may_go_on = viewer.pass_bytes < limits::SEND_BYTES_PER_PASS_MAX;
             } else {
                 self.counters.sends_refused += 1;
+                if sent >= PROGRESS_BYTES {
+                    viewer.refusals = 0;
+                }
                 refused(viewer, now);
             }
         }

@@ -9,7 +9,6 @@ use super::messages::ConnKey;
 use super::report::{ShardReport, StreamReport};
 use super::{Shard, viewers::ViewerStream};
 use crate::media::{Moment, StreamId};
-use crate::rt::clock;
 use crate::session::CloseReason;
 
 /// Between two looks.
@@ -141,7 +140,7 @@ impl Shard {
             viewers: streams.values().map(|stream| stream.viewers).sum(),
             publishers: self.publications.len(),
             turns: self.counters.turns,
-            cpu_us: clock::thread_cpu().as_micros() as u64,
+            cpu_us: (self.thread_cpu)().as_micros() as u64,
             reads: self.counters.reads,
             read_bytes: self.counters.read_bytes,
             egress,

@@ -40,6 +40,8 @@ mod reception;
 mod report;
 mod run;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 mod turn;
 mod viewers;
@@ -102,6 +104,8 @@ pub struct Shard {
     turn_pace: TurnPace,
     /// Holds stretch so that passes take at most half of the time.
     pass_budget: PassBudget,
+    /// The CPU time of this shard's thread.
+    thread_cpu: fn() -> Duration,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
     last_subscription: Subscription,

@@ -118,6 +118,7 @@ impl Shard {
             turn_min: Duration::from_millis(5),
             turn_pace: TurnPace::default(),
             pass_budget: PassBudget::default(),
+            thread_cpu: clock::thread_cpu,
             next_housekeeping: Moment::ZERO,
             housekeeping_slot: 0,
             last_subscription: Subscription::default(),

@@ -50,8 +50,13 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(toml: &str, shards: usize) -> Self {
+        Self::with_lanes(toml, shards, 64)
+    }
+
+    /// With lanes between the nodes that hold so many envelopes.
+    pub(super) fn with_lanes(toml: &str, shards: usize, lane: usize) -> Self {
         let settings = settings(toml);
-        let mut ends = Mesh::new(shards + 1, 64).unwrap();
+        let mut ends = Mesh::new(shards + 1, lane).unwrap();
         let control = ends.pop().unwrap();
         let shards = ends.into_iter().enumerate().map(|(index, mesh)| {
             let (_, inbox) = inbox(mesh.doorbell(), 1);
@@ -222,6 +227,21 @@ pub(super) fn check(shard: &Shard) {
     }
 }
 
+pub(super) fn client_config(role: Role, stream: &str) -> ClientConfig {
+    ClientConfig {
+        app: "live".to_owned(),
+        tc_url: "rtmp://localhost/live".to_owned(),
+        stream: stream.to_owned(),
+        role,
+        flash_version: "test".to_owned(),
+        digest: false,
+        connect_properties: Vec::new(),
+        connect_args: Vec::new(),
+        chunk_size: 60_000,
+        seed: 1,
+    }
+}
+
 pub(super) struct Client {
     pub(super) socket: UnixStream,
     pub(super) session: ClientSession,
@@ -236,18 +256,7 @@ pub(super) struct Client {
 
 impl Client {
     fn new(socket: UnixStream, role: Role, stream: &str) -> Self {
-        let session = ClientSession::new(ClientConfig {
-            app: "live".to_owned(),
-            tc_url: "rtmp://localhost/live".to_owned(),
-            stream: stream.to_owned(),
-            role,
-            flash_version: "test".to_owned(),
-            digest: false,
-            connect_properties: Vec::new(),
-            connect_args: Vec::new(),
-            chunk_size: CHUNK_SIZE,
-            seed: 1,
-        });
+        let session = ClientSession::new(client_config(role, stream));
         let mut out = Vec::new();
         session.start(&mut out);
         Self {

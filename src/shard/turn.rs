@@ -153,7 +153,7 @@ impl Shard {
             }
             return;
         }
-        let before = clock::thread_cpu();
+        let before = (self.thread_cpu)();
         let mut any = false;
         for stream in self.viewers.values_mut() {
             for state in &mut stream.logs {
@@ -171,7 +171,7 @@ impl Shard {
             }
         }
         if any {
-            let cost = clock::thread_cpu().saturating_sub(before);
+            let cost = (self.thread_cpu)().saturating_sub(before);
             self.pass_budget.spend(now, cost);
         }
         self.end_streams(now);

@@ -178,6 +178,12 @@ impl Snapshot {
         self.shards.iter().filter_map(|shard| shard["closed"][reason].as_u64()).sum()
     }
 
+    /// Connections that the shards have closed, for whatever reason.
+    pub(crate) fn all_closed(&self) -> u64 {
+        let reasons = self.shards.iter().filter_map(|shard| shard["closed"].as_object());
+        reasons.flat_map(|it| it.values()).filter_map(Value::as_u64).sum()
+    }
+
     /// The counter `key` of the registry of stream names.
     pub(crate) fn registry(&self, key: &str) -> u64 {
         number(&self.control["registry"], key)
