@@ -390,6 +390,11 @@ impl Shard {
         for stream in ending {
             let Some(viewed) = self.viewers.get_mut(&stream) else { continue };
             let is_late = viewed.ending.is_some_and(|at| at <= now);
+            if !is_late && now < viewed.end_not_before {
+                continue;
+            }
+            // Looked at again when there is progress, or no more time for it.
+            viewed.end_not_before = viewed.ending.unwrap_or(now);
             let mut told = Vec::new();
             let mut remaining = 0;
             for state in &mut viewed.logs {

@@ -8,6 +8,10 @@ use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::poller::DOORBELL;
 
+/// Between the last frames of a stream and the news of its end: GStreamer's rtmp2src loses a frame that it
+/// has not handed on when it reads of the end.
+const END_PAUSE: Duration = Duration::from_millis(10);
+
 /// Between two lines about viewers that are too slow.
 const SKIP_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -162,6 +166,7 @@ impl Shard {
                     continue;
                 }
                 any = true;
+                stream.end_not_before = now + END_PAUSE;
                 let scope = if due { Scope::All } else { Scope::Waiting };
                 let settings = &stream.settings;
                 self.pass.run(state, settings, &mut self.conns, &mut self.pool, scope, now).await;

@@ -85,6 +85,8 @@ pub struct ViewerStream {
     pub is_up: bool,
     /// It has ended; viewers are told when they have everything, or at this moment.
     pub ending: Option<Moment>,
+    /// The end is told no earlier: a moment after the last frames.
+    pub end_not_before: Moment,
     /// Its logs.
     pub logs: Vec<LogState>,
     /// Viewers that are sent nothing at present.
@@ -168,6 +170,7 @@ impl ViewerStream {
             has_begun: false,
             is_up: false,
             ending: None,
+            end_not_before: Moment::ZERO,
             logs: Vec::new(),
             paused: Vec::new(),
             counters: ReceptionCounters::default(),
@@ -429,7 +432,8 @@ impl ViewerStream {
     /// The earliest moment at which some log has something to do.
     pub fn next_due(&self) -> Option<Moment> {
         let logs = self.logs.iter().flat_map(LogState::next_due).min();
-        [logs, self.ending].into_iter().flatten().min()
+        let ending = self.ending.map(|at| at.min(self.end_not_before));
+        [logs, ending].into_iter().flatten().min()
     }
 
     /// Bytes held by its logs.
