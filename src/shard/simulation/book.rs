@@ -158,7 +158,7 @@ impl Book {
             End::Closed => false,
         };
         let frames = publication.entries.iter().enumerate().filter(|(_, it)| !it.kind.is_header());
-        frames.filter(|(_, it)| is_due(it)).map(|(index, _)| index).last()
+        frames.filter(|(_, it)| is_due(it)).map(|(index, _)| index).next_back()
     }
 
     /// The number of messages so far.
