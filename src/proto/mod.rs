@@ -7,3 +7,4 @@ pub mod flv;
 pub mod http;
 pub mod name;
 pub mod rtmp;
+pub mod websocket;
