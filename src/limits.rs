@@ -51,3 +51,7 @@ pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
+/// Length of a push session's token; a longer one is refused.
+pub const PUSH_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Channels that one push session may name; a session with more is refused.
+pub const PUSH_CHANNELS_MAX: usize = 256;
