@@ -38,7 +38,7 @@ pub use error::ConfigError;
 pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
-pub use push::{ClientSend, History, Push};
+pub use push::{ClientSend, History, Push, PushSettings};
 pub use rtmp::Rtmp;
 pub use server::{
     Accept, ControlCore, Demo, Egress, Limits, Log, LogFormat, LogLevel, Server, Shards,

@@ -12,6 +12,7 @@ use super::app::App;
 use super::de::read;
 use super::error::{ConfigError, dotted};
 use super::hooks::Hooks;
+use super::push::{Push, PushSettings};
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
     ServerSettings, Settings, VhostApps,
@@ -100,6 +101,16 @@ fn vhost_apps(
         .filter(|key| *key != DEFAULT_APP)
         .collect();
 
+    // Key by key, as everywhere: the vhost's over the top level's.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(push) = table.child("push") {
+            layers.overlay(push);
+        }
+    }
+    let push: Push = read(&["push"], &layers)?;
+    let push = Arc::new(PushSettings::of(&push));
+
     let mut resolve = |app: Option<&str>| -> Result<Arc<AppSettings>, ConfigError> {
         let mut layers = Node::default();
         if let Some(hooks) = tree.child("hooks") {
@@ -120,9 +131,15 @@ fn vhost_apps(
         }
         path.extend(["apps", app.unwrap_or(DEFAULT_APP)]);
         let table: App = read(&path, &layers)?;
-        errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
+        errors.extend(validate::app(&table, &layers, &dotted(path.iter().copied()), &in_apps));
         unsupported::hooks(&table.hooks, &layers, unsupported);
-        Ok(Arc::new(app_settings(&table)))
+        if table.push_required == Some(true) && push.secrets.is_empty() {
+            let place = layers.origin_of(&["push_required"]);
+            let key = dotted([path.as_slice(), &["push_required"]].concat());
+            let reason = "a session is required, but push.secret is empty";
+            errors.push(ConfigError::new(place, &key, reason));
+        }
+        Ok(Arc::new(app_settings(&table, &push)))
     };
     let default = resolve(None)?;
     let mut named = HashMap::new();
@@ -140,7 +157,7 @@ fn vhost_apps(
         let hooks: Hooks = read(&["hooks"], node)?;
         unsupported::hooks(&hooks, &layers, unsupported);
     }
-    Ok(VhostApps { default, named })
+    Ok(VhostApps { default, named, push })
 }
 
 /// Lays `default`, `NAME` and `NAME/INSTANCE` of one `apps` table over `layers`, and notes which
@@ -170,7 +187,7 @@ fn lay_apps(
     }
 }
 
-fn app_settings(app: &App) -> AppSettings {
+fn app_settings(app: &App, push: &PushSettings) -> AppSettings {
     let (video, audio, turn_min) = app.latency.preset();
     AppSettings {
         latency: app.latency,
@@ -193,6 +210,7 @@ fn app_settings(app: &App) -> AppSettings {
         viewer_socket_buffer: bytes(app.viewer.socket_buffer.0),
         access: app.access.clone(),
         referer: app.referer.clone(),
+        session_required: app.push_required.unwrap_or(push.required),
     }
 }
 

@@ -9,6 +9,7 @@ use super::app::{AccessRule, Latency, Missing, RuleAction, Takeover};
 use super::error::ConfigError;
 use super::http::FlvMissing;
 use super::load::Sources;
+use super::push::PushSettings;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
 use super::value::Net;
 use super::{Config, resolve};
@@ -170,6 +171,8 @@ pub struct AppSettings {
     pub access: Vec<AccessRule>,
     /// Hosts whose pages may play; see [`AppSettings::permits_referer`].
     pub referer: Vec<String>,
+    /// Whether clients need a push session.
+    pub session_required: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -177,6 +180,7 @@ pub(super) struct VhostApps {
     pub(super) default: Arc<AppSettings>,
     /// By `app` or `app/instance`.
     pub(super) named: HashMap<String, Arc<AppSettings>>,
+    pub(super) push: Arc<PushSettings>,
 }
 
 impl Settings {
@@ -201,6 +205,13 @@ impl Settings {
             .or_else(|| apps.named.get(app))
             .unwrap_or(&apps.default);
         Arc::clone(found)
+    }
+
+    /// The push channel of a vhost; one that is not configured is the default one.
+    pub fn push(&self, vhost: &str) -> &Arc<PushSettings> {
+        let apps = self.vhosts.get(vhost).or_else(|| self.vhosts.get(name::DEFAULT_VHOST));
+        let Some(apps) = apps else { unreachable!("resolve builds the default vhost") };
+        &apps.push
     }
 
     /// Whether an app is served: always, unless `server.unknown_apps = "refuse"` and no table

@@ -6,12 +6,16 @@
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
+//! | `push`     | the push channel: members, channels, messages                      |
 
+mod answer;
 mod api;
+mod push;
 mod registry;
 mod reports;
 mod run;
 
 pub use api::ApiListener;
+pub use push::{PushCounters, Router};
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};

@@ -354,7 +354,7 @@ impl Registry {
             ));
         }
         self.connections.insert(key, count + 1);
-        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
+        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings, push: None })
     }
 
     fn publish(

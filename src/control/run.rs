@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::api::{Api, ApiListener};
+use super::push::{Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
 use crate::config::Settings;
@@ -53,6 +54,7 @@ pub struct ControlPlan {
 
 struct Control {
     registry: Rc<RefCell<Registry>>,
+    push: Push,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     reports: Reports,
@@ -68,13 +70,15 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let shards = nodes - 1;
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
-    let api = Api::new(&plan.settings, &registry, &reports, &plan.accepted);
+    let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
+    let api = Api::new(&plan.settings, &registry, &push, &reports, &plan.accepted);
     for listener in plan.api {
         api.serve(listener);
     }
     let mut waiter = Waiter::new(plan.mesh.doorbell())?;
     let mut control = Control {
         registry,
+        push,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         reports,
@@ -98,7 +102,10 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         if drain_until.is_some_and(|until| now >= until || control.is_drained()) {
             return Ok(());
         }
-        let has_more = || plan.events.has_pending() || control.reports.has_request();
+        let has_more = || {
+            let has_messages = control.push.with(|router| router.has_outgoing());
+            plan.events.has_pending() || control.reports.has_request() || has_messages
+        };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
             working_since = clock::now();
@@ -128,6 +135,9 @@ impl Control {
         let mut out = Vec::new();
         self.registry.borrow_mut().tick(now, &mut out);
         self.say(out);
+        for (node, notice) in self.push.with(Router::take_outgoing) {
+            self.outbox.notice(node, notice);
+        }
         if self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::ReportRequest);
@@ -148,7 +158,31 @@ impl Control {
                     let verdict = Box::new(Verdict::Refuse(refusal));
                     out.push((from, Notice::Verdict(token, verdict)));
                 }
-                Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                Notice::PushJoin(token, _) if self.is_draining => {
+                    let refusal =
+                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
+                    out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
+                }
+                Notice::Ask(token, ask) => {
+                    match self.push.with(|router| router.check(token, &ask, unix_s())) {
+                        Some(refusal) => {
+                            let verdict = Box::new(Verdict::Refuse(refusal));
+                            out.push((from, Notice::Verdict(token, verdict)));
+                        }
+                        None => registry.ask(token, &ask, now, &mut out),
+                    }
+                }
+                Notice::PushJoin(token, ask) => {
+                    let verdict =
+                        self.push.with(|router| router.subscribe(token, &ask, now, unix_s()));
+                    out.push((from, Notice::Verdict(token, Box::new(verdict))));
+                }
+                Notice::PushLeft(client) => self.push.with(|router| router.left(client)),
+                Notice::PushSend { connection, client, channel, body } => {
+                    self.push.with(|router| {
+                        router.client_send(from, connection, client, channel, &body, now);
+                    });
+                }
                 Notice::Disconnected(client) => registry.disconnected(&client),
                 Notice::PublishStarted { stream, epoch } => {
                     registry.publish_started(stream, epoch, &mut out);
@@ -171,9 +205,21 @@ impl Control {
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>) {
-        for (node, notice) in out {
-            self.outbox.notice(node, notice);
+        if out.is_empty() {
+            return;
         }
+        self.push.with(|router| {
+            for (node, mut notice) in out {
+                // Whatever was posted before a verdict is said before it.
+                for (node, notice) in router.take_outgoing() {
+                    self.outbox.notice(node, notice);
+                }
+                if let Notice::Verdict(token, verdict) = &mut notice {
+                    router.attach(*token, verdict);
+                }
+                self.outbox.notice(node, notice);
+            }
+        });
     }
 
     fn drain(&mut self) {

@@ -6,6 +6,7 @@ pub mod codec;
 pub mod flv;
 pub mod http;
 pub mod name;
+pub mod push_message;
 pub mod push_session;
 pub mod rtmp;
 pub mod websocket;

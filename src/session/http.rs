@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
+use super::push_ask::session_of;
 use super::{Event, Io};
 use crate::config::Settings;
 use crate::limits;
@@ -218,6 +219,7 @@ impl HttpSession {
             flash_version: header("user-agent"),
             swf_url: String::new(),
             page_url: header("referer"),
+            session: session_of(&request.query().value("session").unwrap_or_default()),
         }));
         self.state = State::Asked { head_only };
         let want = Want::Play { name: stream, args: request.query.clone(), http: true };

@@ -91,6 +91,7 @@ impl Shard {
         let result = catch_unwind(AssertUnwindSafe(|| call(session, &mut io)));
         // The rest of a message that was cut short by the end of a play may be longer.
         let too_much = conn.out.len() > before.max(limits::OUTPUT_BYTES_MAX);
+        conn.keep_order(before);
         self.list_output(key);
         for event in events.drain(..) {
             self.event(key, event, now);
@@ -121,6 +122,12 @@ impl Shard {
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();
                 self.outbox.notice(self.control, Notice::Ask(token, ask));
+            }
+            Event::PushJoin { serial, wire, since } => self.push_ask(key, serial, wire, since),
+            Event::PushSend { channel, body } => {
+                let Some(conn) = self.conns.get(key) else { return };
+                let notice = Notice::PushSend { connection: key, client: conn.id, channel, body };
+                self.outbox.notice(self.control, notice);
             }
             Event::EndPublish { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
@@ -216,7 +223,7 @@ impl Shard {
     /// Puts a connection with output on the list.
     pub(super) fn list_output(&mut self, key: ConnKey) {
         if let Some(conn) = self.conns.get_mut(key)
-            && !conn.out.is_empty()
+            && conn.has_output()
             && !conn.is_out_listed
         {
             conn.is_out_listed = true;
@@ -225,11 +232,14 @@ impl Shard {
     }
 
     /// Sends the output of every connection that is not in the middle of a message; of the others, the
-    /// egress pass sends it at the next boundary.
+    /// egress pass sends it at the next boundary. A message to very many connections takes several turns.
     pub(super) fn send_outputs(&mut self, now: Moment) {
         let mut list = std::mem::take(&mut self.out_list);
+        let mut sends = 0;
+        self.has_outputs_left = false;
         list.retain(|&key| {
             let Some(conn) = self.conns.get_mut(key) else { return false };
+            conn.refill();
             if conn.out.is_empty() {
                 conn.is_out_listed = false;
                 return false;
@@ -237,20 +247,30 @@ impl Shard {
             if conn.out_next_try > now || conn.mid_message.is_some() {
                 return true;
             }
-            match socket::send_now(&*conn, &conn.out) {
-                Ok(sent) => {
-                    conn.out_refusals = 0;
-                    conn.out_sent(sent);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    conn.is_out_listed = false;
-                    conn.out.clear();
-                    self.pass.dead.push((key, CloseReason::PeerClosed));
-                    return false;
+            if sends >= limits::OUTPUT_SENDS_PER_TURN_MAX {
+                self.has_outputs_left = true;
+                return true;
+            }
+            let mut budget = limits::SEND_BYTES_PER_PASS_MAX;
+            while !conn.out.is_empty() && budget > 0 {
+                sends += 1;
+                let len = conn.out.len();
+                match socket::send_now(&*conn, &conn.out) {
+                    Ok(sent) => {
+                        conn.out_refusals = 0;
+                        budget = if sent == len { budget.saturating_sub(sent) } else { 0 };
+                        conn.out_sent(sent);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(_) => {
+                        conn.is_out_listed = false;
+                        conn.drop_output();
+                        self.pass.dead.push((key, CloseReason::PeerClosed));
+                        return false;
+                    }
                 }
             }
-            conn.is_out_listed = !conn.out.is_empty();
+            conn.is_out_listed = conn.has_output();
             if conn.is_out_listed {
                 conn.out_next_try = now + back_off(conn.out_refusals);
                 conn.out_refusals = conn.out_refusals.saturating_add(1);
@@ -293,11 +313,16 @@ impl Shard {
             if catch_unwind(AssertUnwindSafe(|| session.farewell(&reason, &mut io))).is_err() {
                 conn.out.truncate(farewell_after);
             }
+            conn.keep_order(farewell_after);
         }
         conn.admission = None;
+        let member = conn.member.take();
         *self.counters.closed.entry(reason.word()).or_default() += 1;
         log_close(self.index, conn, &reason, now);
         conn.closing = Some(Closing { reason: reason.clone(), deadline, is_shut: false });
+        if let Some(member) = member {
+            self.members.leave(key, &member);
+        }
         for play in plays {
             self.end_play(key, play.message_stream_id, play.stream);
         }
@@ -317,7 +342,7 @@ impl Shard {
         let conns = &mut self.conns;
         self.closing.retain(|&key| {
             let Some(conn) = conns.get_mut(key) else { return false };
-            let is_sent = conn.out.is_empty();
+            let is_sent = !conn.has_output();
             let Some(closing) = &mut conn.closing else { return false };
             if closing.deadline <= now {
                 conns.remove(key);

@@ -136,6 +136,7 @@ impl Shard {
             egress,
             egress_backend: format!("{:?}", self.pass.egress().backend()),
             mesh: self.outbox.counters,
+            push: self.members.deliveries,
             drops,
             closed: self.counters.closed.clone(),
             log_bytes: streams.values().map(|stream| stream.log_bytes).sum(),

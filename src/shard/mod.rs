@@ -30,6 +30,7 @@ mod messages;
 mod notices;
 mod outbox;
 mod publication;
+mod push;
 mod report;
 mod run;
 #[cfg(test)]
@@ -46,9 +47,13 @@ pub use claim::{Claim, Releases};
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
-pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscription};
+pub use messages::{
+    AskToken, ConnKey, Envelope, InFlight, MediaBatch, Node, Notice, PushForms, PushMessage,
+    Subscription,
+};
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
+pub use push::PushDeliveries;
 pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, Viewer, ViewerStream};
@@ -72,6 +77,7 @@ pub struct Shard {
     conns: ConnTable,
     publications: HashMap<StreamId, Publication>,
     viewers: HashMap<StreamId, ViewerStream>,
+    members: push::Members,
     outbox: Outbox,
     releases: Releases,
     pool: SegmentPool,
@@ -82,6 +88,8 @@ pub struct Shard {
     events: Vec<Event>,
     /// Connections with output to send.
     out_list: Vec<ConnKey>,
+    /// Some of them have not had their turn yet, so that the next one begins at once.
+    has_outputs_left: bool,
     /// Connections on their way out.
     closing: Vec<ConnKey>,
     /// Viewers that begin with the frame just appended.

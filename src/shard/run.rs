@@ -62,7 +62,9 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
         if shard.drained_said && shard.outbox.is_empty() {
             return Ok(());
         }
-        let earliest = started + shard.turn_min();
+        // The pace collects work; what is left over is there already.
+        let pace = if shard.has_outputs_left { Duration::ZERO } else { shard.turn_min() };
+        let earliest = started + pace;
         if is_busy && has_work {
             sleep_until(earliest).await;
             continue;
@@ -101,6 +103,7 @@ impl Shard {
             conns: ConnTable::default(),
             publications: HashMap::new(),
             viewers: HashMap::new(),
+            members: super::push::Members::default(),
             outbox: Outbox::new(nodes),
             releases: Releases::default(),
             pool: SegmentPool::default(),
@@ -109,6 +112,7 @@ impl Shard {
             ready: Vec::with_capacity(EVENTS_MAX),
             events: Vec::new(),
             out_list: Vec::new(),
+            has_outputs_left: false,
             closing: Vec::new(),
             joined: Vec::new(),
             gaps: Vec::new(),

@@ -99,7 +99,7 @@ impl Server {
         }
         let settings = self.settings.app("__defaultVhost__", "live", "_definst_");
         Verdict::Accept(match want {
-            Want::Connect => Grant::Connect { client: Arc::default(), settings },
+            Want::Connect => Grant::Connect { client: Arc::default(), settings, push: None },
             Want::Publish { name, .. } => Grant::Publish {
                 stream: StreamId(1),
                 epoch: Epoch(1),
