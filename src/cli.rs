@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::session::SessionCommand;
 use crate::config::{ConfigError, DEFAULT_TOML, Settings, Sources};
+
+mod session;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -54,6 +57,11 @@ enum Command {
     },
     /// Print the commented default configuration
     DefaultConfig,
+    /// Sign and check sessions of the push channel, with push.secret of the configuration
+    Session {
+        #[command(subcommand)]
+        command: SessionCommand,
+    },
 }
 
 /// What is left to do after the command line.
@@ -74,6 +82,7 @@ Examples:
   SHARDCAST_HTTP_LISTEN=127.0.0.1:8081 shardcast   set a key by environment
   shardcast check /etc/shardcast.toml              say what is wrong with a file
   shardcast default-config > shardcast.toml        begin a file of your own
+  shardcast --set push.secret=KEY session sign --user 5 --channels 10,12
 
 Publish and play:
   ffmpeg -re -i FILE -c copy -f flv rtmp://127.0.0.1/live/cam
@@ -95,6 +104,12 @@ impl Cli {
             Some(Command::Check { file, overrides }) => {
                 set.extend(overrides.set);
                 return Action::Exit(check(config.as_deref(), &file, &set));
+            }
+            Some(Command::Session { command }) => {
+                return Action::Exit(match load(config.as_deref(), &set) {
+                    Ok(settings) => say(command.run(&settings)),
+                    Err(lines) => complain(&lines),
+                });
             }
             Some(Command::Run(options)) => {
                 config = options.config.or(config);
@@ -129,6 +144,13 @@ fn load(file: Option<&Path>, set: &[String]) -> Result<Settings, Vec<String>> {
     match settings.unsupported() {
         [] => Ok(settings),
         lines => Err(lines.to_vec()),
+    }
+}
+
+fn say(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(text) => print(&text),
+        Err(line) => complain(&[line]),
     }
 }
 
