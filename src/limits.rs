@@ -14,10 +14,13 @@ pub const AMF_DEPTH_MAX: usize = 16;
 pub const AMF_VALUES_MAX: usize = 4096;
 /// Bytes that the references of one AMF message may stand for; more are refused.
 pub const AMF_REFERENCE_BYTES_MAX: usize = 64 * 1024;
-/// Size of an HTTP request head; more is answered 431.
+/// Size of an HTTP request head; more is answered 431. Also of the requests that wait while one before
+/// them is answered; with more, the connection is closed behind that answer.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines of an HTTP request; more are answered 431.
 pub const HTTP_HEADERS_MAX: usize = 64;
+/// A message of a WebSocket viewer, who has nothing to say; a longer one closes the connection.
+pub const WEBSOCKET_VIEWER_MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// Length of app, instance, stream or vhost after decoding; longer names are refused.
 pub const NAME_BYTES_MAX: usize = 512;
 /// Envelopes that a lane of the mesh holds; at the cap media is dropped up to the next join point and

@@ -229,7 +229,9 @@ fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners) -> String {
         let _ = writeln!(text, "play (RTMP): rtmp://{}/live/STREAM", reachable(*address));
     }
     for (_, address) in http {
-        let _ = writeln!(text, "play (HTTP-FLV): http://{}/live/STREAM.flv", reachable(*address));
+        let url = format!("{}/live/STREAM.flv", reachable(*address));
+        let _ = writeln!(text, "play (HTTP-FLV): http://{url}");
+        let _ = writeln!(text, "play (WebSocket-FLV): ws://{url}");
     }
     for (_, address) in api {
         let _ = writeln!(text, "API: http://{}/api/v1/shards", reachable(*address));

@@ -3,6 +3,7 @@
 mod support;
 
 use std::io::Write;
+use std::process::Command;
 
 use support::ffmpeg::{Pace, publish};
 use support::http;
@@ -225,6 +226,88 @@ fn the_body_ends_with_the_stream() {
     assert_eq!(viewer.status, 200);
     publisher.expect_success(2 * SOON);
     assert!(viewer.read_to_end().len() > 13, "media came before the end");
+    server.stop();
+}
+
+#[test]
+fn short_answers_leave_the_connection_open_and_come_in_order() {
+    let server = Server::start(&[]);
+    let _publisher = publish_endless(&server, STREAM, SHORT);
+    let requests = [
+        ("OPTIONS", TARGET, 204),
+        ("GET", "/live/nobody.flv", 404),
+        ("HEAD", TARGET, 200),
+        ("GET", "/nothing", 404),
+        ("HEAD", "/live/nobody.flv", 404),
+        ("POST", TARGET, 405),
+    ];
+    let text = |(method, target, _): &(&str, &str, u16)| {
+        format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n")
+    };
+    // One after the other, and all at once; the last is the stream, which ends the connection.
+    let mut stream = http::connect(server.http());
+    for request in &requests {
+        stream.write_all(text(request).as_bytes()).expect("the server reads");
+        let mut response = http::read_response(stream.try_clone().expect("a socket can be shared"));
+        assert_eq!(response.status, request.2, "{request:?}");
+        assert_eq!(response.header("Connection"), Some("keep-alive"), "{request:?}");
+        if request.0 != "HEAD" && request.2 != 204 {
+            response.read_to_end();
+        }
+    }
+    let mut all: String = requests.iter().map(text).collect();
+    all.push_str(&text(&("GET", TARGET, 200)));
+    let mut response = http::send_raw(server.http(), all.as_bytes());
+    for request in &requests {
+        assert_eq!(response.status, request.2, "{request:?}");
+        response = response.next(request.0 == "HEAD" || request.2 == 204);
+    }
+    assert_eq!((response.status, response.header("Connection")), (200, Some("close")));
+    assert_eq!(response.read_body(4), *b"FLV\x01");
+    server.api().wait_for_viewers(STREAM, 1, SOON);
+    server.stop();
+}
+
+#[test]
+fn an_answered_request_takes_no_place_in_the_app() {
+    let server = Server::start(&[("apps.default.max_connections", "2")]);
+    let _publisher = publish_endless(&server, STREAM, SHORT);
+    let mut stream = http::connect(server.http());
+    let head = format!("HEAD {TARGET} HTTP/1.1\r\nHost: a\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("the server reads");
+    let answered = http::read_response(stream);
+    assert_eq!((answered.status, answered.header("Connection")), (200, Some("keep-alive")));
+    let mut viewer = http::get(server.http(), TARGET);
+    assert_eq!(viewer.status, 200, "one publisher and one viewer are two");
+    viewer.read_body(13);
+    let third = http::get(server.http(), TARGET);
+    assert_eq!((third.status, third.header("Retry-After")), (503, Some("2")));
+    server.stop();
+}
+
+#[test]
+fn curl_asks_twice_on_one_connection() {
+    let server = Server::start(&[]);
+    let url = server.flv_url("live/nobody");
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--verbose", &url, "--next", "--silent", "--verbose", "--head", &url]);
+    let mut process = Process::spawn("curl", &mut curl);
+    process.expect_success(SOON);
+    let said = process.stderr();
+    assert_eq!(said.matches("HTTP/1.1 404").count(), 2, "{said}");
+    assert!(said.contains("Re-using existing"), "{said}");
+    server.stop();
+}
+
+#[test]
+fn a_connection_that_asks_nothing_more_is_closed() {
+    let server = Server::start(&[("limits.idle_connection", "2s")]);
+    let mut stream = http::connect(server.http());
+    stream.write_all(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").expect("the server reads");
+    let mut response = http::read_response(stream);
+    assert_eq!(response.status, 204);
+    assert!(response.is_closed_by_server());
+    server.process().wait_for_stderr("limits.idle_connection", SOON);
     server.stop();
 }
 

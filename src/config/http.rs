@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::value::{Address, Net};
+use super::value::{Address, Net, Time};
 
 /// `[http]`
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -14,10 +14,14 @@ pub struct Http {
     pub trusted_proxies: Vec<Net>,
     /// Origins that browsers may play from; `*` is all.
     pub cors: Vec<String>,
-    /// Origins that may use `/push` and `/signal`; none is any.
+    /// Origins whose pages may open WebSockets; none is any.
     pub origins: Vec<String>,
     /// What a request for a stream that nobody publishes gets.
     pub flv_missing: FlvMissing,
+    /// Silence after which the client of a WebSocket is pinged; 0 is never.
+    pub ping: Time,
+    /// Time for the answer to a ping.
+    pub ping_timeout: Time,
 }
 
 /// `http.flv_missing`
@@ -49,6 +53,8 @@ impl Default for Http {
             cors: vec!["*".to_owned()],
             origins: Vec::new(),
             flv_missing: FlvMissing::NotFound,
+            ping: Time::from_secs(30),
+            ping_timeout: Time::from_secs(30),
         }
     }
 }

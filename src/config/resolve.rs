@@ -67,6 +67,8 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
             cors: config.http.cors.clone(),
             origins: config.http.origins.clone(),
             flv_missing: config.http.flv_missing,
+            ping: config.http.ping.limit(),
+            ping_timeout: config.http.ping_timeout.0,
         },
         api: ApiSettings {
             listen: addresses(&config.api.listen),

@@ -102,10 +102,14 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<Net>,
     /// Origins that may play, `*` is all.
     pub cors: Vec<String>,
-    /// Origins that may use `/push` and `/signal`; empty is any.
+    /// Origins whose pages may open WebSockets; empty is any.
     pub origins: Vec<String>,
     /// What a request for a stream without publisher gets.
     pub flv_missing: FlvMissing,
+    /// Silence after which the client of a WebSocket is pinged.
+    pub ping: Option<Duration>,
+    /// Time for the answer.
+    pub ping_timeout: Duration,
 }
 
 /// `[api]`

@@ -18,6 +18,9 @@ pub(super) fn sections(config: &Config, tree: &Node) -> Vec<ConfigError> {
     server_and_limits(config, &mut check);
     listeners(config, &mut check);
     rtmp(config, &mut check);
+    if config.http.ping_timeout.0.is_zero() && !config.http.ping.0.is_zero() {
+        check.at(&["http", "ping_timeout"], "0 would close each pinged client");
+    }
     vhosts(config, &mut check);
     for (name, apps) in app_tables(config) {
         for app in apps.keys() {

@@ -211,6 +211,8 @@ mod tests {
 
     use bytes::Bytes;
     use proptest::prelude::*;
+    use tungstenite::WebSocket;
+    use tungstenite::protocol::Role;
 
     use super::*;
     use crate::media::{
@@ -250,6 +252,20 @@ mod tests {
                 reader.push(&crate::proto::flv::header(true, true));
                 reader.push(bytes);
                 std::iter::from_fn(|| reader.next_tag().unwrap()).map(|tag| tag.payload).collect()
+            }
+            Wire::WsFlv => {
+                let mut socket = WebSocket::from_raw_socket(
+                    std::io::Cursor::new(bytes.to_vec()),
+                    Role::Client,
+                    None,
+                );
+                let mut payloads = Vec::new();
+                while let Ok(message) = socket.read() {
+                    let tags = read(Wire::Flv, &message.into_data());
+                    assert_eq!(tags.len(), 1, "one message per tag");
+                    payloads.extend(tags);
+                }
+                payloads
             }
             Wire::Rtmp { chunk_size, .. } => {
                 let mut reader = ChunkReader::new(ReaderLimits {
@@ -291,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_skip_finishes_the_message_and_names_the_headers_that_changed() {
-        for wire in [RTMP, Wire::Flv] {
+        for wire in [RTMP, Wire::Flv, Wire::WsFlv] {
             let (mut log, mut pool) = (Log::new(wire), SegmentPool::default());
             log.append_joinable(&frame(FrameKind::Keyframe, 1, 500_000, 0), &config(90), &mut pool);
             let mut cursor = Cursor::waiting();
@@ -447,10 +463,9 @@ mod tests {
         #[test]
         fn every_viewer_gets_whole_messages_in_order_and_skips_only_to_join_points(
             steps in prop::collection::vec(step(), 1..120),
-            is_flv in any::<bool>(),
+            wire in prop::sample::select(&[RTMP, Wire::Flv, Wire::WsFlv][..]),
         ) {
             const REACH_MS: u64 = 4_000;
-            let wire = if is_flv { Wire::Flv } else { RTMP };
             let (mut log, mut pool) = (Log::new(wire), SegmentPool::default());
             let mut preamble = Arc::new(Preamble::default());
             let mut model = Model::default();

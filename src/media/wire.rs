@@ -5,6 +5,7 @@
 use super::{Frame, Track};
 use crate::proto::flv;
 use crate::proto::rtmp::chunk_writer::{self, MessageHeader};
+use crate::proto::websocket;
 
 /// A wire form of a stream. Viewers with equal wires share one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,8 @@ pub enum Wire {
     },
     /// FLV tags, each followed by its PreviousTagSize.
     Flv,
+    /// The same, each tag with its PreviousTagSize as one binary message of a WebSocket.
+    WsFlv,
 }
 
 impl Wire {
@@ -39,12 +42,10 @@ impl Wire {
                 };
                 chunk_writer::write_full(&header, payload, chunk_size as usize, sink);
             }
-            Self::Flv => {
-                let written = flv::write_tag(track.type_id(), timestamp_ms, payload, sink);
-                debug_assert!(
-                    written.is_ok(),
-                    "a message of RTMP fits into a tag: both have 24 bits"
-                );
+            Self::Flv => write_tag(track, timestamp_ms, payload, sink),
+            Self::WsFlv => {
+                websocket::write_binary_header(flv::tag_len(payload.len()), sink);
+                write_tag(track, timestamp_ms, payload, sink);
             }
         }
     }
@@ -53,6 +54,11 @@ impl Wire {
     pub fn write_frame(self, frame: &Frame, sink: &mut impl FnMut(&[u8])) {
         self.write(frame.track, frame.wire_timestamp_ms(), &frame.payload, sink);
     }
+}
+
+fn write_tag(track: Track, timestamp_ms: u32, payload: &[u8], sink: &mut impl FnMut(&[u8])) {
+    let written = flv::write_tag(track.type_id(), timestamp_ms, payload, sink);
+    debug_assert!(written.is_ok(), "a message of RTMP fits into a tag: both have 24 bits");
 }
 
 /// One chunk stream per track, away from 2 and 3, which carry control messages and commands:

@@ -8,13 +8,15 @@ use std::fmt;
 pub enum CloseReason {
     /// The client closed, or its connection broke.
     PeerClosed,
+    /// The client said that it closes its WebSocket, with this code.
+    Goodbye(Option<u16>),
     /// The client sent something that is not the protocol.
     Protocol(String),
     /// The handshake and the connect command took longer than `limits.handshake_timeout`.
     HandshakeTimeout,
     /// Neither published nor viewed for `limits.idle_connection`.
     Idle,
-    /// A ping was not answered within `rtmp.ping_timeout`.
+    /// A ping was not answered within `rtmp.ping_timeout` or `http.ping_timeout`.
     PingTimeout,
     /// A publisher sent no media for `publish.idle_timeout`.
     PublisherIdle,
@@ -44,7 +46,7 @@ impl CloseReason {
     /// The word that counters and structured logs use.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::PeerClosed => "peer_closed",
+            Self::PeerClosed | Self::Goodbye(_) => "peer_closed",
             Self::Protocol(_) => "protocol",
             Self::HandshakeTimeout => "handshake_timeout",
             Self::Idle => "idle",
@@ -68,12 +70,16 @@ impl fmt::Display for CloseReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PeerClosed => f.write_str("the client closed the connection"),
+            Self::Goodbye(Some(code)) => {
+                write!(f, "the client closed the WebSocket with code {code}")
+            }
+            Self::Goodbye(None) => f.write_str("the client closed the WebSocket"),
             Self::Protocol(what) => write!(f, "protocol error: {what}"),
             Self::HandshakeTimeout => {
                 f.write_str("no complete connect within limits.handshake_timeout")
             }
             Self::Idle => f.write_str("neither published nor played within limits.idle_connection"),
-            Self::PingTimeout => f.write_str("no answer to a ping within rtmp.ping_timeout"),
+            Self::PingTimeout => f.write_str("no answer to a ping within its ping_timeout"),
             Self::PublisherIdle => f.write_str("no media within publish.idle_timeout"),
             Self::Stalled => f.write_str("the viewer took no data for viewer.stall_timeout"),
             Self::Bitrate => f.write_str("the publisher exceeded max_bitrate"),

@@ -1,7 +1,9 @@
-//! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`.
+//! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`, and the upgrade of the
+//! same URL to a WebSocket.
 //!
-//! One request per connection; a stream's body ends with the connection. Who may not view learns
-//! nothing: the verdict comes before the answer whether the stream exists.
+//! Requests are answered one after the other; those that come early wait. Behind a short answer the
+//! connection goes on, a stream's body ends with it. Who may not view learns nothing: the verdict
+//! comes before the answer whether the stream exists.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,18 +12,19 @@ use super::ask::{ClientInfo, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::push_ask::session_of;
+use super::websocket::WebSocketSession;
 use super::{Event, Io};
 use crate::config::Settings;
 use crate::limits;
-use crate::media::Moment;
+use crate::media::{Moment, Wire};
 use crate::proto::flv;
 use crate::proto::http::{self, Method, Request};
 use crate::proto::name::{self, StreamName};
+use crate::proto::websocket::{self, Upgrade};
 
-/// Serial of the only question that the connection asks.
-const SERIAL: u32 = 0;
 const NO_CACHE: (&str, &str) = ("Cache-Control", "no-cache, no-store");
-const CLOSE: (&str, &str) = ("Connection", "close");
+const RETRY: (&str, &str) = ("Retry-After", "2");
+const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// One HTTP connection.
 #[derive(Debug)]
@@ -29,26 +32,55 @@ pub struct HttpSession {
     settings: Arc<Settings>,
     id: ClientId,
     peer: SocketAddr,
-    head: Vec<u8>,
+    /// The beginning of a request's head, or what waits behind a request that is being answered.
+    unread: Vec<u8>,
+    /// More came behind a request than may wait; it is lost.
+    has_lost_input: bool,
     state: State,
+    /// What a deadline counts from: when the connection was accepted, the last answer was given, or
+    /// the head at hand began.
     since: Moment,
+    /// Nothing has been asked yet.
+    is_new: bool,
+    serial: u32,
     client: Option<Arc<ClientInfo>>,
+    reply: Reply,
+}
+
+#[derive(Debug)]
+enum State {
+    /// A request is awaited.
+    Reading,
+    /// The control shard is asked whether the client may have this.
+    Asked(Wanted),
+    /// Accepted; the head goes out with the first frame, when the tracks are known.
+    Waiting,
+    /// The body is being sent.
+    Streaming,
+    Upgraded {
+        socket: Box<WebSocketSession>,
+        has_begun: bool,
+    },
+    /// The last answer is given.
+    Ended,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    Head,
+    Body,
+    WebSocket(Upgrade),
+}
+
+/// How the request at hand is answered.
+#[derive(Debug, Default)]
+struct Reply {
     /// Value of Access-Control-Allow-Origin.
     allow_origin: Option<String>,
     /// The answer has no body.
     is_head: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Reading,
-    Asked {
-        head_only: bool,
-    },
-    /// Accepted; the head goes out with the first frame, when the tracks are known.
-    Waiting,
-    Streaming,
-    Answered,
+    /// Another request may follow.
+    keep_alive: bool,
 }
 
 impl HttpSession {
@@ -58,12 +90,14 @@ impl HttpSession {
             settings,
             id,
             peer,
-            head: Vec::new(),
+            unread: Vec::new(),
+            has_lost_input: false,
             state: State::Reading,
             since: now,
+            is_new: true,
+            serial: 0,
             client: None,
-            allow_origin: None,
-            is_head: false,
+            reply: Reply::default(),
         }
     }
 
@@ -77,27 +111,46 @@ impl HttpSession {
         self.peer
     }
 
+    /// The protocol's name in logs.
+    pub fn protocol(&self) -> &'static str {
+        if matches!(self.state, State::Upgraded { .. }) { "websocket" } else { "http" }
+    }
+
+    /// The form in which the stream is sent.
+    pub fn wire(&self) -> Wire {
+        if matches!(self.state, State::Upgraded { .. }) { Wire::WsFlv } else { Wire::Flv }
+    }
+
     /// The message stream of the question, 0, while its answer is awaited and wanted.
     pub fn message_stream_of(&self, serial: u32) -> Option<u32> {
-        let awaits = matches!(self.state, State::Asked { head_only: false } | State::Waiting);
-        (serial == SERIAL && awaits).then_some(0)
+        let awaits = matches!(self.state, State::Asked(Wanted::Body | Wanted::WebSocket(_)));
+        (serial == self.serial && awaits).then_some(0)
     }
 
     /// Bytes came from the client.
-    pub fn input(&mut self, bytes: &[u8], io: &mut Io<'_>) -> Result<(), CloseReason> {
-        if self.state != State::Reading {
-            // Nothing is expected behind the request; a viewer that chatters is read and ignored.
-            return Ok(());
-        }
-        let room = limits::HTTP_HEAD_BYTES_MAX.saturating_sub(self.head.len());
-        self.head.extend_from_slice(&bytes[..bytes.len().min(room)]);
-        match http::parse_request(&self.head) {
-            Ok(None) => Ok(()),
-            Ok(Some(request)) => {
-                self.head = Vec::new();
-                self.request(&request, io)
+    pub fn input(&mut self, mut bytes: &[u8], io: &mut Io<'_>) -> Result<(), CloseReason> {
+        loop {
+            match &mut self.state {
+                State::Reading if self.unread.is_empty() && !self.is_new => self.since = io.now,
+                State::Reading | State::Asked(_) => {}
+                // A viewer has nothing to say that is of interest.
+                State::Upgraded { socket, .. } => return socket.input(bytes, io, drop),
+                // Nothing is expected behind the request; a viewer that chatters is read and ignored.
+                State::Waiting | State::Streaming | State::Ended => return Ok(()),
             }
-            Err(error) => self.answer(error.status(), &error.to_string(), &[], io),
+            let room = limits::HTTP_HEAD_BYTES_MAX.saturating_sub(self.unread.len());
+            let (taken, rest) = bytes.split_at(bytes.len().min(room));
+            self.unread.extend_from_slice(taken);
+            bytes = rest;
+            self.answer_requests(io)?;
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if matches!(self.state, State::Asked(_)) {
+                self.has_lost_input = true;
+                self.reply.keep_alive = false;
+                return Ok(());
+            }
         }
     }
 
@@ -108,97 +161,154 @@ impl HttpSession {
         verdict: &Verdict,
         io: &mut Io<'_>,
     ) -> Result<(), CloseReason> {
-        let State::Asked { head_only } = self.state else { return Ok(()) };
-        debug_assert_eq!(serial, SERIAL);
-        match verdict {
-            Verdict::Accept(_) if head_only => {
-                self.stream_head(io);
-                self.state = State::Answered;
-                Err(CloseReason::Done)
+        if serial != self.serial {
+            return Ok(());
+        }
+        let State::Asked(wanted) = &self.state else { return Ok(()) };
+        match (verdict, wanted) {
+            (Verdict::Accept(_), Wanted::Head) => {
+                io.events.push(Event::LeaveApp);
+                self.stream_head(self.reply.keep_alive, io);
+                self.answered(io)?;
+                self.answer_requests(io)
             }
-            Verdict::Accept(_) => {
+            (Verdict::Accept(_), Wanted::Body) => {
+                self.unread = Vec::new();
                 self.state = State::Waiting;
                 Ok(())
             }
-            Verdict::Refuse(refusal) => {
-                let (status, headers): (u16, &[(&str, &str)]) = match refusal.reason {
-                    RefusalReason::NotPublished | RefusalReason::UnknownApp => (404, &[]),
-                    RefusalReason::Denied | RefusalReason::NameTaken => (403, &[]),
-                    RefusalReason::Limit | RefusalReason::Unavailable | RefusalReason::Draining => {
-                        (503, &[("Retry-After", "2")])
-                    }
-                };
-                let _ = self.answer(status, &refusal.description, headers, io);
-                Err(CloseReason::Refused(refusal.description.clone()))
+            (Verdict::Accept(_), Wanted::WebSocket(_)) if self.has_lost_input => {
+                self.answer(400, "frames came before the answer to the upgrade", &[], io)
             }
+            (Verdict::Accept(_), Wanted::WebSocket(upgrade)) => {
+                upgrade.write_answer(io.out);
+                let settings = Arc::clone(&self.settings);
+                let bytes_max = limits::WEBSOCKET_VIEWER_MESSAGE_BYTES_MAX;
+                let socket = Box::new(WebSocketSession::new(settings, bytes_max, io.now));
+                self.state = State::Upgraded { socket, has_begun: false };
+                let early = std::mem::take(&mut self.unread);
+                self.input(&early, io)
+            }
+            (Verdict::Refuse(refusal), _) => self.refuse(refusal, io),
         }
     }
 
     /// The first frame is about to be sent.
     pub fn media_begins(&mut self, has_video: bool, has_audio: bool, io: &mut Io<'_>) {
-        if self.state == State::Waiting {
-            self.stream_head(io);
-            io.out.extend_from_slice(&flv::header(has_audio, has_video));
-            self.state = State::Streaming;
+        let header = flv::header(has_audio, has_video);
+        match &mut self.state {
+            State::Waiting => {
+                self.stream_head(false, io);
+                io.out.extend_from_slice(&header);
+                self.state = State::Streaming;
+            }
+            State::Upgraded { has_begun: has_begun @ false, .. } => {
+                *has_begun = true;
+                let out = &mut *io.out;
+                websocket::write_binary_header(header.len(), &mut |part| {
+                    out.extend_from_slice(part);
+                });
+                out.extend_from_slice(&header);
+            }
+            _ => {}
         }
     }
 
     /// Checks the time-outs.
     pub fn tick(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
-        if self.state == State::Reading
-            && io.now.since(self.since) > self.settings.limits.handshake_timeout
-        {
-            if !self.head.is_empty() {
-                let _ = self.answer(408, "the request head did not come in time", &[], io);
+        let waited = io.now.since(self.since);
+        match &mut self.state {
+            State::Reading if self.is_new || !self.unread.is_empty() => {
+                if waited <= self.settings.limits.handshake_timeout {
+                    return Ok(());
+                }
+                if !self.unread.is_empty() {
+                    self.reply = Reply::default();
+                    let _ = self.answer(408, "the request head did not come in time", &[], io);
+                }
+                Err(CloseReason::HandshakeTimeout)
             }
-            return Err(CloseReason::HandshakeTimeout);
+            State::Reading => {
+                let idle = self.settings.limits.idle_connection;
+                if idle.is_some_and(|max| waited > max) { Err(CloseReason::Idle) } else { Ok(()) }
+            }
+            // The question follows the head at once, which has its own deadline.
+            State::Asked(_) if waited > limits::VERDICT_WAIT_MAX => {
+                let text = "authorisation is not available";
+                self.refuse(&Refusal::new(RefusalReason::Unavailable, text), io)
+            }
+            State::Upgraded { socket, .. } => socket.tick(io),
+            State::Asked(_) | State::Waiting | State::Streaming | State::Ended => Ok(()),
         }
-        // The question follows the head at once, which has its own deadline.
-        let is_late = io.now.since(self.since) > limits::VERDICT_WAIT_MAX;
-        if is_late && matches!(self.state, State::Asked { .. }) {
-            let refusal =
-                Refusal::new(RefusalReason::Unavailable, "authorisation is not available");
-            return self.verdict(SERIAL, &Verdict::Refuse(refusal), io);
-        }
-        Ok(())
     }
 
     /// The shard is about to close: who has had no answer yet gets one.
     pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
-        if !matches!(self.state, State::Asked { .. } | State::Waiting) {
-            return;
+        match &mut self.state {
+            State::Asked(_) | State::Waiting => {}
+            State::Upgraded { socket, .. } => return socket.farewell(reason, io),
+            State::Reading | State::Streaming | State::Ended => return,
         }
         let (status, headers): (u16, &[_]) = match reason {
             CloseReason::NotPublished(_) | CloseReason::Done => (404, &[]),
-            _ => (503, &[("Retry-After", "2")]),
+            _ => (503, &[RETRY]),
         };
         let text = match reason {
             CloseReason::Done => "the stream has ended".to_owned(),
             reason => reason.to_string(),
         };
+        self.reply.keep_alive = false;
         let _ = self.answer(status, &text, headers, io);
     }
 
+    /// Answers the requests that are there, up to one whose answer has to be awaited.
+    fn answer_requests(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        while matches!(self.state, State::Reading) && !self.unread.is_empty() {
+            match http::parse_request(&self.unread) {
+                Ok(None) => break,
+                Ok(Some(request)) => {
+                    self.unread.drain(..request.head_len.min(self.unread.len()));
+                    self.request(&request, io)?;
+                }
+                // Where the next request begins is not known.
+                Err(error) => {
+                    self.reply = Reply::default();
+                    return self.answer(error.status(), &error.to_string(), &[], io);
+                }
+            }
+            // A client that asks without end and reads nothing.
+            if io.out.len() > limits::OUTPUT_BYTES_MAX {
+                return Err(CloseReason::OutputFull);
+            }
+        }
+        if self.unread.is_empty() {
+            self.unread = Vec::new();
+        }
+        Ok(())
+    }
+
     fn request(&mut self, request: &Request, io: &mut Io<'_>) -> Result<(), CloseReason> {
-        self.allow_origin = self.allowed_origin(request.header("origin"));
-        self.is_head = request.method == Method::Head;
-        let head_only = match request.method {
-            Method::Get => false,
-            Method::Head => true,
+        self.is_new = false;
+        let origin = request.header("origin");
+        self.reply = Reply {
+            allow_origin: self.allowed_origin(origin),
+            is_head: request.method == Method::Head,
+            // A body would be taken for the next request.
+            keep_alive: request.keep_alive() && !has_body(request),
+        };
+        match request.method {
+            Method::Get | Method::Head => {}
             Method::Options => {
                 let headers = [
-                    ("Allow", "GET, HEAD, OPTIONS"),
-                    ("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"),
+                    ("Allow", METHODS),
+                    ("Access-Control-Allow-Methods", METHODS),
                     ("Access-Control-Allow-Headers", "*"),
                     ("Access-Control-Max-Age", "86400"),
                 ];
                 return self.answer(204, "", &headers, io);
             }
-            _ => {
-                let headers = [("Allow", "GET, HEAD, OPTIONS")];
-                return self.answer(405, "use GET or HEAD", &headers, io);
-            }
-        };
+            _ => return self.answer(405, "use GET or HEAD", &[("Allow", METHODS)], io),
+        }
         let host = request.header("host").unwrap_or_default();
         let named = request.query().value("vhost");
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
@@ -207,6 +317,18 @@ impl HttpSession {
         let stream = match StreamName::from_http_path(&vhost, &request.path) {
             Ok(stream) => stream,
             Err(error) => return self.answer(404, &error.to_string(), &[], io),
+        };
+        let wanted = match Upgrade::of(request) {
+            Ok(Some(_)) if !self.may_upgrade(origin) => {
+                let text = "http.origins or http.cors does not name the origin of this page";
+                return self.answer(403, text, &[], io);
+            }
+            Ok(Some(upgrade)) => Wanted::WebSocket(upgrade),
+            Ok(None) if self.reply.is_head => Wanted::Head,
+            Ok(None) => Wanted::Body,
+            Err(error) => {
+                return self.answer(error.status(), &error.to_string(), error.headers(), io);
+            }
         };
         let header = |name| request.header(name).unwrap_or_default().to_owned();
         self.client = Some(Arc::new(ClientInfo {
@@ -221,17 +343,34 @@ impl HttpSession {
             page_url: header("referer"),
             session: session_of(&request.query().value("session").unwrap_or_default()),
         }));
-        self.state = State::Asked { head_only };
+        self.state = State::Asked(wanted);
+        self.since = io.now;
+        self.serial = self.serial.wrapping_add(1);
         let want = Want::Play { name: stream, args: request.query.clone(), http: true };
-        io.events.push(Event::Ask { serial: SERIAL, want });
+        io.events.push(Event::Ask { serial: self.serial, want });
         Ok(())
     }
 
-    fn stream_head(&self, io: &mut Io<'_>) {
-        self.head(200, &[("Content-Type", "video/x-flv"), NO_CACHE], io);
+    fn refuse(&mut self, refusal: &Refusal, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        let (status, headers): (u16, &[_]) = match refusal.reason {
+            RefusalReason::NotPublished | RefusalReason::UnknownApp => (404, &[]),
+            RefusalReason::Denied | RefusalReason::NameTaken => (403, &[]),
+            RefusalReason::Limit | RefusalReason::Unavailable | RefusalReason::Draining => {
+                // Who comes back later makes room until then.
+                self.reply.keep_alive = false;
+                (503, &[RETRY])
+            }
+        };
+        self.answer(status, &refusal.description, headers, io)
+            .map_err(|_| CloseReason::Refused(refusal.description.clone()))?;
+        self.answer_requests(io)
     }
 
-    /// A complete short answer; the connection is closed after it.
+    fn stream_head(&self, keep_alive: bool, io: &mut Io<'_>) {
+        self.head(200, keep_alive, &[("Content-Type", "video/x-flv"), NO_CACHE], io);
+    }
+
+    /// A complete short answer.
     fn answer(
         &mut self,
         status: u16,
@@ -239,25 +378,37 @@ impl HttpSession {
         headers: &[(&str, &str)],
         io: &mut Io<'_>,
     ) -> Result<(), CloseReason> {
-        self.state = State::Answered;
         let body = if text.is_empty() { String::new() } else { format!("{text}\n") };
         let length = body.len().to_string();
-        let mut all = vec![("Content-Length", length.as_str()), NO_CACHE];
+        let mut all = vec![NO_CACHE];
         if !body.is_empty() {
             all.push(("Content-Type", "text/plain; charset=utf-8"));
+            all.push(("Content-Length", length.as_str()));
         }
         all.extend_from_slice(headers);
-        self.head(status, &all, io);
-        if !self.is_head {
+        self.head(status, self.reply.keep_alive, &all, io);
+        if !self.reply.is_head {
             io.out.extend_from_slice(body.as_bytes());
         }
+        self.answered(io)
+    }
+
+    /// The answer is complete: the next request, or the end.
+    fn answered(&mut self, io: &Io<'_>) -> Result<(), CloseReason> {
+        self.since = io.now;
+        if self.reply.keep_alive {
+            self.state = State::Reading;
+            return Ok(());
+        }
+        self.state = State::Ended;
+        self.unread = Vec::new();
         Err(CloseReason::Done)
     }
 
-    fn head(&self, status: u16, headers: &[(&str, &str)], io: &mut Io<'_>) {
+    fn head(&self, status: u16, keep_alive: bool, headers: &[(&str, &str)], io: &mut Io<'_>) {
         let mut all = headers.to_vec();
-        all.push(CLOSE);
-        if let Some(origin) = &self.allow_origin {
+        all.push(("Connection", if keep_alive { "keep-alive" } else { "close" }));
+        if let Some(origin) = &self.reply.allow_origin {
             all.push(("Access-Control-Allow-Origin", origin));
             if origin != "*" {
                 all.push(("Vary", "Origin"));
@@ -274,161 +425,22 @@ impl HttpSession {
         let origin = origin?;
         allowed.iter().any(|entry| entry == origin).then(|| origin.to_owned())
     }
+
+    /// Browsers hold no rule of their own against WebSockets of other origins. Programs that are no
+    /// browsers name no origin, or any.
+    fn may_upgrade(&self, origin: Option<&str>) -> bool {
+        let listed = &self.settings.http.origins;
+        origin.is_none_or(|origin| {
+            self.allowed_origin(Some(origin)).is_some()
+                && (listed.is_empty() || listed.iter().any(|entry| entry == origin))
+        })
+    }
+}
+
+fn has_body(request: &Request) -> bool {
+    let is_empty = matches!(request.content_length(), Ok(None | Some(0)));
+    !is_empty || request.header("transfer-encoding").is_some()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Sources;
-    use crate::media::StreamId;
-    use crate::session::ask::{Grant, Refusal};
-
-    struct Server {
-        session: HttpSession,
-        out: Vec<u8>,
-        events: Vec<Event>,
-        now: Moment,
-    }
-
-    fn server(toml: &str) -> Server {
-        let file = Some(("test.toml".to_owned(), toml.to_owned()));
-        let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
-        let settings = Arc::new(Settings::load(&sources).unwrap());
-        let peer = "192.0.2.1:1000".parse().unwrap();
-        let session = HttpSession::new(settings, ClientId(7), peer, Moment::ZERO);
-        Server { session, out: Vec::new(), events: Vec::new(), now: Moment::ZERO }
-    }
-
-    impl Server {
-        fn drive<T>(&mut self, call: impl FnOnce(&mut HttpSession, &mut Io<'_>) -> T) -> T {
-            let mut io = Io { now: self.now, out: &mut self.out, events: &mut self.events };
-            call(&mut self.session, &mut io)
-        }
-
-        fn input(&mut self, text: &str) -> Result<(), CloseReason> {
-            self.drive(|session, io| session.input(text.as_bytes(), io))
-        }
-
-        fn ask(&mut self, method: &str) {
-            let text = format!(
-                "{method} /live/s.flv?key=1 HTTP/1.1\r\nHost: h\r\nReferer: http://p/\r\n\r\n"
-            );
-            assert_eq!(self.input(&text), Ok(()));
-        }
-
-        fn accept(&mut self) -> Result<(), CloseReason> {
-            let grant = Grant::Play {
-                stream: StreamId(1),
-                name: StreamName::new("__defaultVhost__", "live", "_definst_", "s").unwrap(),
-                owner: None,
-                connected: None,
-                settings: self.session.settings.app("__defaultVhost__", "live", "_definst_"),
-            };
-            self.drive(|session, io| session.verdict(SERIAL, &Verdict::Accept(grant), io))
-        }
-
-        fn status(&self) -> Option<&str> {
-            std::str::from_utf8(self.out.get(9..12)?).ok()
-        }
-    }
-
-    #[test]
-    fn a_viewer_is_asked_for_and_gets_its_head_with_the_first_frame() {
-        let mut server = server("");
-        server.ask("GET");
-        let Some(Event::Ask { want: Want::Play { name, args, http }, .. }) = server.events.pop()
-        else {
-            panic!("no question")
-        };
-        assert_eq!((name.stream(), args.as_str(), http), ("s", "key=1", true));
-        let client = server.session.client().expect("the request was read");
-        assert_eq!((client.id, client.page_url.as_str()), (ClientId(7), "http://p/"));
-        assert_eq!(server.accept(), Ok(()));
-        assert!(server.out.is_empty(), "the tracks are not known yet");
-        server.drive(|session, io| session.media_begins(true, false, io));
-        assert_eq!(server.status(), Some("200"));
-        assert!(server.out.ends_with(&flv::header(false, true)));
-        let before = server.out.len();
-        server.drive(|session, io| session.media_begins(true, true, io));
-        server.drive(|session, io| session.farewell(&CloseReason::Done, io));
-        assert_eq!(server.out.len(), before, "a body has begun");
-    }
-
-    #[test]
-    fn head_is_answered_without_a_play() {
-        let mut server = server("");
-        server.ask("HEAD");
-        assert_eq!(server.session.message_stream_of(SERIAL), None);
-        assert_eq!(server.accept(), Err(CloseReason::Done));
-        assert_eq!(server.status(), Some("200"));
-        assert!(server.out.ends_with(b"\r\n\r\n"));
-    }
-
-    #[test]
-    fn refusals_have_their_status() {
-        use RefusalReason::*;
-        let table = [
-            (Denied, "403"),
-            (NotPublished, "404"),
-            (UnknownApp, "404"),
-            (Limit, "503"),
-            (Unavailable, "503"),
-            (Draining, "503"),
-        ];
-        for (reason, status) in table {
-            let mut server = server("");
-            server.ask("GET");
-            let verdict = Verdict::Refuse(Refusal::new(reason, "why"));
-            let closed = server.drive(|session, io| session.verdict(SERIAL, &verdict, io));
-            assert_eq!(closed, Err(CloseReason::Refused("why".to_owned())));
-            assert_eq!(server.status(), Some(status), "{reason:?}");
-            let text = String::from_utf8(server.out.clone()).unwrap();
-            assert_eq!(text.contains("Retry-After"), status == "503");
-        }
-    }
-
-    #[test]
-    fn who_waits_is_answered_when_the_wait_is_over() {
-        for (reason, status) in [
-            (CloseReason::NotPublished("not published".to_owned()), "404"),
-            (CloseReason::Done, "404"),
-            (CloseReason::Draining, "503"),
-            (CloseReason::Limit("logs".to_owned()), "503"),
-        ] {
-            let mut server = server("");
-            server.ask("GET");
-            assert_eq!(server.accept(), Ok(()));
-            server.drive(|session, io| session.farewell(&reason, io));
-            assert_eq!(server.status(), Some(status));
-        }
-    }
-
-    #[test]
-    fn other_requests_are_answered_and_closed() {
-        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(20_000));
-        for (request, status) in [
-            ("OPTIONS /live/s.flv HTTP/1.1\r\nHost: h\r\n\r\n", "204"),
-            ("POST /live/s.flv HTTP/1.1\r\nHost: h\r\n\r\n", "405"),
-            ("GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n", "404"),
-            ("junk\r\n\r\n", "400"),
-            (&long, "431"),
-        ] {
-            let mut server = server("");
-            assert_eq!(server.input(request), Err(CloseReason::Done), "{request:.20}");
-            assert_eq!(server.status(), Some(status), "{request:.20}");
-            assert_eq!(server.input("GET / HTTP/1.1\r\n\r\n"), Ok(()), "one request only");
-        }
-    }
-
-    #[test]
-    fn a_head_that_does_not_come_in_time_is_answered_when_it_has_begun() {
-        for (begun, status) in [("GET /li", Some("408")), ("", None)] {
-            let mut server = server("limits.handshake_timeout = \"10s\"");
-            assert_eq!(server.input(begun), Ok(()));
-            server.now = Moment::ZERO + std::time::Duration::from_secs(11);
-            let closed = server.drive(HttpSession::tick);
-            assert_eq!(closed, Err(CloseReason::HandshakeTimeout));
-            assert_eq!(server.status(), status);
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ mod media_message;
 mod push_ask;
 mod rtmp;
 mod rtmp_replies;
+mod websocket;
 
 pub use ask::{Ask, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want};
 pub use client_id::ClientId;
@@ -59,6 +60,8 @@ pub enum Event {
         /// The message stream.
         message_stream_id: u32,
     },
+    /// The client is no longer connected to its application; the connection goes on.
+    LeaveApp,
 }
 
 /// What a session reads and writes while it handles one input.
@@ -180,7 +183,7 @@ impl Session {
     pub fn protocol(&self) -> &'static str {
         match self {
             Self::Rtmp(_) => "rtmp",
-            Self::Http(_) => "http",
+            Self::Http(session) => session.protocol(),
         }
     }
 }

@@ -146,6 +146,11 @@ impl Shard {
                     self.end_play(key, message_stream_id, stream);
                 }
             }
+            Event::LeaveApp => {
+                if let Some(conn) = self.conns.get_mut(key) {
+                    conn.admission = None;
+                }
+            }
         }
     }
 

@@ -243,11 +243,11 @@ impl Shard {
         viewed.is_up |= owner.is_some();
         let Some(conn) = self.conns.get_mut(key) else { return };
         let settings = Arc::clone(&viewed.settings);
-        let wire = match conn.session {
+        let wire = match &conn.session {
             Session::Rtmp(_) => {
                 Wire::Rtmp { message_stream_id, chunk_size: self.settings.rtmp.chunk_size }
             }
-            Session::Http(_) => Wire::Flv,
+            Session::Http(session) => session.wire(),
         };
         // A viewer that has fallen behind should be noticed here, not hidden in the kernel.
         if settings.viewer_socket_buffer > 0 {

@@ -13,8 +13,8 @@ use crate::media::{
 use crate::proto::name::StreamName;
 use crate::session::Owner;
 
-/// RTMP on message stream 1, and FLV.
-const COMMON_WIRES: usize = 2;
+/// RTMP on message stream 1, FLV, and FLV over WebSocket.
+const COMMON_WIRES: usize = 3;
 
 /// One viewer of one log. A connection has one per stream that it plays.
 #[derive(Debug)]
@@ -219,10 +219,12 @@ impl ViewerStream {
         if joined { Attached::Joined } else { Attached::Waits }
     }
 
-    /// Whether there may be one more log. The two wires that nearly all viewers use always have room: a
+    /// Whether there may be one more log. The wires that nearly all viewers use always have room: a
     /// client that plays the stream on many message streams cannot shut the others out.
     fn has_room_for(&self, wire: Wire, logs_max: usize) -> bool {
-        let is_common = |wire| matches!(wire, Wire::Flv | Wire::Rtmp { message_stream_id: 1, .. });
+        let is_common = |wire| {
+            matches!(wire, Wire::Flv | Wire::WsFlv | Wire::Rtmp { message_stream_id: 1, .. })
+        };
         let rare = self.logs.iter().filter(|state| !is_common(state.log.wire())).count();
         is_common(wire) || rare + COMMON_WIRES < logs_max
     }
@@ -387,12 +389,13 @@ mod tests {
             stream.attach(viewer, wire, true, Moment::ZERO, 6, &mut pool)
         };
         let rtmp = |message_stream_id| Wire::Rtmp { message_stream_id, chunk_size: 60_000 };
-        for id in 2..=5 {
+        for id in 2..=4 {
             assert_eq!(attach(id, rtmp(id)), Attached::Waits);
         }
-        assert_eq!(attach(6, rtmp(6)), Attached::NoLog);
-        assert_eq!(attach(7, rtmp(1)), Attached::Waits);
-        assert_eq!(attach(8, Wire::Flv), Attached::Waits);
-        assert_eq!(attach(9, rtmp(5)), Attached::Waits, "an existing log takes more viewers");
+        assert_eq!(attach(5, rtmp(5)), Attached::NoLog);
+        assert_eq!(attach(6, rtmp(1)), Attached::Waits);
+        assert_eq!(attach(7, Wire::Flv), Attached::Waits);
+        assert_eq!(attach(8, Wire::WsFlv), Attached::Waits);
+        assert_eq!(attach(9, rtmp(4)), Attached::Waits, "an existing log takes more viewers");
     }
 }

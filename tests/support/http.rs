@@ -103,6 +103,14 @@ impl Response {
         body
     }
 
+    /// The answer to the next request of the connection, behind the body of this one, if it has one.
+    pub(crate) fn next(mut self, has_no_body: bool) -> Self {
+        if !has_no_body {
+            self.read_to_end();
+        }
+        read_behind(self.early_body, self.stream)
+    }
+
     /// Whether the server closes the connection without another byte.
     pub(crate) fn is_closed_by_server(&mut self) -> bool {
         let mut byte = [0; 1];
@@ -115,8 +123,12 @@ impl Response {
 }
 
 /// Reads the head of the answer on a connection that the request went out on.
-pub(crate) fn read_response(mut stream: TcpStream) -> Response {
-    let mut received = Vec::new();
+pub(crate) fn read_response(stream: TcpStream) -> Response {
+    read_behind(Vec::new(), stream)
+}
+
+/// Reads a head of which `received` has come already.
+fn read_behind(mut received: Vec<u8>, mut stream: TcpStream) -> Response {
     let mut buffer = [0; 4096];
     let head_end = loop {
         if let Some(position) = received.windows(4).position(|part| part == b"\r\n\r\n") {

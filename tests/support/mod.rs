@@ -18,3 +18,4 @@ pub(crate) mod server;
 pub(crate) mod stamp;
 pub(crate) mod viewer;
 pub(crate) mod wait;
+pub(crate) mod websocket;

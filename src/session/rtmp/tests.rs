@@ -163,6 +163,7 @@ impl Server {
             }
             Event::EndPublish { message_stream_id } => format!("end publish {message_stream_id}"),
             Event::EndPlay { message_stream_id } => format!("end play {message_stream_id}"),
+            Event::LeaveApp => "leave app".to_owned(),
         });
         words.collect()
     }
