@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use self::session::SessionCommand;
-use crate::config::{ConfigError, DEFAULT_TOML, Settings, Sources};
+use crate::config::{DEFAULT_TOML, Settings, Source};
 
 mod session;
 
@@ -69,8 +69,8 @@ enum Command {
 pub enum Action {
     /// Everything is done: leave with this code.
     Exit(ExitCode),
-    /// Run the server.
-    Run(Box<Settings>),
+    /// Run the server with these settings, which can be read again.
+    Run(Box<Settings>, Source),
 }
 
 const EXAMPLES: &str = "\
@@ -106,7 +106,7 @@ impl Cli {
                 return Action::Exit(check(config.as_deref(), &file, &set));
             }
             Some(Command::Session { command }) => {
-                return Action::Exit(match load(config.as_deref(), &set) {
+                return Action::Exit(match Source::new(config, set).load() {
                     Ok(settings) => say(command.run(&settings)),
                     Err(lines) => complain(&lines),
                 });
@@ -117,8 +117,9 @@ impl Cli {
             }
             None => {}
         }
-        match load(config.as_deref(), &set) {
-            Ok(settings) => Action::Run(Box::new(settings)),
+        let source = Source::new(config, set);
+        match source.load() {
+            Ok(settings) => Action::Run(Box::new(settings), source),
             Err(lines) => Action::Exit(complain(&lines)),
         }
     }
@@ -128,22 +129,9 @@ fn check(config: Option<&Path>, file: &Path, set: &[String]) -> ExitCode {
     if config.is_some() {
         return complain(&["check takes the file as its argument, without --config".to_owned()]);
     }
-    match load(Some(file), set) {
+    match Source::new(Some(file.to_owned()), set.to_vec()).load() {
         Ok(_) => print(&format!("{} is valid\n", file.display())),
         Err(lines) => complain(&lines),
-    }
-}
-
-/// Settings that this version can run with, or what to say.
-fn load(file: Option<&Path>, set: &[String]) -> Result<Settings, Vec<String>> {
-    let lines = |errors: Vec<ConfigError>| -> Vec<String> {
-        errors.iter().map(ToString::to_string).collect()
-    };
-    let sources = Sources::read(file, set).map_err(|error| lines(vec![error]))?;
-    let settings = Settings::load(&sources).map_err(lines)?;
-    match settings.unsupported() {
-        [] => Ok(settings),
-        lines => Err(lines.to_vec()),
     }
 }
 
@@ -203,7 +191,7 @@ mod tests {
     #[test]
     fn options_on_both_sides_of_a_command_count() {
         let line = "--set limits.streams=1 --set rtmp.chunk_size=200 run --set limits.streams=2";
-        let Action::Run(settings) = parse(line).unwrap().action() else {
+        let Action::Run(settings, _) = parse(line).unwrap().action() else {
             panic!("these settings are valid")
         };
         assert_eq!((settings.limits.streams, settings.rtmp.chunk_size), (2, 200));
@@ -212,9 +200,10 @@ mod tests {
     #[test]
     fn keys_that_nothing_answers_stop_the_start() {
         let set = ["hooks.on_publish=http://127.0.0.1/".to_owned()];
-        let lines = load(None, &set).unwrap_err();
+        let lines = Source::new(None, set.to_vec()).load().unwrap_err();
         assert!(lines[0].starts_with("hooks.on_publish is set"), "{lines:?}");
-        let lines = load(Some(Path::new("/does/not/exist.toml")), &[]).unwrap_err();
+        let missing = Source::new(Some("/does/not/exist.toml".into()), Vec::new());
+        let lines = missing.load().unwrap_err();
         assert!(lines[0].starts_with("/does/not/exist.toml: "), "{lines:?}");
     }
 }

@@ -19,7 +19,8 @@
 //! | [`shard`]   | one core: accept hand-over, connection table, streams, flush loop        |
 //! | [`session`] | one connection each: RTMP, HTTP; drives `proto`                          |
 //! | [`control`] | the control shard: registry, API                                         |
-//! | [`server`]  | puts the parts together: probe, listeners, threads, signals              |
+//! | [`server`]  | puts the parts together: probe, listeners, threads                       |
+//! | [`signals`] | what an operator says by signal: stop, reload                            |
 //! | [`logging`] | log lines, written by a thread of their own                              |
 //! | [`limits`]  | every cap that is not an operator's key                                  |
 //!
@@ -36,3 +37,4 @@ pub mod rt;
 pub mod server;
 pub mod session;
 pub mod shard;
+pub mod signals;

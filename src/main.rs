@@ -13,6 +13,6 @@ fn main() -> ExitCode {
     let _ = shardcast::rt::memory::refuse_huge_pages();
     match Cli::from_arguments().action() {
         Action::Exit(code) => code,
-        Action::Run(settings) => server::run(*settings),
+        Action::Run(settings, source) => server::run(*settings, source),
     }
 }

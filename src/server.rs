@@ -1,4 +1,4 @@
-//! Puts the parts together: probe, listeners, threads, signals, and the end.
+//! Puts the parts together: probe, listeners, threads, and the end.
 
 use std::fmt::Write;
 use std::io;
@@ -6,40 +6,46 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::thread;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-
-use crate::config::{self, ControlCore, Settings, Shards};
-use crate::control::{self, ApiListener, ControlEvent, ControlPlan};
+use crate::config::{self, ControlCore, Settings, Shards, Source};
+use crate::control::{self, ApiListener, ControlPlan};
 use crate::limits;
-use crate::logging;
+use crate::logging::{self, Logging};
 use crate::rt::egress::{self, EgressChoice};
 use crate::rt::event_fd::EventFd;
 use crate::rt::executor::{ExecutorThread, spawn_pinned, spawn_with_pool};
-use crate::rt::mesh::{InboxSender, Mesh, inbox};
+use crate::rt::mesh::{Mesh, inbox};
 use crate::rt::probe;
 use crate::rt::socket;
 use crate::shard::{self, AcceptCounters, Acceptor, Envelope, Protocol, ShardDoor, ShardPlan};
+use crate::signals::{self, Caught, Operator};
 
 /// Events of other threads that wait for the control shard.
 const CONTROL_EVENTS_MAX: usize = 64;
 /// Threads of the control shard for blocking work.
 const BLOCKING_THREADS: usize = 4;
 
-/// Runs the server until it is told to stop; 0 after an orderly end, 1 when it cannot start.
-pub fn run(settings: Settings) -> ExitCode {
-    let log = match logging::start(&settings.log) {
-        Ok(guard) => guard,
+/// Runs the server until it is told to stop; 0 after an orderly end, 1 when it cannot start. `source`
+/// is where the settings come from, and can be read again.
+pub fn run(settings: Settings, source: Source) -> ExitCode {
+    // First of all, so that a signal during the start waits for its end.
+    let caught = match signals::catch() {
+        Ok(caught) => caught,
+        Err(error) => {
+            eprintln!("shardcast cannot catch signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let logging = match logging::start(&settings.log) {
+        Ok(logging) => Arc::new(logging),
         Err(error) => {
             eprintln!("shardcast cannot write its log: {error}");
             return ExitCode::FAILURE;
         }
     };
-    let result = serve(Arc::new(settings));
+    let result = serve(Arc::new(settings), source, caught, &logging);
     // What is still in the log's queue belongs before the last word.
-    drop(log);
+    logging.flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -52,7 +58,12 @@ pub fn run(settings: Settings) -> ExitCode {
 /// Open sockets of one kind with their real addresses.
 type Listeners = Vec<(OwnedFd, SocketAddr)>;
 
-fn serve(settings: Arc<Settings>) -> Result<(), String> {
+fn serve(
+    settings: Arc<Settings>,
+    source: Source,
+    caught: Caught,
+    logging: &Arc<Logging>,
+) -> Result<(), String> {
     let report = probe::check(probe::Needs::default()).map_err(|error| error.to_string())?;
     for note in &report.notes {
         tracing::warn!("{note}");
@@ -93,6 +104,7 @@ fn serve(settings: Arc<Settings>) -> Result<(), String> {
             inbox,
             load,
             egress,
+            access: logging.access().cloned(),
             seed: random_seed(),
         };
         // More shards than processors only in tests: they share.
@@ -112,6 +124,7 @@ fn serve(settings: Arc<Settings>) -> Result<(), String> {
         events: event_inbox,
         stop_accepting: Arc::clone(&stop_accepting),
         accepted: Arc::clone(&accepted),
+        log_losses: logging.losses(),
         api: api.into_iter().map(|(socket, address)| ApiListener { socket, address }).collect(),
     };
     let control_cpu = match settings.server.control_core {
@@ -122,7 +135,14 @@ fn serve(settings: Arc<Settings>) -> Result<(), String> {
         spawn_with_pool("control", control_cpu, BLOCKING_THREADS, move || control::run(plan))
             .map_err(|error| failed("starting the control shard", error))?;
 
-    listen_to_signals(events).map_err(|error| failed("signals", error))?;
+    caught
+        .listen(Operator {
+            events,
+            source,
+            logging: Arc::clone(logging),
+            settings: Arc::clone(&settings),
+        })
+        .map_err(|error| failed("listening to signals", error))?;
     let listeners = [(rtmp, Protocol::Rtmp), (http, Protocol::Http)]
         .into_iter()
         .flat_map(|(sockets, protocol)| {
@@ -199,21 +219,6 @@ fn choose_egress(settings: &Settings, has_private_ring: bool) -> EgressChoice {
             }
         },
     }
-}
-
-/// SIGTERM and SIGINT drain; a second one ends the process at once.
-fn listen_to_signals(events: InboxSender<ControlEvent>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        let mut seen = 0;
-        for _ in signals.forever() {
-            seen += 1;
-            if seen > 1 || events.try_send(ControlEvent::Drain).is_err() {
-                std::process::exit(1);
-            }
-        }
-    })?;
-    Ok(())
 }
 
 fn random_seed() -> u64 {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+mod access_format;
 mod app;
 mod cluster;
 mod de;
@@ -17,6 +18,7 @@ mod hooks;
 mod http;
 mod load;
 mod push;
+mod reload;
 mod resolve;
 mod rtmp;
 mod server;
@@ -29,6 +31,7 @@ mod unsupported;
 mod validate;
 mod value;
 
+pub use access_format::{AccessField, AccessFormat, AccessPart};
 pub use app::{
     AccessRule, App, Hold, Latency, Missing, Play, Publish, Relay, RuleAction, Takeover, Vhost,
     Viewer,
@@ -39,6 +42,7 @@ pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
 pub use push::{ClientSend, History, Push, PushSettings};
+pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
 pub use server::{
     Accept, ControlCore, Demo, Egress, Limits, Log, LogFormat, LogLevel, Server, Shards,

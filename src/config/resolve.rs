@@ -78,9 +78,12 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
             format: config.log.format,
             level: config.log.level.0.clone(),
             file: Some(config.log.file.clone()).filter(|file| !file.is_empty()),
+            access: Some(config.log.access.clone()).filter(|file| !file.is_empty()),
+            access_format: config.log.access_format.clone(),
         },
         vhosts,
         hosts,
+        tree: tree.clone(),
         unsupported,
         config,
     })

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
+use super::access_format::AccessFormat;
 use super::value::{Time, deserialize_from_text};
 
 /// `[server]`
@@ -103,6 +104,10 @@ pub struct Log {
     pub level: LogLevel,
     /// File to append to; empty is stderr.
     pub file: String,
+    /// File with one line per session; empty is none.
+    pub access: String,
+    /// What such a line holds.
+    pub access_format: AccessFormat,
 }
 
 /// `log.format`
@@ -156,7 +161,13 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: LogLevel("info".to_owned()), file: String::new() }
+        Self {
+            format: LogFormat::Text,
+            level: LogLevel("info".to_owned()),
+            file: String::new(),
+            access: String::new(),
+            access_format: AccessFormat::combined(),
+        }
     }
 }
 

@@ -5,12 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::access_format::AccessFormat;
 use super::app::{AccessRule, Latency, Missing, RuleAction, Takeover};
 use super::error::ConfigError;
 use super::http::FlvMissing;
 use super::load::Sources;
 use super::push::PushSettings;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
+use super::tree::Node;
 use super::value::Net;
 use super::{Config, resolve};
 use crate::proto::name;
@@ -36,6 +38,8 @@ pub struct Settings {
     pub(super) vhosts: HashMap<String, VhostApps>,
     /// Vhost by host name, both names and aliases.
     pub(super) hosts: HashMap<String, String>,
+    /// What it was read from, for the comparison with a later reading.
+    pub(super) tree: Node,
     /// See [`Settings::unsupported`].
     pub(super) unsupported: Vec<String>,
 }
@@ -130,6 +134,10 @@ pub struct LogSettings {
     pub level: String,
     /// File to append to; `None` is stderr.
     pub file: Option<String>,
+    /// File with one line per session.
+    pub access: Option<String>,
+    /// What such a line holds.
+    pub access_format: AccessFormat,
 }
 
 /// What holds for one app, or one instance of it, on one vhost.

@@ -170,6 +170,8 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("limits.idle_connection", "0"),
     ("limits.logs_per_stream", "3"),
     ("limits.streams", "10"),
+    ("log.access", "/tmp/y"),
+    ("log.access_format", "$name $args"),
     ("log.file", "/tmp/x"),
     ("log.format", "json"),
     ("log.level", "info,shardcast=debug"),

@@ -172,7 +172,8 @@ impl Node {
         self.table().into_iter().flatten().map(|(key, _)| &**key)
     }
 
-    fn table(&self) -> Option<&Table> {
+    /// The entries of this node, when it is a table.
+    pub(super) fn table(&self) -> Option<&Table> {
         match &self.value {
             Value::Table(table) | Value::Text(_, Some(table)) => Some(table),
             _ => None,
@@ -185,6 +186,39 @@ impl Node {
         Self {
             origin: Origin::Default,
             value: Value::Table(Table::from([(key.to_owned(), entry)])),
+        }
+    }
+
+    /// What stands at a path below this table.
+    pub(super) fn entry(&self, path: &[&str]) -> Option<&Entry> {
+        let (key, rest) = path.split_first()?;
+        let entry = self.table()?.get(*key)?;
+        if rest.is_empty() { Some(entry) } else { entry.node.entry(rest) }
+    }
+
+    /// Puts an entry at a path below this table, or takes away what is there.
+    pub(super) fn put(&mut self, path: &[&str], entry: Option<Entry>) {
+        let Some((key, rest)) = path.split_first() else { return };
+        if let Value::Text(_, Some(table)) = &mut self.value {
+            self.value = Value::Table(std::mem::take(table));
+        }
+        let Value::Table(table) = &mut self.value else { return };
+        match (rest.is_empty(), entry) {
+            (true, Some(entry)) => {
+                table.insert((*key).to_owned(), entry);
+            }
+            (true, None) => {
+                table.remove(*key);
+            }
+            (false, entry) => {
+                if let Some(below) = table.get_mut(*key) {
+                    below.node.put(rest, entry);
+                } else if entry.is_some() {
+                    let mut node = Self::default();
+                    node.put(rest, entry);
+                    table.insert((*key).to_owned(), Entry { key_origin: Origin::Default, node });
+                }
+            }
         }
     }
 

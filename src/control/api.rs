@@ -19,8 +19,9 @@ use super::answer::Answer;
 use super::push::{self, Push};
 use super::registry::Registry;
 use super::reports::Reports;
-use crate::config::Settings;
+use super::settings::CurrentSettings;
 use crate::limits;
+use crate::logging::LogLosses;
 use crate::media::Moment;
 use crate::proto::http::{self, Method, Request};
 use crate::rt::clock;
@@ -47,30 +48,33 @@ pub(super) struct Api {
 }
 
 struct Shared {
-    token: Option<String>,
+    settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     push: Push,
     reports: Reports,
     accepted: Arc<AcceptCounters>,
+    log_losses: LogLosses,
     started: Moment,
     open: Cell<usize>,
 }
 
 impl Api {
     pub(super) fn new(
-        settings: &Settings,
+        settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
         push: &Push,
         reports: &Reports,
         accepted: &Arc<AcceptCounters>,
+        log_losses: LogLosses,
     ) -> Self {
         Self {
             shared: Rc::new(Shared {
-                token: settings.api.token.clone(),
+                settings: settings.clone(),
                 registry: Rc::clone(registry),
                 push: push.clone(),
                 reports: reports.clone(),
                 accepted: Arc::clone(accepted),
+                log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
             }),
@@ -154,7 +158,8 @@ impl Api {
                 if is_read { Answer::text(200, "ok") } else { Answer::text(405, "use GET") };
             return Ok((answer, !has_body));
         }
-        if let Some(token) = &self.shared.token
+        let settings = self.shared.settings.get();
+        if let Some(token) = &settings.api.token
             && !is_authorised(request, token)
         {
             let text = "send the header Authorization: Bearer with api.token";
@@ -235,6 +240,10 @@ impl Api {
                 "over_address_limit": count(&accepted.over_address_limit),
                 "inbox_full": count(&accepted.inbox_full),
                 "out_of_descriptors": count(&accepted.out_of_descriptors),
+            },
+            "log": {
+                "lines_lost": self.shared.log_losses.lines(),
+                "access_lines_lost": self.shared.log_losses.access_lines(),
             },
         });
         Answer::json(200, &body)

@@ -7,6 +7,7 @@
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
 //! | `push`     | the push channel: members, channels, messages                      |
+//! | `settings` | the settings in force; everything here asks for them at each use   |
 
 mod answer;
 mod api;
@@ -14,8 +15,10 @@ mod push;
 mod registry;
 mod reports;
 mod run;
+mod settings;
 
 pub use api::ApiListener;
 pub use push::{PushCounters, Router};
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};
+pub use settings::CurrentSettings;

@@ -145,6 +145,12 @@ impl Registry {
         }
     }
 
+    /// Judges by these settings from now on. What a running stream was begun with stays; the next
+    /// publication of it takes the new ones.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
     /// The counters.
     pub fn counters(&self) -> RegistryCounters {
         self.counters
@@ -482,6 +488,8 @@ impl Registry {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
         debug_assert!(stream.publisher.is_none());
+        let name = &stream.name;
+        stream.settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if stream.gap_until.take().is_some() {
             self.counters.resumed += 1;
         }

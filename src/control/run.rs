@@ -10,7 +10,9 @@ use super::api::{Api, ApiListener};
 use super::push::{Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
+use super::settings::CurrentSettings;
 use crate::config::Settings;
+use crate::logging::LogLosses;
 use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::event_fd::EventFd;
@@ -29,10 +31,12 @@ const PAUSE: Duration = Duration::from_micros(100);
 const LANE_RETRY: Duration = Duration::from_millis(1);
 
 /// What other threads tell the control shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ControlEvent {
     /// Stop taking connections, tell the clients, close.
     Drain,
+    /// These settings hold from now on.
+    Reload(Arc<Settings>),
 }
 
 /// What the control shard is made of; sent to its thread.
@@ -48,11 +52,14 @@ pub struct ControlPlan {
     pub stop_accepting: Arc<EventFd>,
     /// The acceptor's counts.
     pub accepted: Arc<AcceptCounters>,
+    /// Counts of the logs.
+    pub log_losses: LogLosses,
     /// Open listening sockets of the API.
     pub api: Vec<ApiListener>,
 }
 
 struct Control {
+    settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     push: Push,
     mesh: MeshEnd<Box<Envelope>>,
@@ -70,13 +77,15 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let shards = nodes - 1;
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
+    let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
-    let api = Api::new(&plan.settings, &registry, &push, &reports, &plan.accepted);
+    let api = Api::new(&settings, &registry, &push, &reports, &plan.accepted, plan.log_losses);
     for listener in plan.api {
         api.serve(listener);
     }
     let mut waiter = Waiter::new(plan.mesh.doorbell())?;
     let mut control = Control {
+        settings,
         registry,
         push,
         mesh: plan.mesh,
@@ -90,12 +99,16 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let mut working_since = clock::now();
     loop {
         let now = clock::now();
-        while let Some(ControlEvent::Drain) = plan.events.try_recv() {
-            if drain_until.is_none() {
-                tracing::info!("draining: no new connections; clients are told and closed");
-                drain_until = Some(now + plan.settings.server.drain);
-                plan.stop_accepting.write();
-                control.drain();
+        while let Some(event) = plan.events.try_recv() {
+            match event {
+                ControlEvent::Drain if drain_until.is_some() => {}
+                ControlEvent::Drain => {
+                    tracing::info!("draining: no new connections; clients are told and closed");
+                    drain_until = Some(now + plan.settings.server.drain);
+                    plan.stop_accepting.write();
+                    control.drain();
+                }
+                ControlEvent::Reload(settings) => control.reload(settings),
             }
         }
         control.turn(now);
@@ -220,6 +233,17 @@ impl Control {
                 self.outbox.notice(node, notice);
             }
         });
+    }
+
+    /// The one place where new settings come in. What lives on this shard asks `self.settings`;
+    /// the media shards take them for connections that come from now on.
+    fn reload(&mut self, settings: Arc<Settings>) {
+        self.registry.borrow_mut().reload(Arc::clone(&settings));
+        self.push.with(|router| router.reload(Arc::clone(&settings)));
+        for shard in 0..self.shards {
+            self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
+        }
+        self.settings.replace(settings);
     }
 
     fn drain(&mut self) {

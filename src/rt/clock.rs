@@ -1,4 +1,4 @@
-//! The monotonic clock, and the CPU time of the calling thread.
+//! The monotonic clock, the CPU time of the calling thread, and the time on the wall here.
 
 use std::time::Duration;
 
@@ -12,6 +12,46 @@ pub fn now() -> Moment {
 /// CPU time that the calling thread has used, user and system.
 pub fn thread_cpu() -> Duration {
     Duration::from_nanos(nanos(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
+/// A moment as the clocks of this place show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    /// Year.
+    pub year: i32,
+    /// Month from 1.
+    pub month: u32,
+    /// Day of the month from 1.
+    pub day: u32,
+    /// Hour.
+    pub hour: u32,
+    /// Minute.
+    pub minute: u32,
+    /// Second, 60 in a leap second.
+    pub second: u32,
+    /// East of UTC.
+    pub offset_minutes: i32,
+}
+
+/// Local time of a moment since 1970 UTC, by `TZ` or /etc/localtime. The first call may read a file, so
+/// it is not for a media shard.
+pub fn local_time(since_epoch: Duration) -> LocalTime {
+    let seconds = libc::time_t::try_from(since_epoch.as_secs()).unwrap_or(libc::time_t::MAX);
+    // SAFETY: all-zero bytes are a valid tm: integers, and a pointer that may be null.
+    let mut tm: libc::tm = unsafe { std::mem::zeroed() };
+    // SAFETY: both pointers are valid for the call. It fails only for years that do not fit, and
+    // leaves the zeros then.
+    unsafe { libc::localtime_r(&seconds, &mut tm) };
+    let number = |field: libc::c_int| u32::try_from(field).unwrap_or(0);
+    LocalTime {
+        year: tm.tm_year.saturating_add(1900),
+        month: number(tm.tm_mon) + 1,
+        day: number(tm.tm_mday),
+        hour: number(tm.tm_hour),
+        minute: number(tm.tm_min),
+        second: number(tm.tm_sec),
+        offset_minutes: i32::try_from(tm.tm_gmtoff / 60).unwrap_or(0),
+    }
 }
 
 fn nanos(clock: libc::clockid_t) -> u64 {
@@ -39,6 +79,16 @@ mod tests {
             last = next;
         }
         assert!(now().since(start) >= Duration::from_millis(4));
+    }
+
+    #[test]
+    fn local_time_is_that_of_the_offset_it_names() {
+        let since_epoch = Duration::from_secs(1_795_263_265);
+        let local = local_time(since_epoch);
+        let minutes_utc = (12 * 60 + 14) + 21 * 24 * 60;
+        let minutes = local.hour * 60 + local.minute + local.day * 24 * 60;
+        assert_eq!((local.year, local.month, local.second), (2026, 11, 25));
+        assert_eq!(minutes as i32 - minutes_utc, local.offset_minutes);
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod client_id;
 mod close;
 mod http;
 mod media_message;
+mod push;
 mod push_ask;
 mod rtmp;
 mod rtmp_replies;
@@ -109,15 +110,16 @@ impl Session {
     /// The form in which the connection gets push messages, when it gets nothing else.
     pub fn push_wire(&self) -> Option<PushWire> {
         match self {
-            Self::Rtmp(_) | Self::Http(_) => None,
+            Self::Rtmp(_) => None,
+            Self::Http(session) => session.push_wire(),
         }
     }
 
     /// What became of a message of this client to a channel.
-    pub fn push_sent(&mut self, _refusal: Option<SendRefusal>, _io: &mut Io<'_>) {
+    pub fn push_sent(&mut self, refusal: Option<SendRefusal>, io: &mut Io<'_>) {
         match self {
             Self::Rtmp(session) => session.push_sent(),
-            Self::Http(_) => {}
+            Self::Http(session) => session.push_sent(refusal, io),
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::config::Settings;
 use crate::limits;
 use crate::media::{Epoch, Frame, Preamble, Resume, StreamId};
 use crate::proto::push_message::PushBody;
@@ -242,6 +243,8 @@ pub enum Notice {
         /// Why it was not passed on.
         refusal: Option<SendRefusal>,
     },
+    /// Control to shard: these settings hold for connections that come from now on.
+    Settings(Arc<Settings>),
     /// Control to shard: say how things are.
     ReportRequest,
     /// Shard to control: the answer.

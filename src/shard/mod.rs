@@ -29,6 +29,7 @@ mod load;
 mod messages;
 mod notices;
 mod outbox;
+mod pace;
 mod publication;
 mod push;
 mod report;
@@ -59,10 +60,12 @@ pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, Viewer, ViewerStream};
 
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use pace::{PassBudget, TurnPace};
 
 /// One media shard's state.
 #[derive(Debug)]
@@ -96,13 +99,14 @@ pub struct Shard {
     joined: Vec<(ConnKey, u32)>,
     gaps: Vec<Gap>,
     turn_min: Duration,
-    /// What the last pass cost; holds stretch so that passes take at most half of the time.
-    pass_cost: Duration,
-    pass_not_before: Moment,
+    turn_pace: TurnPace,
+    /// Holds stretch so that passes take at most half of the time.
+    pass_budget: PassBudget,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
     last_subscription: Subscription,
     seed: u64,
+    access: Option<AccessLog>,
     is_draining: bool,
     drained_said: bool,
     counters: Counters,

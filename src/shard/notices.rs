@@ -83,6 +83,7 @@ impl Shard {
                 let report = Box::new(self.report());
                 self.outbox.notice(self.control, Notice::Report(report));
             }
+            Notice::Settings(settings) => self.settings = settings,
             Notice::Drain => self.drain(now),
             // These go to the control shard.
             Notice::Ask(..)

@@ -8,6 +8,7 @@ use super::Shard;
 use super::claim::Member;
 use super::messages::{AskToken, ConnKey, Notice, PushMessage};
 use crate::media::Moment;
+use crate::rt::socket;
 use crate::session::{
     ClientInfo, CloseReason, Membership, PushAsk, PushGrant, PushTarget, PushWire,
 };
@@ -85,8 +86,15 @@ impl Shard {
 
     /// A connection has been told that it gets messages, and gets those that it has missed.
     pub(super) fn push_granted(&mut self, key: ConnKey, grant: &PushGrant, now: Moment) {
-        let wire = self.conns.get(key).and_then(|conn| conn.session.push_wire());
-        self.push_join(key, &grant.membership, wire.unwrap_or(PushWire::WebSocket));
+        let conn = self.conns.get(key);
+        let wire = conn.and_then(|conn| conn.session.push_wire()).unwrap_or(PushWire::WebSocket);
+        if let Some(conn) = conn
+            && wire == PushWire::Sse
+        {
+            // Such a client sends nothing: that it is gone is noticed by what it does not acknowledge.
+            let _ = socket::set_user_timeout(conn, self.settings.http.ping_timeout);
+        }
+        self.push_join(key, &grant.membership, wire);
         for message in &grant.missed {
             let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else {
                 return;

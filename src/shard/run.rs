@@ -1,8 +1,8 @@
 //! The executor of a shard: turns, and the waits between them.
 //!
-//! A busy shard sleeps until its next turn may begin and looks then; an idle one waits for its sockets,
-//! its doorbell or its next deadline, and starts at once. So the number of wake-ups is bounded by the
-//! pace, whatever the number of publishers.
+//! A busy shard sleeps until its pace allows the next turn and looks then; one below its pace waits for
+//! its sockets, its doorbell or its next deadline, and starts at once. So the number of wake-ups is
+//! bounded, whatever the number of publishers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -16,8 +16,10 @@ use super::flush::Pass;
 use super::load::ShardLoad;
 use super::messages::{Envelope, Subscription};
 use super::outbox::Outbox;
+use super::pace::{PassBudget, TurnPace};
 use super::{Counters, Shard};
 use crate::config::Settings;
+use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool};
 use crate::rt::clock;
 use crate::rt::egress::{Egress, EgressChoice};
@@ -46,6 +48,8 @@ pub struct ShardPlan {
     pub load: Arc<ShardLoad>,
     /// How its sends reach the kernel.
     pub egress: EgressChoice,
+    /// Where sessions are put at their end.
+    pub access: Option<AccessLog>,
     /// Something that differs between shards and starts.
     pub seed: u64,
 }
@@ -57,14 +61,11 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
     // Whether the last wait ended before the pace allowed a turn.
     let mut is_busy = false;
     loop {
-        let started = clock::now();
         let has_work = shard.turn().await;
         if shard.drained_said && shard.outbox.is_empty() {
             return Ok(());
         }
-        // The pace collects work; what is left over is there already.
-        let pace = if shard.has_outputs_left { Duration::ZERO } else { shard.turn_min() };
-        let earliest = started + pace;
+        let earliest = shard.next_turn();
         if is_busy && has_work {
             sleep_until(earliest).await;
             continue;
@@ -117,12 +118,13 @@ impl Shard {
             joined: Vec::new(),
             gaps: Vec::new(),
             turn_min: Duration::from_millis(5),
-            pass_cost: Duration::ZERO,
-            pass_not_before: Moment::ZERO,
+            turn_pace: TurnPace::default(),
+            pass_budget: PassBudget::default(),
             next_housekeeping: Moment::ZERO,
             housekeeping_slot: 0,
             last_subscription: Subscription::default(),
             seed: plan.seed,
+            access: plan.access,
             is_draining: false,
             drained_said: false,
             counters: Counters {

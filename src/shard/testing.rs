@@ -57,6 +57,7 @@ impl Rig {
                 inbox,
                 load: Arc::default(),
                 egress: EgressChoice::Send,
+                access: None,
                 seed: 1,
             })
             .unwrap()

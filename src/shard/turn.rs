@@ -8,9 +8,6 @@ use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::poller::DOORBELL;
 
-/// A shard whose passes cost this much sends no more often than that.
-const PASS_PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// Between two lines about viewers that are too slow.
 const SKIP_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -22,6 +19,7 @@ impl Shard {
 
     pub(super) async fn turn_at(&mut self, now: Moment) -> bool {
         self.counters.turns += 1;
+        self.turn_pace.began(now, self.turn_min);
         let mut has_work = self.take_connections(now);
         has_work |= self.take_envelopes(now);
         has_work |= self.read_sockets(now);
@@ -46,7 +44,7 @@ impl Shard {
             .values()
             .filter_map(super::ViewerStream::next_due)
             .min()
-            .map(|at| at.max(self.pass_not_before));
+            .map(|at| at.max(self.pass_budget.next()));
         let now = (!self.outbox.is_empty() || !self.releases.is_empty()).then_some(Moment::ZERO);
         // What waits for the end of a message goes with the viewer, which has its own next try.
         let outputs = self
@@ -62,9 +60,13 @@ impl Shard {
         [flush, now, outputs, housekeeping].into_iter().flatten().min()
     }
 
-    /// The pace: the next turn begins no earlier than this after the last one.
-    pub fn turn_min(&self) -> Duration {
-        self.turn_min
+    /// The pace: the next turn begins no earlier than this.
+    pub fn next_turn(&self) -> Moment {
+        // The pace collects work; what is left over is there already.
+        if self.has_outputs_left {
+            return Moment::ZERO;
+        }
+        self.turn_pace.next(self.turn_min)
     }
 
     fn take_connections(&mut self, now: Moment) -> bool {
@@ -145,7 +147,7 @@ impl Shard {
         // What falls due before the next turn can begin would be late by then.
         let horizon = now + self.turn_min;
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at < horizon);
-        if now < self.pass_not_before {
+        if now < self.pass_budget.next() {
             if self.viewers.values().any(|stream| is_due(stream.next_due())) {
                 self.pass.counters.flush_late += 1;
             }
@@ -167,8 +169,7 @@ impl Shard {
         }
         if any {
             let cost = clock::thread_cpu().saturating_sub(before);
-            self.pass_cost = cost.max(self.pass_cost - self.pass_cost / 8);
-            self.pass_not_before = now + (self.pass_cost * 2).min(PASS_PAUSE_MAX);
+            self.pass_budget.spend(now, cost);
         }
         self.end_streams(now);
     }

@@ -129,6 +129,11 @@ impl Router {
         }
     }
 
+    /// Judges by these settings from now on; who is a member stays one.
+    pub fn reload(&mut self, settings: Arc<Settings>) {
+        self.settings = settings;
+    }
+
     /// The counters.
     pub fn counters(&self) -> PushCounters {
         let (history_messages, history_bytes) = self.history.size();

@@ -17,12 +17,15 @@ struct World {
     serial: u32,
 }
 
-fn world(toml: &str) -> World {
+fn settings(toml: &str) -> Arc<Settings> {
     let file = Some(("test.toml".to_owned(), toml.to_owned()));
     let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
-    let settings = Arc::new(Settings::load(&sources).unwrap());
+    Arc::new(Settings::load(&sources).unwrap())
+}
+
+fn world(toml: &str) -> World {
     let now = Moment::ZERO + Duration::from_secs(100);
-    World { registry: Registry::new(settings), now, said: Vec::new(), serial: 0 }
+    World { registry: Registry::new(settings(toml)), now, said: Vec::new(), serial: 0 }
 }
 
 fn app(lines: &str) -> World {
@@ -387,6 +390,29 @@ fn access_rules_come_before_the_name() {
     }
     world.ended(published, true);
     assert_eq!(world.registry.entries().len(), 1, "the viewer that was accepted waits");
+}
+
+#[test]
+fn new_settings_judge_the_next_question_and_leave_what_runs() {
+    let mut world = app("publish.resume = \"10s\"");
+    let running = world.published(0, A);
+    let viewer = world.play(1, "s", false);
+    world.owner(viewer);
+    let newer = settings(
+        "[apps.default]\npublish.resume = \"1s\"\naccess = [{ deny = \"publish\", from = \
+         \"192.0.2.2\" }]\n",
+    );
+    world.registry.reload(newer);
+    let token = world.publish(0, B, "t");
+    assert_eq!(world.refusal(token), Some(RefusalReason::Denied));
+    // The running publication keeps its gap of ten seconds; the next one has the new one.
+    world.ended(running, false);
+    world.after(9_000);
+    assert!(world.registry.entries()[0].in_gap);
+    let again = world.published(0, A);
+    world.ended(again, false);
+    world.after(1_100);
+    assert!(!world.registry.entries()[0].in_gap);
 }
 
 #[test]

@@ -1,0 +1,124 @@
+//! How often a shard may do something that costs: so much at once, and no more than a rate over time.
+//!
+//! A spent budget delays what comes next, it never drops anything. One publisher at 30 frames a second
+//! is far below any of the rates, so its frames are never held back for the sake of the pace; a hundred
+//! publishers, or passes that would take more than half of the time, are.
+
+use std::time::Duration;
+
+use crate::media::Moment;
+
+/// Turns that may follow each other at once before the pace holds.
+const TURNS_AT_ONCE: u32 = 8;
+/// CPU time of passes that may follow each other at once before they are spread.
+const PASSES_AT_ONCE: Duration = Duration::from_millis(12);
+/// The longest pause between two passes.
+const PASS_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// When the next turn may begin: at once, or `turn_min` after the last one when many follow each other.
+#[derive(Debug, Default)]
+pub(super) struct TurnPace {
+    /// Where the turns would stand if they had all been `turn_min` apart.
+    even: Moment,
+}
+
+impl TurnPace {
+    /// A turn begins.
+    pub(super) fn began(&mut self, now: Moment, turn_min: Duration) {
+        self.even = self.even.max(now) + turn_min;
+    }
+
+    /// When the next one may begin.
+    pub(super) fn next(&self, turn_min: Duration) -> Moment {
+        self.even - turn_min * TURNS_AT_ONCE
+    }
+}
+
+/// When the next pass may begin: passes take at most half of the shard's time.
+#[derive(Debug, Default)]
+pub(super) struct PassBudget {
+    /// When the passes so far are paid for: each puts it off by twice its cost.
+    paid_at: Moment,
+}
+
+impl PassBudget {
+    /// A pass that began at `began` has cost this much CPU time.
+    pub(super) fn spend(&mut self, began: Moment, cost: Duration) {
+        let latest = began + PASSES_AT_ONCE * 2 + PASS_PAUSE_MAX;
+        self.paid_at = (self.paid_at.max(began) + cost * 2).min(latest);
+    }
+
+    /// When the next one may begin.
+    pub(super) fn next(&self) -> Moment {
+        self.paid_at - PASSES_AT_ONCE * 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn turns_now_and_then_begin_at_once() {
+        let mut pace = TurnPace::default();
+        let mut now = Moment::ZERO + ms(1_000);
+        for gap in [0, 1, 13, 33, 20, 0, 27, 6, 33, 33, 1, 32] {
+            now = now + ms(gap);
+            assert!(pace.next(ms(2)) <= now);
+            pace.began(now, ms(2));
+        }
+    }
+
+    #[test]
+    fn turns_without_a_pause_settle_at_the_pace() {
+        let mut pace = TurnPace::default();
+        let start = Moment::ZERO + ms(1_000);
+        let mut now = start;
+        for _ in 0..500 {
+            now = now.max(pace.next(ms(2)));
+            pace.began(now, ms(2));
+        }
+        let took = now.since(start);
+        assert!(took >= ms(2) * (499 - TURNS_AT_ONCE) && took <= ms(2) * 499, "{took:?}");
+    }
+
+    #[test]
+    fn passes_take_half_of_the_time_when_there_is_enough_to_do() {
+        let mut budget = PassBudget::default();
+        let start = Moment::ZERO + ms(1_000);
+        let (mut now, mut spent) = (start, Duration::ZERO);
+        for _ in 0..1_000 {
+            now = now.max(budget.next());
+            budget.spend(now, ms(3));
+            now = now + ms(3);
+            spent += ms(3);
+        }
+        let share = spent.as_secs_f64() / now.since(start).as_secs_f64();
+        assert!((0.49..0.52).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn passes_below_half_of_the_time_are_never_put_off() {
+        let mut budget = PassBudget::default();
+        let mut now = Moment::ZERO + ms(1_000);
+        // Video and sound of one stream: two passes right after each other at times.
+        for gap in [33, 1, 32, 20, 13, 2, 31, 33].repeat(20) {
+            now = now + ms(gap);
+            assert!(budget.next() <= now);
+            budget.spend(now, ms(4));
+        }
+    }
+
+    #[test]
+    fn one_pass_never_pauses_the_shard_for_longer_than_the_cap() {
+        let mut budget = PassBudget::default();
+        let now = Moment::ZERO + ms(1_000);
+        budget.spend(now, Duration::from_secs(60));
+        assert_eq!(budget.next(), now + PASS_PAUSE_MAX);
+        assert_eq!(PassBudget::default().next(), Moment::ZERO);
+    }
+}
