@@ -256,25 +256,13 @@ impl Shard {
                 self.has_outputs_left = true;
                 return true;
             }
-            let mut budget = limits::SEND_BYTES_PER_PASS_MAX;
-            while !conn.out.is_empty() && budget > 0 {
-                sends += 1;
-                let len = conn.out.len();
-                match socket::send_now(&*conn, &conn.out) {
-                    Ok(sent) => {
-                        conn.out_refusals = 0;
-                        budget = if sent == len { budget.saturating_sub(sent) } else { 0 };
-                        conn.out_sent(sent);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(_) => {
-                        conn.is_out_listed = false;
-                        conn.drop_output();
-                        self.pass.dead.push((key, CloseReason::PeerClosed));
-                        return false;
-                    }
-                }
-            }
+            let Ok(count) = conn.send_output() else {
+                conn.is_out_listed = false;
+                conn.drop_output();
+                self.pass.dead.push((key, CloseReason::PeerClosed));
+                return false;
+            };
+            sends += count;
             conn.is_out_listed = conn.has_output();
             if conn.is_out_listed {
                 conn.out_next_try = now + back_off(conn.out_refusals);

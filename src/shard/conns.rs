@@ -2,6 +2,7 @@
 //! for a connection that is gone never reaches another one in the same slot.
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,6 +13,7 @@ use super::load::Seat;
 use super::messages::ConnKey;
 use crate::limits;
 use crate::media::{Moment, StreamId};
+use crate::rt::socket;
 use crate::session::{ClientId, CloseReason, Session};
 
 /// Something that a connection plays.
@@ -186,6 +188,31 @@ impl Conn {
             self.shared_bytes += written.len();
             self.shared.push_back(written);
         }
+    }
+
+    /// Sends output as far as the socket takes it, within the share of a pass; says how many sends that
+    /// took. The caller has looked whether the connection is inside a message.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send_output(&mut self) -> io::Result<usize> {
+        let mut sends = 0;
+        let mut budget = limits::SEND_BYTES_PER_PASS_MAX;
+        self.refill();
+        while !self.out.is_empty() && budget > 0 {
+            sends += 1;
+            let len = self.out.len();
+            match socket::send_now(&*self, &self.out) {
+                Ok(sent) => {
+                    self.out_refusals = 0;
+                    budget = if sent == len { budget.saturating_sub(sent) } else { 0 };
+                    self.out_sent(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sends)
     }
 
     /// Whether something waits to be sent.

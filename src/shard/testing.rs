@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::run::ShardPlan;
 use super::{Envelope, NewConnection, Notice, Outbox, Protocol, Seat, Shard};
 use crate::config::{Settings, Sources};
-use crate::control::Registry;
+use crate::control::{Registry, Router};
 use crate::media::Moment;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
@@ -18,6 +18,7 @@ use crate::rt::egress::EgressChoice;
 use crate::rt::executor::spawn_pinned;
 use crate::rt::mesh::{Mesh, MeshEnd, inbox};
 use crate::session::ClientId;
+use crate::session::Verdict;
 
 /// Runs a test on an executor of its own.
 pub(super) fn run<F>(test: impl FnOnce() -> F + Send + 'static)
@@ -36,6 +37,7 @@ pub(super) fn settings(toml: &str) -> Arc<Settings> {
 pub(super) struct Rig {
     pub(super) shards: Vec<Shard>,
     pub(super) registry: Registry,
+    pub(super) router: Router,
     pub(super) now: Moment,
     /// Notices of shards that the registry does not take.
     pub(super) heard: Vec<Notice>,
@@ -66,7 +68,8 @@ impl Rig {
         Self {
             outbox: Outbox::new(shards.len() + 1),
             shards,
-            registry: Registry::new(settings),
+            registry: Registry::new(Arc::clone(&settings)),
+            router: Router::new(settings, 7),
             now: Moment::ZERO + Duration::from_secs(1_000),
             heard: Vec::new(),
             control,
@@ -103,8 +106,23 @@ impl Rig {
             while let Some(envelope) = self.control.try_recv(node) {
                 for notice in envelope.notices {
                     let (registry, now) = (&mut self.registry, self.now);
+                    let router = &mut self.router;
                     match notice {
-                        Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                        Notice::Ask(token, ask) => match router.check(token, &ask, 0) {
+                            Some(refusal) => {
+                                let verdict = Box::new(Verdict::Refuse(refusal));
+                                out.push((node, Notice::Verdict(token, verdict)));
+                            }
+                            None => registry.ask(token, &ask, now, &mut out),
+                        },
+                        Notice::PushJoin(token, ask) => {
+                            let verdict = Box::new(router.subscribe(token, &ask, now, 0));
+                            out.push((node, Notice::Verdict(token, verdict)));
+                        }
+                        Notice::PushLeft(client) => router.left(client),
+                        Notice::PushSend { connection, client, channel, body } => {
+                            router.client_send(node, connection, client, channel, &body, now);
+                        }
                         Notice::Disconnected(client) => registry.disconnected(&client),
                         Notice::PublishStarted { stream, epoch } => {
                             registry.publish_started(stream, epoch, &mut out);
@@ -120,14 +138,29 @@ impl Rig {
                         }
                         other => self.heard.push(other),
                     }
+                    self.speak(&mut out);
                 }
             }
         }
         self.registry.tick(self.now, &mut out);
-        for (node, notice) in out {
+        self.speak(&mut out);
+        self.outbox.hand_over(&self.control, &mut Vec::new());
+    }
+
+    /// As the control shard's loop does it.
+    fn speak(&mut self, out: &mut Vec<(usize, Notice)>) {
+        for (node, mut notice) in out.drain(..) {
+            for (node, notice) in self.router.take_outgoing() {
+                self.outbox.notice(node, notice);
+            }
+            if let Notice::Verdict(token, verdict) = &mut notice {
+                self.router.attach(*token, verdict);
+            }
             self.outbox.notice(node, notice);
         }
-        self.outbox.hand_over(&self.control, &mut Vec::new());
+        for (node, notice) in self.router.take_outgoing() {
+            self.outbox.notice(node, notice);
+        }
     }
 
     pub(super) fn say(&mut self, shard: usize, notice: Notice) {
