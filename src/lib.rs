@@ -17,7 +17,7 @@
 //! | [`media`]   | frame, timeline, stream log, cursor, drop policy: no I/O                 |
 //! | [`rt`]      | the only room that names glommio or io-uring                             |
 //! | [`shard`]   | one core: accept hand-over, connection table, streams, flush loop        |
-//! | [`session`] | one connection each: RTMP, HTTP; drives `proto`                          |
+//! | [`session`] | one connection each: RTMP, HTTP, WebSocket; drives `proto`               |
 //! | [`control`] | the control shard: registry, API                                         |
 //! | [`server`]  | puts the parts together: probe, listeners, threads                       |
 //! | [`signals`] | what an operator says by signal: stop, reload                            |

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
 pub(crate) mod api;
+pub(crate) mod browser;
 pub(crate) mod ffmpeg;
 pub(crate) mod http;
 pub(crate) mod media;
