@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::push::PushArgs;
+
 /// Load generator for RTMP and HTTP-FLV servers.
 ///
 /// Publishes streams on an open-loop schedule, plays them with thousands of viewers, and holds
@@ -31,6 +33,8 @@ Examples:
   Publisher and viewers apart:
     loadgen publish rtmp://localhost/live/load --duration 60s
     loadgen play rtmp://localhost/live/load --viewers-rtmp 1000 --duration 30s
+  Messages to 10,000 members of a push channel:
+    loadgen push --secret KEY --members-rtmp 5000 --members-websocket 5000 --pid $(pidof shardcast)
   See the synthetic stream:
     loadgen synthesize synthetic.flv && ffplay synthetic.flv";
 
@@ -75,6 +79,16 @@ pub(crate) enum Command {
         /// The report.
         #[command(flatten)]
         output: Output,
+    },
+    /// Connect members of a push channel, send them messages, and say what that costs.
+    Push(PushArgs),
+    /// The sender that `push` compares with.
+    #[command(hide = true, name = "push-floor")]
+    PushFloor {
+        /// Connections to wait for.
+        connections: u64,
+        /// Bytes of a message.
+        bytes: usize,
     },
     /// Write the synthetic stream to an FLV file, to look at it.
     Synthesize {
@@ -203,7 +217,7 @@ impl Sample {
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let at = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let factor = match unit {

@@ -13,6 +13,7 @@
 //! | `viewer`      | the threads that play, count and check                           |
 //! | `check`       | order, loss, doubles, damage                                     |
 //! | `wire_form`   | how many bytes a server spends on a message                      |
+//! | `push`        | members of a push channel, and what messages to them cost        |
 //! | `usage`       | CPU and memory of a process                                      |
 //! | `report`      | the report and its verdict                                       |
 
@@ -28,6 +29,7 @@ mod plan;
 mod poll;
 mod published;
 mod publisher;
+mod push;
 mod report;
 mod run;
 mod socket;
@@ -71,10 +73,21 @@ fn main() -> ExitCode {
             viewers: Some(viewers),
             output,
         }),
+        Command::Push(args) => {
+            return leave(push::execute(args).map_err(|error| error.to_string()));
+        }
+        Command::PushFloor { connections, bytes } => {
+            let served = push::serve_floor(*connections, *bytes);
+            return leave(served.map(|()| true).map_err(|error| error.to_string()));
+        }
         Command::Synthesize { file, shape, duration } => {
             run::synthesize(file, *shape, *duration).map(|()| true)
         }
     };
+    leave(result.map_err(|error| error.to_string()))
+}
+
+fn leave(result: Result<bool, String>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

@@ -41,8 +41,13 @@ pub(crate) struct Player {
 impl Player {
     /// Plays `url` to the end of the stream; `list` is the file that gets the packets.
     pub(crate) fn start(url: &str, list: PathBuf) -> Self {
+        Self::start_with(&[], url, list)
+    }
+
+    /// [`Player::start`] with options for the input.
+    pub(crate) fn start_with(options: &[&str], url: &str, list: PathBuf) -> Self {
         let mut command = Command::new("ffmpeg");
-        command.args(["-nostdin", "-v", "error", "-copyts", "-i", url]);
+        command.args(["-nostdin", "-v", "error", "-copyts"]).args(options).args(["-i", url]);
         // Written at once, so that progress can be seen in the file.
         command.args(packets::COPY_TO_LIST).args(["-flush_packets", "1", "-y"]).arg(&list);
         let process = Process::spawn(&format!("ffmpeg plays {url}"), &mut command);

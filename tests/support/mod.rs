@@ -14,6 +14,7 @@ pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod publisher;
+pub(crate) mod push;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod stamp;
