@@ -378,6 +378,22 @@ fn without_a_secret_nobody_is_subscribed_and_nobody_is_refused() {
 }
 
 #[test]
+fn the_demo_page_exists_only_when_it_is_switched_on() {
+    let (server, _) = start(&[]);
+    assert_eq!(http::get(server.http(), "/demo/chat.html").status, 404);
+    server.stop();
+    let (server, api) = start(&[("demo.enabled", "true"), ("push.client_send", "members")]);
+    let mut browser = Browser::start();
+    let mut page = browser.open(&format!("http://{}/demo/chat.html", server.http()));
+    page.wait_for("the page is connected", SOON, "document.body.dataset.state === 'open'");
+    wait_for_members(api, 10, 1, SOON);
+    wait_for_members(api, 12, 1, SOON);
+    page.evaluate("push.send(10, 'hello')");
+    wait_for_lines(&mut page, &["hello"]);
+    server.stop();
+}
+
+#[test]
 fn the_signers_of_the_examples_sign_the_reference_session() {
     let reference = "eyJjaGFubmVscyI6WzEwLDEyXSwidXNlcl9pZCI6NX0=--";
     let production = "fddbb018f51cb867a2e6d10b9eea7bd5eaec2d9ee1b814856251776f08e8acdef49154b0317b43\

@@ -643,7 +643,6 @@ fn what_is_not_built_is_named() {
         ("rtmp.proxy_protocol_from=10.0.0.0/8", "rtmp.proxy_protocol_from is set, "),
         ("http.trusted_proxies=10.0.0.0/8", "http.trusted_proxies is set, "),
         ("cluster.node=a", "cluster.node is set, "),
-        ("demo.enabled=true", "demo.enabled is set, "),
     ];
     for (set, expected) in table {
         let settings = with_set(&[set]).unwrap();

@@ -27,9 +27,6 @@ pub(super) fn list(config: &Config) -> Vec<String> {
     }
     signalling(&config.signalling, &mut found);
     cluster(&config.cluster, &mut found);
-    if config.demo.enabled {
-        say(&["demo", "enabled"], "there are no demo pages", &mut found);
-    }
     found
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
+use super::demo::{self, Demo};
 use super::push::{self, Opening, PushStream};
 use super::push_ask::{PushWire, SendRefusal, session_of};
 use super::websocket::WebSocketSession;
@@ -365,6 +366,11 @@ impl HttpSession {
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
             self.settings.vhost_named(host).map(str::to_owned)
         });
+        if self.settings.config.demo.enabled
+            && let Some(page) = demo::page(request, self.settings.push(&vhost))
+        {
+            return self.demo(page, io);
+        }
         if request.path == PUSH_PATH {
             return self.push_request(request, vhost, io);
         }
@@ -403,6 +409,23 @@ impl HttpSession {
         let want = Want::Play { name: stream, args: request.query.clone(), http: true };
         io.events.push(Event::Ask { serial: self.serial, want });
         Ok(())
+    }
+
+    fn demo(&mut self, page: Demo, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        match page {
+            Demo::Missing(text) => self.answer(404, text, &[], io),
+            Demo::Redirect(location) => self.answer(302, "the page with a session", &[("Location", &location)], io),
+            Demo::File(kind, text) => {
+                let length = text.len().to_string();
+                let headers =
+                    [("Content-Type", kind), ("Content-Length", length.as_str()), NO_CACHE];
+                self.head(200, self.reply.keep_alive, &headers, io);
+                if !self.reply.is_head {
+                    io.out.extend_from_slice(text.as_bytes());
+                }
+                self.answered(io)
+            }
+        }
     }
 
     /// A client that wants push messages.

@@ -4,6 +4,7 @@
 mod ask;
 mod client_id;
 mod close;
+mod demo;
 mod http;
 mod media_message;
 mod push;
