@@ -84,19 +84,24 @@ fn ffmpeg_plays_and_publishes_exactly_while_a_thousand_messages_pass() {
     let (server, api) = start(&[]);
     let source = Source::of_file(&SHORT.file());
     let scratch = Scratch::new("push-ffmpeg");
-    let conn = format!("S:{} N:142", token(5, &[CHANNEL]));
+    let conn = |user, channel| format!("S:{} N:142", token(user, &[channel]));
     let url = server.rtmp_url(STREAM);
     let mut command = Command::new("ffmpeg");
     command.args(["-nostdin", "-v", "error", "-re", "-copyts", "-i"]).arg(SHORT.file());
-    command.args(["-map", "0", "-c", "copy", "-rtmp_conn", &conn, "-f", "flv", &url]);
+    command.args(["-map", "0", "-c", "copy", "-rtmp_conn", &conn(5, 20), "-f", "flv", &url]);
     let mut publisher = Process::spawn("ffmpeg publishes", &mut command);
     server.api().wait_for_frames(STREAM, 10, SOON);
-    let options = ["-rtmp_conn", conn.as_str()];
-    let mut player = Player::start_with(&options, &url, scratch.file("packets.md5"));
-    wait_for_members(api, CHANNEL, 2, SOON);
+    let conn = conn(6, CHANNEL);
+    let mut player = Player::start_with(&["-rtmp_conn", &conn], &url, scratch.file("packets.md5"));
+    wait_for_members(api, CHANNEL, 1, SOON);
     let text = "x".repeat(300);
     for number in 0..1_000 {
-        assert_eq!(post(api, TARGET, &format!("{number} {text}")), 2);
+        assert_eq!(post(api, TARGET, &format!("{number} {text}")), 1);
+        // A publishing ffmpeg reads one message per packet that it sends. What it has not read when it
+        // closes makes the kernel reset the connection, and its last words are lost.
+        if number % 5 == 0 {
+            assert_eq!(post(api, "/channels/20/message", &text), 1);
+        }
     }
     publisher.expect_success(PLAY_LIMIT);
     let received = player.finish(SOON);

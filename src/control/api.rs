@@ -2,7 +2,8 @@
 //! per connection; slow clients are cut off.
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
-//! runs; needs no token. The push channel's resources are in `push/http`.
+//! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
+//! The push channel's resources are in `push/http`.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -56,6 +57,7 @@ struct Shared {
     log_losses: LogLosses,
     started: Moment,
     open: Cell<usize>,
+    is_draining: Cell<bool>,
 }
 
 impl Api {
@@ -77,8 +79,14 @@ impl Api {
                 log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
+                is_draining: Cell::new(false),
             }),
         }
+    }
+
+    /// From now on the server is not ready for new clients.
+    pub(super) fn drain(&self) {
+        self.shared.is_draining.set(true);
     }
 
     /// Serves a listener for as long as the control shard runs.
@@ -215,6 +223,8 @@ impl Api {
         }
         match request.path.as_str() {
             "/api/v1/shards" => self.shards().await,
+            "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
+            "/health/ready" => Answer::text(200, "ready"),
             _ => Answer::text(404, "no such resource; try /api/v1/shards"),
         }
     }
@@ -235,6 +245,7 @@ impl Api {
                 "cpu_us": clock::thread_cpu().as_micros() as u64,
             },
             "acceptor": {
+                "open": accepted.open.load(Ordering::Relaxed),
                 "accepted": count(&accepted.accepted),
                 "over_limit": count(&accepted.over_limit),
                 "over_address_limit": count(&accepted.over_address_limit),

@@ -42,6 +42,8 @@ pub struct Registry {
     next_stream: u64,
     next_epoch: u64,
     counters: RegistryCounters,
+    /// No publication is waited for any more.
+    is_draining: bool,
 }
 
 /// Counts since the start.
@@ -142,6 +144,7 @@ impl Registry {
             next_stream: 1,
             next_epoch: 1,
             counters: RegistryCounters::default(),
+            is_draining: false,
         }
     }
 
@@ -149,6 +152,23 @@ impl Registry {
     /// publication of it takes the new ones.
     pub fn reload(&mut self, settings: Arc<Settings>) {
         self.settings = settings;
+    }
+
+    /// Nobody may publish or play any more: gaps end, and so does each publication that ends from now
+    /// on; who waits for a name is refused.
+    pub fn drain(&mut self, out: &mut Outgoing) {
+        self.is_draining = true;
+        for id in self.timed.iter().copied().collect::<Vec<_>>() {
+            let Some(stream) = self.streams.get_mut(&id) else { continue };
+            let contender = stream.contender.take();
+            if stream.gap_until.is_some() {
+                self.end(id, out);
+            }
+            if let Some(Contender { token, .. }) = contender {
+                self.answer(token, Verdict::Refuse(shutting_down()), out);
+            }
+        }
+        self.timed.clear();
     }
 
     /// The counters.
@@ -175,6 +195,10 @@ impl Registry {
 
     /// A question of a connection. The answer may come later (see [`Registry::tick`]).
     pub fn ask(&mut self, token: AskToken, ask: &Ask, now: Moment, out: &mut Outgoing) {
+        if self.is_draining {
+            self.answer(token, Verdict::Refuse(shutting_down()), out);
+            return;
+        }
         let verdict = match &ask.what {
             Want::Connect => Some(self.connect(&ask.client)),
             Want::Publish { name, .. } => self.publish(token, ask, name, now, out),
@@ -246,7 +270,7 @@ impl Registry {
             self.answer(contender.token, verdict, out);
             return;
         }
-        let ends_now = !stream.announced || is_goodbye;
+        let ends_now = !stream.announced || is_goodbye || self.is_draining;
         let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
         if gap.is_zero() {
             self.end(id, out);
@@ -607,6 +631,10 @@ impl Stream {
         }
         fight
     }
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(RefusalReason::Draining, "the server is shutting down")
 }
 
 fn denied(name: &StreamName, what: &str, peer: SocketAddr) -> Refusal {

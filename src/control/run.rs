@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::api::{Api, ApiListener};
@@ -29,6 +30,11 @@ const SLICE: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_micros(100);
 /// How soon a full lane is tried again.
 const LANE_RETRY: Duration = Duration::from_millis(1);
+
+/// Between two lines about how far the draining is.
+const DRAIN_LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The shards have this much less time to drain than the server.
+const SHARDS_EARLIER: Duration = Duration::from_millis(200);
 
 /// What other threads tell the control shard.
 #[derive(Clone, Debug)]
@@ -66,8 +72,17 @@ struct Control {
     outbox: Outbox,
     reports: Reports,
     shards: usize,
-    is_draining: bool,
+    open: Arc<AtomicUsize>,
+    draining: Option<Draining>,
     drained: usize,
+}
+
+/// How the server ends.
+#[derive(Clone, Copy, Debug)]
+struct Draining {
+    /// Nobody is waited for any longer.
+    until: Moment,
+    next_line: Moment,
 }
 
 /// Runs the control shard on the executor of the calling thread, until the shards are drained or the
@@ -92,27 +107,25 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         outbox: Outbox::new(nodes),
         reports,
         shards,
-        is_draining: false,
+        open: Arc::clone(&plan.accepted.open),
+        draining: None,
         drained: 0,
     };
-    let mut drain_until: Option<Moment> = None;
     let mut working_since = clock::now();
     loop {
         let now = clock::now();
         while let Some(event) = plan.events.try_recv() {
             match event {
-                ControlEvent::Drain if drain_until.is_some() => {}
                 ControlEvent::Drain => {
-                    tracing::info!("draining: no new connections; clients are told and closed");
-                    drain_until = Some(now + plan.settings.server.drain);
                     plan.stop_accepting.write();
-                    control.drain();
+                    api.drain();
+                    control.drain(now);
                 }
                 ControlEvent::Reload(settings) => control.reload(settings),
             }
         }
         control.turn(now);
-        if drain_until.is_some_and(|until| now >= until || control.is_drained()) {
+        if control.is_at_end(now) {
             return Ok(());
         }
         let has_more = || {
@@ -124,7 +137,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             working_since = clock::now();
         } else if control.mesh.prepare_sleep_with(has_more) {
             let deadline = control.registry.borrow().next_deadline();
-            let until = [deadline, drain_until].into_iter().flatten().min();
+            let lines = control.draining.map(|draining| draining.next_line.min(draining.until));
+            let until = [deadline, lines].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
@@ -165,13 +179,7 @@ impl Control {
         {
             let mut registry = self.registry.borrow_mut();
             match notice {
-                Notice::Ask(token, _) if self.is_draining => {
-                    let refusal =
-                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
-                    let verdict = Box::new(Verdict::Refuse(refusal));
-                    out.push((from, Notice::Verdict(token, verdict)));
-                }
-                Notice::PushJoin(token, _) if self.is_draining => {
+                Notice::PushJoin(token, _) if self.draining.is_some() => {
                     let refusal =
                         Refusal::new(RefusalReason::Draining, "the server is shutting down");
                     out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
@@ -246,14 +254,43 @@ impl Control {
         self.settings.replace(settings);
     }
 
-    fn drain(&mut self) {
-        self.is_draining = true;
-        for shard in 0..self.shards {
-            self.outbox.notice(shard, Notice::Drain);
+    fn drain(&mut self, now: Moment) {
+        if self.draining.is_some() {
+            return;
         }
+        let wait = self.settings.get().server.drain;
+        tracing::info!(
+            connections = self.open.load(Ordering::Relaxed),
+            wait_s = wait.as_secs_f64(),
+            "draining: no new connections; clients are told and closed"
+        );
+        // The shards are a little earlier, so that what they have to say of the last ones is said.
+        let shards_until = now + wait.saturating_sub(SHARDS_EARLIER.min(wait / 4));
+        let mut out = Vec::new();
+        for shard in 0..self.shards {
+            out.push((shard, Notice::Drain { until: shards_until }));
+        }
+        self.registry.borrow_mut().drain(&mut out);
+        self.say(out);
+        self.draining = Some(Draining { until: now + wait, next_line: now + DRAIN_LINE_INTERVAL });
     }
 
-    fn is_drained(&self) -> bool {
-        self.is_draining && self.drained == self.shards
+    /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
+    fn is_at_end(&mut self, now: Moment) -> bool {
+        let Some(draining) = &mut self.draining else { return false };
+        if self.drained == self.shards {
+            return true;
+        }
+        let connections = self.open.load(Ordering::Relaxed);
+        if draining.until <= now {
+            tracing::warn!(connections, "server.drain is over: the last connections are cut");
+            return true;
+        }
+        if draining.next_line <= now {
+            draining.next_line = now + DRAIN_LINE_INTERVAL;
+            let left_s = draining.until.since(now).as_secs();
+            tracing::info!(connections, left_s, "draining");
+        }
+        false
     }
 }

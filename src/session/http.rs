@@ -414,7 +414,9 @@ impl HttpSession {
     fn demo(&mut self, page: Demo, io: &mut Io<'_>) -> Result<(), CloseReason> {
         match page {
             Demo::Missing(text) => self.answer(404, text, &[], io),
-            Demo::Redirect(location) => self.answer(302, "the page with a session", &[("Location", &location)], io),
+            Demo::Redirect(location) => {
+                self.answer(302, "the page with a session", &[("Location", &location)], io)
+            }
             Demo::File(kind, text) => {
                 let length = text.len().to_string();
                 let headers =

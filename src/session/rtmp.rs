@@ -54,6 +54,8 @@ pub struct RtmpSession {
     is_member: bool,
     /// Its messages to channels that are not judged yet.
     sends: u32,
+    /// It connects again when asked to (Enhanced RTMP v2).
+    can_reconnect: bool,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,9 @@ struct Rate {
 /// A publisher may exceed `max_bitrate` within this time (a keyframe, a burst after a stall).
 const RATE_WINDOW: Duration = Duration::from_secs(10);
 
+/// `CapsExMask.Reconnect` of Enhanced RTMP v2.
+const CAPS_EX_RECONNECT: u32 = 1;
+
 impl RtmpSession {
     /// A connection that was just accepted. `seed` fills the random part of the handshake.
     pub fn new(
@@ -119,6 +124,7 @@ impl RtmpSession {
             ping_sent: None,
             is_member: false,
             sends: 0,
+            can_reconnect: false,
             settings,
             id,
             peer,
@@ -265,16 +271,23 @@ impl RtmpSession {
 
     /// The shard is about to close: the client is told why, in the terms of contract hooks, 6.
     pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
-        if !matches!(self.connect, Connect::Accepted { .. }) {
-            return;
-        }
         let text = reason.to_string();
+        match &self.connect {
+            Connect::Accepted { .. } => {}
+            Connect::Asked { .. } if *reason == CloseReason::Draining => {
+                let refusal = Refusal::new(RefusalReason::Draining, text);
+                let _ = self.connect_verdict(&Verdict::Refuse(refusal), io);
+                return;
+            }
+            _ => return,
+        }
         let ids = |wanted: fn(&StreamState) -> bool| -> Vec<u32> {
             let found = self.streams.iter().filter(|stream| wanted(&stream.state));
             found.map(|stream| stream.id).collect()
         };
         let publishing = ids(|state| matches!(state, StreamState::Publishing { .. }));
         let playing = ids(|state| matches!(state, StreamState::Playing { .. }));
+        let can_reconnect = self.can_reconnect;
         let mut replies = self.replies(io);
         match reason {
             CloseReason::Replaced(_) => {
@@ -306,7 +319,12 @@ impl RtmpSession {
                 replies.status(0, status::CONNECT_CLOSED, &text, "");
             }
             CloseReason::Idle => replies.status(0, status::CONNECT_IDLE_TIMEOUT, &text, ""),
-            CloseReason::Draining => replies.status(0, status::CONNECT_APP_SHUTDOWN, &text, ""),
+            CloseReason::Draining => {
+                if can_reconnect {
+                    replies.status(0, status::CONNECT_RECONNECT_REQUEST, &text, "");
+                }
+                replies.status(0, status::CONNECT_APP_SHUTDOWN, &text, "");
+            }
             _ => {}
         }
     }
@@ -446,6 +464,8 @@ impl RtmpSession {
         let text = |key: &str| {
             call.object.property(key).and_then(Value::as_str).unwrap_or_default().to_owned()
         };
+        let caps = call.object.property("capsEx").and_then(Value::as_f64).unwrap_or_default();
+        self.can_reconnect = caps as u32 & CAPS_EX_RECONNECT != 0;
         let (app, tc_url) = (text("app"), text("tcUrl"));
         let name = ConnectName::parse(&app, &tc_url).map_err(protocol)?;
         let settings = Arc::clone(&self.settings);

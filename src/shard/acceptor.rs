@@ -63,6 +63,8 @@ pub struct ShardDoor {
 /// Counts of the acceptor.
 #[derive(Debug, Default)]
 pub struct AcceptCounters {
+    /// Connections that are open now.
+    pub open: Arc<AtomicUsize>,
     /// Handed to a shard.
     pub accepted: AtomicU64,
     /// Closed at `limits.connections`.
@@ -101,8 +103,8 @@ impl Acceptor {
         Self {
             listeners,
             doors,
+            open: Arc::clone(&counters.open),
             counters,
-            open: Arc::default(),
             next: 0,
             by_address: HashMap::new(),
             freed: crossbeam_channel::bounded(room),

@@ -3,28 +3,29 @@
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::Shard;
 use super::acceptor::{NewConnection, Protocol};
-use super::conns::{Closing, Conn};
+use super::conns::{Closing, Conn, Play};
 use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
 use crate::limits;
+use crate::logging::{AccessRecord, Asked};
 use crate::media::{Joinable, Moment, StreamId};
 use crate::rt::socket;
 use crate::session::{
-    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session,
+    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, RtmpSession, Session, Want,
 };
 
 /// How long a connection on its way out may take to send its last words and be closed by its peer.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 impl Shard {
     /// Takes a connection from the acceptor.
     pub(super) fn accept(&mut self, new: NewConnection, now: Moment) {
         let NewConnection { id, socket, peer, protocol, seat } = new;
-        if self.is_draining {
+        if self.draining.is_some() {
             return;
         }
         let _ = socket::set_nodelay(&socket, true);
@@ -112,7 +113,8 @@ impl Shard {
         match event {
             Event::Media(message) => self.publish_media(key, message, now),
             Event::Ask { serial, want } => {
-                let Some(conn) = self.conns.get(key) else { return };
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                note(&mut conn.asked, &want);
                 let client = conn
                     .session
                     .client()
@@ -133,7 +135,7 @@ impl Shard {
                 let Some(conn) = self.conns.get_mut(key) else { return };
                 let Some(stream) = conn.published(message_stream_id) else { return };
                 conn.publishes.retain(|publishing| publishing.stream != stream);
-                self.end_publication(stream, true, "the publisher ended it");
+                self.end_publication(stream, true, "the publisher ended it", now);
             }
             Event::EndPlay { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
@@ -141,9 +143,9 @@ impl Shard {
                     .plays
                     .iter()
                     .position(|play| play.message_stream_id == message_stream_id)
-                    .map(|at| conn.plays.swap_remove(at).stream);
-                if let Some(stream) = played {
-                    self.end_play(key, message_stream_id, stream);
+                    .map(|at| conn.plays.swap_remove(at));
+                if let Some(play) = played {
+                    self.end_play(key, play, "the viewer ended it", now);
                 }
             }
             Event::LeaveApp => {
@@ -195,13 +197,23 @@ impl Shard {
     }
 
     /// Ends a publication; its claim frees the name.
-    pub(super) fn end_publication(&mut self, stream: StreamId, goodbye: bool, why: &str) {
+    pub(super) fn end_publication(
+        &mut self,
+        stream: StreamId,
+        goodbye: bool,
+        why: &str,
+        now: Moment,
+    ) {
         let Some(mut publication) = self.publications.remove(&stream) else { return };
         publication.claim.goodbye = goodbye;
         let counters = publication.counters;
+        let Some(conn) = self.conns.get(publication.connection) else { return };
         tracing::info!(
             shard = self.index,
+            client = %conn.id,
+            peer = %conn.peer,
             stream = %publication.name,
+            seconds = seconds(now.since(publication.begun)),
             frames = counters.frames_in,
             bytes = counters.bytes_in,
             timestamps_repaired = publication.timestamps_repaired(),
@@ -211,9 +223,21 @@ impl Shard {
     }
 
     /// Takes a viewer out of its log; what it has begun to be sent goes first into its output.
-    fn end_play(&mut self, key: ConnKey, message_stream_id: u32, stream: StreamId) {
+    fn end_play(&mut self, key: ConnKey, play: Play, why: &str, now: Moment) {
+        let Play { message_stream_id, stream, since } = play;
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         let rest = viewed.detach(key, message_stream_id, &mut self.pool);
+        if let Some(conn) = self.conns.get(key) {
+            tracing::info!(
+                shard = self.index,
+                client = %conn.id,
+                peer = %conn.peer,
+                stream = %viewed.name,
+                seconds = seconds(now.since(since)),
+                why,
+                "play ended"
+            );
+        }
         self.leave_if_unviewed(stream);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.mid_message == Some(message_stream_id) {
@@ -278,7 +302,7 @@ impl Shard {
 
     fn peer_closed(&mut self, key: ConnKey, now: Moment) {
         if self.conns.get(key).is_some_and(|conn| conn.closing.is_some()) {
-            self.conns.remove(key);
+            self.bury(key);
         } else {
             self.close(key, CloseReason::PeerClosed, now);
         }
@@ -287,14 +311,14 @@ impl Shard {
     /// Ends a connection: what it publishes and plays ends at once, its last words are sent, and the
     /// socket is closed when the peer has closed or after a short while.
     pub(super) fn close(&mut self, key: ConnKey, reason: CloseReason, now: Moment) {
+        let deadline = self.linger_until(now);
         let Some(conn) = self.conns.get_mut(key) else { return };
         if conn.closing.is_some() {
             if reason == CloseReason::PeerClosed {
-                self.conns.remove(key);
+                self.bury(key);
             }
             return;
         }
-        let deadline = now + LINGER;
         let is_gone = reason == CloseReason::PeerClosed;
         let plays = std::mem::take(&mut conn.plays);
         let publishes = std::mem::take(&mut conn.publishes);
@@ -311,19 +335,19 @@ impl Shard {
         conn.admission = None;
         let member = conn.member.take();
         *self.counters.closed.entry(reason.word()).or_default() += 1;
-        log_close(self.index, conn, &reason, now);
-        conn.closing = Some(Closing { reason: reason.clone(), deadline, is_shut: false });
+        let why = reason.to_string();
+        conn.closing = Some(Closing { reason, since: now, deadline, is_shut: false });
         if let Some(member) = member {
             self.members.leave(key, &member);
         }
         for play in plays {
-            self.end_play(key, play.message_stream_id, play.stream);
+            self.end_play(key, play, &why, now);
         }
         for publishing in publishes {
-            self.end_publication(publishing.stream, false, &reason.to_string());
+            self.end_publication(publishing.stream, false, &why, now);
         }
         if is_gone {
-            self.conns.remove(key);
+            self.bury(key);
             return;
         }
         self.list_output(key);
@@ -332,36 +356,81 @@ impl Shard {
 
     /// Shuts the connections whose last words are sent, and drops those whose time is up.
     pub(super) fn finish_closing(&mut self, now: Moment) {
-        let conns = &mut self.conns;
-        self.closing.retain(|&key| {
-            let Some(conn) = conns.get_mut(key) else { return false };
+        let mut list = std::mem::take(&mut self.closing);
+        list.retain(|&key| {
+            let Some(conn) = self.conns.get_mut(key) else { return false };
             let is_sent = !conn.has_output();
             let Some(closing) = &mut conn.closing else { return false };
-            if closing.deadline <= now {
-                conns.remove(key);
-                return false;
-            }
-            if is_sent && !closing.is_shut {
+            let mut is_over = closing.deadline <= now;
+            if is_sent && !is_over && !closing.is_shut {
                 closing.is_shut = true;
-                if socket::shutdown_write(&*conn).is_err() {
-                    conns.remove(key);
-                    return false;
-                }
+                is_over = socket::shutdown_write(&*conn).is_err();
             }
-            true
+            if is_over {
+                self.bury(key);
+            }
+            !is_over
         });
+        // Nothing above adds to the list.
+        self.closing = list;
+    }
+
+    /// Takes a connection out of the table, which closes its socket, and writes down how it went: now
+    /// its bytes are counted, last words included.
+    fn bury(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.remove(key) else { return };
+        let Some(closing) = &conn.closing else { return };
+        let open_for = closing.since.since(conn.since);
+        let reason = &closing.reason;
+        let client = conn.session.client();
+        tracing::info!(
+            shard = self.index,
+            client = %conn.id,
+            peer = %conn.peer,
+            protocol = conn.session.protocol(),
+            app = client.map(|client| client.app.as_str()),
+            bytes_in = conn.bytes_in,
+            bytes_out = conn.bytes_out,
+            seconds = seconds(open_for),
+            reason = reason.word(),
+            why = %reason,
+            "closed"
+        );
+        if let Some(access) = &self.access {
+            access.put(Box::new(AccessRecord {
+                id: conn.id,
+                peer: conn.peer,
+                client: client.map(Arc::clone),
+                protocol: conn.session.protocol(),
+                reason: reason.word(),
+                bytes_sent: conn.bytes_out,
+                bytes_received: conn.bytes_in,
+                ended: SystemTime::now(),
+                open_for,
+                asked: conn.asked,
+            }));
+        }
     }
 }
 
-fn log_close(shard: usize, conn: &Conn, reason: &CloseReason, now: Moment) {
-    tracing::info!(
-        shard,
-        peer = %conn.peer,
-        protocol = conn.session.protocol(),
-        bytes_in = conn.bytes_in,
-        bytes_out = conn.bytes_out,
-        seconds = now.since(conn.since).as_secs(),
-        reason = reason.word(),
-        "closed: {reason}"
-    );
+/// Remembers what a client has asked for, for its line in the access log.
+fn note(asked: &mut Asked, want: &Want) {
+    let (name, args) = match want {
+        Want::Connect => return,
+        Want::Publish { name, args, .. } => {
+            asked.publish = true;
+            (name, args)
+        }
+        Want::Play { name, args, .. } => {
+            asked.play = true;
+            (name, args)
+        }
+    };
+    name.stream().clone_into(&mut asked.name);
+    args.clone_into(&mut asked.args);
+}
+
+/// A length of time in the log: seconds with milliseconds.
+fn seconds(time: Duration) -> f64 {
+    time.as_millis() as f64 / 1000.0
 }

@@ -12,6 +12,7 @@ use super::claim::{Admission, Member};
 use super::load::Seat;
 use super::messages::ConnKey;
 use crate::limits;
+use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
 use crate::rt::socket;
 use crate::session::{ClientId, CloseReason, Session};
@@ -23,6 +24,8 @@ pub struct Play {
     pub message_stream_id: u32,
     /// The stream.
     pub stream: StreamId,
+    /// Since when.
+    pub since: Moment,
 }
 
 /// Something that a connection publishes.
@@ -40,6 +43,8 @@ pub struct Publishing {
 pub struct Closing {
     /// Why.
     pub reason: CloseReason,
+    /// Since when.
+    pub since: Moment,
     /// Not longer than this.
     pub deadline: Moment,
     /// The sending side is shut.
@@ -76,6 +81,8 @@ pub struct Conn {
     pub plays: Vec<Play>,
     /// What it publishes.
     pub publishes: Vec<Publishing>,
+    /// What it has asked for, for the access log.
+    pub asked: Asked,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
@@ -116,6 +123,7 @@ impl Conn {
             is_out_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),
+            asked: Asked::default(),
             mid_message: None,
             admission: None,
             member: None,

@@ -46,6 +46,7 @@ impl Shard {
             .min()
             .unwrap_or(TURN_MIN_DEFAULT);
         self.publish_load(now);
+        self.drain_late(now);
     }
 
     /// Closes viewers that take nothing, and those whose wait for a publisher is over.
@@ -87,16 +88,6 @@ impl Shard {
         let rate = (sent - bytes) as f64 / elapsed.as_secs_f64();
         self.load.set_egress(rate as u64);
         self.counters.egress_mark = (sent, now);
-    }
-
-    /// Stops taking connections and ends those that are there.
-    pub(super) fn drain(&mut self, now: Moment) {
-        self.is_draining = true;
-        for slot in 0..self.conns.slots() {
-            if let Some(key) = self.conns.key_at(slot) {
-                self.close(key, CloseReason::Draining, now);
-            }
-        }
     }
 
     /// How things are.

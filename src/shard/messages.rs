@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::config::Settings;
 use crate::limits;
-use crate::media::{Epoch, Frame, Preamble, Resume, StreamId};
+use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::proto::push_message::PushBody;
 use crate::session::{Ask, ClientId, ClientInfo, Owner, PushAsk, PushTarget, SendRefusal, Verdict};
 use crate::shard::report::ShardReport;
@@ -249,8 +249,11 @@ pub enum Notice {
     ReportRequest,
     /// Shard to control: the answer.
     Report(Box<ShardReport>),
-    /// Control to shard: tell the clients and close.
-    Drain,
+    /// Control to shard: tell the clients and close, at the latest at `until`.
+    Drain {
+        /// By then no connection may be left.
+        until: Moment,
+    },
     /// Shard to control: no connection is left.
     Drained,
 }

@@ -16,6 +16,7 @@
 //! | `viewers`       | the viewers' side of a stream                                         |
 //! | `flush`         | the egress pass                                                       |
 //! | `housekeeping`  | time-outs, looked at by and by                                        |
+//! | `drain`         | the end of the shard                                                  |
 //! | `messages`, `outbox`, `claim` | between nodes                                           |
 //! | `report`        | what a shard says of itself                                           |
 
@@ -23,6 +24,7 @@ mod acceptor;
 mod claim;
 mod connections;
 mod conns;
+mod drain;
 mod flush;
 mod housekeeping;
 mod load;
@@ -59,6 +61,7 @@ pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, Viewer, ViewerStream};
 
+use self::drain::Draining;
 use crate::config::Settings;
 use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool, StreamId};
@@ -107,8 +110,8 @@ pub struct Shard {
     last_subscription: Subscription,
     seed: u64,
     access: Option<AccessLog>,
-    is_draining: bool,
-    drained_said: bool,
+    /// Set when the shard comes to its end.
+    draining: Option<Draining>,
     counters: Counters,
 }
 

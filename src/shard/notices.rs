@@ -84,7 +84,7 @@ impl Shard {
                 self.outbox.notice(self.control, Notice::Report(report));
             }
             Notice::Settings(settings) => self.settings = settings,
-            Notice::Drain => self.drain(now),
+            Notice::Drain { until } => self.drain(until, now),
             // These go to the control shard.
             Notice::Ask(..)
             | Notice::Disconnected(_)
@@ -136,6 +136,12 @@ impl Shard {
                     && conn.closing.is_none()
                 {
                     conn.admission = Some(admission);
+                    tracing::info!(
+                        shard = self.index, client = %conn.id, peer = %conn.peer,
+                        vhost = client.vhost, app = client.app, instance = client.instance,
+                        agent = client.flash_version,
+                        "connected"
+                    );
                 }
                 self.tell(token, verdict, now);
                 if let Some(membership) = push {
@@ -177,8 +183,10 @@ impl Shard {
             Verdict::Refuse(refusal) => {
                 if let Some(conn) = self.conns.get(key) {
                     tracing::info!(
-                        shard = self.index, peer = %conn.peer, reason = ?refusal.reason,
-                        "refused: {}", refusal.description
+                        shard = self.index, client = %conn.id, peer = %conn.peer,
+                        app = conn.session.client().map(|client| client.app.as_str()),
+                        reason = ?refusal.reason, why = refusal.description,
+                        "refused"
                     );
                 }
                 self.tell(token, verdict, now);
@@ -208,7 +216,7 @@ impl Shard {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.publishes.push(Publishing { message_stream_id, stream });
         tracing::info!(
-            shard = self.index, peer = %conn.peer, stream = %name, %epoch,
+            shard = self.index, client = %conn.id, peer = %conn.peer, stream = %name, %epoch,
             resumed = resumed.is_some(),
             "publish started"
         );
@@ -255,8 +263,8 @@ impl Shard {
             let _ = socket::set_send_buffer(&*conn, settings.viewer_socket_buffer);
         }
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
-        let peer = conn.peer;
-        conn.plays.push(Play { message_stream_id, stream });
+        let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
+        conn.plays.push(Play { message_stream_id, stream, since: now });
         let logs_max = self.settings.limits.logs_per_stream;
         let attached = viewed.attach(
             Viewer::new(key, message_stream_id, now),
@@ -266,7 +274,11 @@ impl Shard {
             logs_max,
             &mut self.pool,
         );
-        tracing::info!(shard = self.index, %peer, stream = %viewed.name, "play started");
+        tracing::info!(
+            shard = self.index, client = %id, %peer, protocol, stream = %viewed.name,
+            published = owner.is_some(),
+            "play started"
+        );
         match attached {
             Attached::Joined => {
                 self.joined.push((key, message_stream_id));
@@ -379,7 +391,7 @@ impl Shard {
                     ends = session.stream_down(id, io);
                     Ok(())
                 });
-                if let Some(reason) = ends {
+                if let Some(reason) = self.drained(key).or(ends) {
                     self.close(key, reason, now);
                 }
             }

@@ -40,6 +40,8 @@ pub struct Publication {
     pub settings: Arc<AppSettings>,
     /// Holds the name; dropped with the publication.
     pub claim: Claim,
+    /// Since when.
+    pub begun: Moment,
     /// When the last media message came.
     pub last_media: Moment,
     /// Counts.
@@ -76,6 +78,7 @@ impl Publication {
             preamble: Arc::default(),
             gop: Gop::new(settings.gop_bytes),
             subscribers: Vec::new(),
+            begun: now,
             last_media: now,
             counters: PublicationCounters::default(),
             settings,

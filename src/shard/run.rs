@@ -62,7 +62,7 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
     let mut is_busy = false;
     loop {
         let has_work = shard.turn().await;
-        if shard.drained_said && shard.outbox.is_empty() {
+        if shard.draining.is_some_and(|draining| draining.is_over) && shard.outbox.is_empty() {
             return Ok(());
         }
         let earliest = shard.next_turn();
@@ -125,8 +125,7 @@ impl Shard {
             last_subscription: Subscription::default(),
             seed: plan.seed,
             access: plan.access,
-            is_draining: false,
-            drained_said: false,
+            draining: None,
             counters: Counters {
                 turns: 0,
                 reads: 0,

@@ -30,8 +30,11 @@ impl Shard {
         self.send_outputs(now);
         self.flush(now).await;
         self.bury_dead(now);
-        if self.is_draining && self.conns.is_empty() && !self.drained_said {
-            self.drained_said = true;
+        if let Some(draining) = &mut self.draining
+            && self.conns.is_empty()
+            && !draining.is_over
+        {
+            draining.is_over = true;
             self.outbox.notice(self.control, Notice::Drained);
         }
         has_work
@@ -55,7 +58,8 @@ impl Shard {
             .map(|conn| conn.out_next_try)
             .min();
         // The last connection of a draining shard may go at any time; then it has to say so.
-        let has_rounds = !self.conns.is_empty() || (self.is_draining && !self.drained_said);
+        let is_ending = self.draining.is_some_and(|draining| !draining.is_over);
+        let has_rounds = !self.conns.is_empty() || is_ending;
         let housekeeping = has_rounds.then_some(self.next_housekeeping);
         [flush, now, outputs, housekeeping].into_iter().flatten().min()
     }
@@ -195,7 +199,7 @@ impl Shard {
         self.counters.skips_logged = (skips, now);
         if let Some(conn) = self.conns.get(key) {
             tracing::warn!(
-                shard = self.index, peer = %conn.peer, ?skipped, lag_bytes, skips = skips - logged,
+                shard = self.index, client = %conn.id, peer = %conn.peer, ?skipped, lag_bytes, skips = skips - logged,
                 "a viewer is too slow and skips to a keyframe"
             );
         }
@@ -207,6 +211,7 @@ const _: () = assert!(limits::SENDS_PER_SLICE_MAX <= 256);
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -476,7 +481,8 @@ mod tests {
             let mut rig = Rig::new(REALTIME, 1);
             let mut viewer = rig.client(0, Role::Play, "s");
             rig.run(150, &mut [&mut viewer]).await;
-            rig.say(0, Notice::Drain);
+            let until = rig.now + Duration::from_secs(10);
+            rig.say(0, Notice::Drain { until });
             rig.turn().await;
             viewer.pump();
             assert!(viewer.has("NetConnection.Connect.AppShutdown"), "{:?}", viewer.codes());

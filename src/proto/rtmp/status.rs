@@ -52,6 +52,8 @@ statuses! {
     CONNECT_INVALID_APP = Error "NetConnection.Connect.InvalidApp";
     /// The application or server is going down.
     CONNECT_APP_SHUTDOWN = Error "NetConnection.Connect.AppShutdown";
+    /// The client should connect again, here or where `tcUrl` says (Enhanced RTMP v2).
+    CONNECT_RECONNECT_REQUEST = Status "NetConnection.Connect.ReconnectRequest";
     /// The connection is being closed.
     CONNECT_CLOSED = Status "NetConnection.Connect.Closed";
     /// The connection was idle too long.

@@ -214,9 +214,14 @@ fn call(stream: u32, name: &str, transaction: f64, args: &[Value]) -> Vec<u8> {
 }
 
 fn connect() -> Vec<u8> {
+    connect_with(0.0)
+}
+
+fn connect_with(caps_ex: f64) -> Vec<u8> {
     let object = Value::object([
         ("app", Value::from("live")),
         ("tcUrl", Value::from("rtmp://localhost/live")),
+        ("capsEx", Value::from(caps_ex)),
     ]);
     let payload = command::encode("connect", 1.0, &object, &[]);
     message_bytes(0, message::COMMAND_AMF0, &payload, 128)
@@ -423,6 +428,32 @@ fn a_server_that_closes_says_why() {
         server.drive(|_, _| Err(reason));
         assert_eq!(server.said(), [expected]);
     }
+}
+
+#[test]
+fn a_server_that_drains_asks_those_to_connect_again_who_can() {
+    let shutdown = "onStatus error NetConnection.Connect.AppShutdown";
+    let again = "onStatus status NetConnection.Connect.ReconnectRequest";
+    for (caps_ex, expected) in [(14.0, vec![shutdown]), (15.0, vec![again, shutdown])] {
+        let mut server = server("");
+        server.handshake();
+        server.input(&connect_with(caps_ex));
+        server.said();
+        server.drive(|_, _| Err(CloseReason::Draining));
+        assert_eq!(server.said(), expected);
+    }
+    // Who waits for the answer to connect gets that answer.
+    let mut server = server("");
+    server.is_slow = true;
+    server.handshake();
+    server.input(&connect());
+    server.said();
+    server.drive(|_, _| Err(CloseReason::Draining));
+    let said = server.said();
+    assert_eq!(
+        said.last().map(String::as_str),
+        Some("_error error NetConnection.Connect.AppShutdown")
+    );
 }
 
 #[test]
@@ -791,7 +822,7 @@ fn junk_in_the_body_of_commands_is_no_bug() {
     }
 }
 
-fn connect_with(args: &[Value]) -> Vec<u8> {
+fn connect_with_args(args: &[Value]) -> Vec<u8> {
     let object = Value::object([("app", Value::from("live"))]);
     let payload = command::encode("connect", 1.0, &object, args);
     message_bytes(0, message::COMMAND_AMF0, &payload, 128)
@@ -813,7 +844,7 @@ fn the_first_argument_of_connect_is_a_session_when_it_is_a_string() {
         let mut server = server("");
         server.is_slow = true;
         server.handshake();
-        server.input(&connect_with(&args));
+        server.input(&connect_with_args(&args));
         let client = server.session.client().expect("connect was read");
         assert_eq!(client.session.as_deref(), expected, "{args:.60?}");
     }
