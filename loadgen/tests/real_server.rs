@@ -16,6 +16,7 @@ struct Server {
     child: Child,
     rtmp: String,
     http: String,
+    api: String,
 }
 
 impl Server {
@@ -26,13 +27,14 @@ impl Server {
         }
         let mut child = command
             .args(["--set", "server.shards=2", "--set", "server.accept=round_robin"])
+            .args(["--set", "push.secret=123"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
-        let (mut rtmp, mut http) = (String::new(), String::new());
+        let (mut rtmp, mut http, mut api) = (String::new(), String::new(), String::new());
         loop {
             let mut line = String::new();
             let count = lines.read_line(&mut line).expect("the server writes text");
@@ -46,13 +48,15 @@ impl Server {
                 rtmp = address("rtmp://").expect("the line has an address");
             } else if line.starts_with("play (HTTP-FLV):") {
                 http = address("http://").expect("the line has an address");
+            } else if line.starts_with("API:") {
+                api = address("http://").expect("the line has an address");
             } else if line.trim() == "ready" {
                 break;
             }
         }
         // The pipe must not fill.
         thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Self { child, rtmp, http }
+        Self { child, rtmp, http, api }
     }
 }
 
@@ -159,4 +163,36 @@ fn a_file_in_a_loop_loses_nothing() {
     assert_eq!(run.exit_code, 0, "{}", run.output);
     assert_eq!(run.text("/verdict/loss"), "none");
     assert!(run.number("/viewers/latency_audio/count") > 1000.0);
+}
+
+#[test]
+fn every_member_gets_every_push_message_once_and_in_order() {
+    let server = Server::start();
+    let pid = server.child.id().to_string();
+    let run = Loadgen::run(&[
+        "push",
+        "--secret",
+        "123",
+        "--api",
+        &server.api,
+        "--rtmp",
+        &server.rtmp,
+        "--http",
+        &server.http,
+        "--members-rtmp",
+        "100",
+        "--members-websocket",
+        "100",
+        "--messages",
+        "10",
+        "--pause",
+        "10ms",
+        "--pid",
+        &pid,
+    ]);
+    assert_eq!(run.exit_code, 0, "{}", run.output);
+    assert_eq!((run.number("/delivered"), run.number("/wrong")), (2_000.0, 0.0));
+    assert_eq!(run.number("/delivery/count"), 2_000.0);
+    assert!(run.number("/floor_us_per_send") > 0.1);
+    assert!(run.number("/server/cpu_us_per_delivery") > 0.1);
 }
