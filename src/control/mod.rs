@@ -10,6 +10,7 @@
 mod api;
 mod registry;
 mod reports;
+mod rooms;
 mod run;
 
 pub use api::ApiListener;
