@@ -51,3 +51,10 @@ pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
+
+/// Messages of a signalling client that are carried out at once; more are dropped and answered with an error.
+pub const ROOM_MESSAGES_AT_ONCE: u32 = 200;
+/// Messages of a signalling client per second over time.
+pub const ROOM_MESSAGES_PER_S: u32 = 50;
+/// Messages of a signalling client that wait for the store or the application.
+pub const ROOM_MESSAGES_WAITING: usize = 256;

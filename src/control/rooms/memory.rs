@@ -66,7 +66,12 @@ impl MemoryStore {
             StoreRequest::UpdateStatus { peer, status } => {
                 Reply::Done(self.update_status(peer, &status, out))
             }
-            StoreRequest::Send { from, to, text } => Reply::Done(self.send(from, to, text, out)),
+            StoreRequest::Send { from, to, text } => {
+                Reply::Done(self.neighbour(from, to).map(|()| out.push(Delivery::Text(to, text))))
+            }
+            StoreRequest::Probe { from, to, error } => {
+                Reply::Done(self.neighbour(from, to).and(Err(error)))
+            }
         }
     }
 
@@ -169,20 +174,10 @@ impl MemoryStore {
         Ok(())
     }
 
-    fn send(
-        &mut self,
-        from: PeerId,
-        to: PeerId,
-        text: String,
-        out: &mut Vec<Delivery>,
-    ) -> Result<(), RoomError> {
+    fn neighbour(&self, from: PeerId, to: PeerId) -> Result<(), RoomError> {
         let sender = self.members.get(&from).ok_or(RoomError::NotInRoom)?;
-        let is_neighbour = self.members.get(&to).is_some_and(|other| other.room == sender.room);
-        if !is_neighbour {
-            return Err(RoomError::UnknownPeer);
-        }
-        out.push(Delivery::Text(to, text));
-        Ok(())
+        let other = self.members.get(&to).ok_or(RoomError::UnknownPeer)?;
+        if other.room == sender.room { Ok(()) } else { Err(RoomError::UnknownPeer) }
     }
 
     fn forget_kept(&mut self, now: Moment) {

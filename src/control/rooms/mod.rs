@@ -7,6 +7,7 @@
 //! | `status`  | what a member says of itself                                |
 //! | `error`   | what goes wrong, and how the client is told                 |
 //! | `events`  | the frames that the server says of itself                   |
+//! | `front`   | the node's connections: what each may do and is sent          |
 //! | `store`   | what is asked of where memberships are kept                 |
 //! | `memory`  | memberships in the memory of the process                    |
 //! | `statistics` | what is counted                                          |
@@ -14,6 +15,7 @@
 
 mod error;
 mod events;
+mod front;
 mod memory;
 mod peer;
 mod request;
@@ -23,6 +25,9 @@ mod store;
 mod turn;
 
 pub use error::RoomError;
+pub use front::{
+    CLOSE_SHUTDOWN, CLOSE_SUPERSEDED, Effect, Front, FrontCounters, GateQuestion, RoomRules,
+};
 pub use memory::{MemoryStore, Now};
 pub use peer::PeerId;
 pub use request::{Request, RoomKey, forwarded, parse};

@@ -86,6 +86,16 @@ pub enum StoreRequest {
         /// The frame.
         text: String,
     },
+    /// Something that no member may be sent: answered with `error` when `to` is in the sender's room, and
+    /// with what is wrong about `to` otherwise.
+    Probe {
+        /// Whose room it has to be.
+        from: PeerId,
+        /// Who would get it.
+        to: PeerId,
+        /// What is wrong with it.
+        error: RoomError,
+    },
 }
 
 /// A store's answer.
