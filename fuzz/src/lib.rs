@@ -1,6 +1,6 @@
 //! What every parser must do with any bytes: one function per target, which panics when it finds a
 //! fault. libFuzzer calls them with inputs that it makes up (`fuzz_targets/`); `cargo test` calls
-//! them with the committed corpus and the inputs that once failed (`tests/fuzz_corpus.rs`).
+//! them with the committed corpus and the inputs that once failed (a test that replays them is to come).
 //!
 //! Inputs are plain bytes as they stand on the wire. Where a target needs choices (where to cut the
 //! bytes, when the verdict comes), [`dice`] takes them from the input itself.
