@@ -376,7 +376,7 @@ const NOTHING: Tracks = Tracks { audio: false, video: false };
 
 #[test]
 fn rare_wires_leave_room_for_the_common_ones() {
-    let mut viewed = Viewed::new(6);
+    let mut viewed = Viewed::new(7);
     for id in 2..=5 {
         assert_eq!(viewed.attach(id, rtmp(id, Tracks::BOTH)), Attached::Waits);
     }
@@ -389,7 +389,7 @@ fn rare_wires_leave_room_for_the_common_ones() {
 
 #[test]
 fn a_viewer_that_would_need_one_log_more_gets_both_tracks() {
-    let mut viewed = Viewed::new(6);
+    let mut viewed = Viewed::new(7);
     for (slot, tracks) in [(1, Tracks::BOTH), (2, SOUND), (3, PICTURES), (4, NOTHING)] {
         assert_eq!(viewed.attach(slot, rtmp(1, tracks)), Attached::Waits);
     }
@@ -411,7 +411,7 @@ fn a_viewer_that_would_need_one_log_more_gets_both_tracks() {
 
 #[test]
 fn who_has_paused_keeps_room_for_a_log() {
-    let mut viewed = Viewed::new(6);
+    let mut viewed = Viewed::new(7);
     for id in 2..=5 {
         assert_eq!(viewed.attach(id, rtmp(id, Tracks::BOTH)), Attached::Waits);
         let reception = Reception { tracks: Tracks::BOTH, is_paused: true };
