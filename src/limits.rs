@@ -55,6 +55,18 @@ pub const EARLY_HEADER_BYTES_MAX: usize = 256 * 1024;
 /// A connection that has no verdict of the control shard by then, on top of what all hooks of a question
 /// may take together, is refused. Longer than a take-over, which the control shard ends itself.
 pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
+/// Bytes of a fetched stream that are kept while the verdict on its name is awaited; more end the attempt.
+pub const RELAY_HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Another server must accept a stream within this time after the connection stands; else the attempt ends.
+pub const RELAY_OPENING_MAX: Duration = Duration::from_secs(10);
+/// Connections to other servers that are being opened at a time; more wait.
+pub const RELAY_DIALS_MAX: usize = 64;
+/// Addresses of one host that are tried in one attempt, each for [`RELAY_DIAL_MAX`]; further ones are not.
+pub const RELAY_ADDRESSES_MAX: usize = 4;
+/// Another server's address must accept a connection within this time.
+pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
+/// Relays of the process; one more is refused with a line in the log.
+pub const RELAYS_MAX: usize = 10_000;
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;
 /// Connections of the API at a time; one more is closed.

@@ -222,7 +222,7 @@ async fn view(choice: EgressChoice, viewers: [usize; 3], silent: usize) -> Found
     for wire in wires {
         let is_rtmp = matches!(wire, Wire::Rtmp { .. });
         let (key, client) = connect(&mut conns, &settings, is_rtmp);
-        let viewer = Viewer::new(key, u32::from(is_rtmp), at(0));
+        let viewer = Viewer::new(key, u32::from(is_rtmp), Duration::from_secs(10), at(0));
         let attached = stream.attach(viewer, wire, true, at(0), &mut pool);
         assert_eq!(attached, Attached::Joined);
         clients.push(client);

@@ -178,8 +178,12 @@ pub enum RuleAction {
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Relay {
-    /// `rtmp://host[:port]/app[/instance][/stream]`
+    /// `rtmp[s]://[user:password@]host[:port]/app[/instance][/stream]`
+    #[serde(default)]
     pub url: String,
+    /// In place of `url`: an application, with its instance, of this server.
+    #[serde(default)]
+    pub app: Option<String>,
     /// Which streams; none is all.
     #[serde(default)]
     pub stream: Option<String>,
@@ -213,6 +217,9 @@ pub struct Relay {
     /// Whether streams that came from a relay are sent on.
     #[serde(default)]
     pub relayed: bool,
+    /// Fetched from the start on, whether there are viewers or not; needs `stream`.
+    #[serde(default, rename = "static")]
+    pub is_static: bool,
 }
 
 impl Latency {

@@ -18,7 +18,9 @@ mod hook_plan;
 mod hooks;
 mod http;
 mod load;
+mod node;
 mod push;
+mod relay;
 mod reload;
 mod resolve;
 mod rtmp;
@@ -44,6 +46,7 @@ pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Re
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
 pub use push::{ClientSend, History, Push};
+pub use relay::{Place, RelayRule};
 pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
 pub use server::{

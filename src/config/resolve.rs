@@ -9,11 +9,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::app::App;
+use super::app::{App, Relay};
 use super::de::read;
 use super::error::{ConfigError, dotted};
 use super::hook_plan::HookPlan;
 use super::hooks::Hooks;
+use super::node;
+use super::relay::RelayRule;
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
     ServerSettings, Settings, VhostApps,
@@ -22,7 +24,7 @@ use super::tree::Node;
 use super::value::Address;
 use super::{Config, unsupported, validate};
 use crate::limits;
-use crate::proto::name::{DEFAULT_VHOST, host_key};
+use crate::proto::name::{DEFAULT_INSTANCE, DEFAULT_VHOST, host_key};
 
 /// The table of what no other table speaks for.
 pub(super) const DEFAULT_APP: &str = "default";
@@ -94,6 +96,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
         },
         vhosts,
         hosts,
+        node: node::name(&config.cluster.node),
         tree: tree.clone(),
         unsupported,
         config,
@@ -158,7 +161,8 @@ fn vhost_apps(
         errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
         unsupported::hooks(&table.hooks, &layers, unsupported);
         let hooks = plan(HookPlan::of_app(&table.hooks, &of_vhost, &in_apps), &layers)?;
-        Ok(Arc::new(app_settings(&table, hooks)))
+        let instance = app.and_then(|app| app.split_once('/')).map_or(DEFAULT_INSTANCE, |it| it.1);
+        Ok(Arc::new(app_settings(&table, instance, hooks)))
     };
     let default = resolve(None)?;
     let mut named = HashMap::new();
@@ -198,10 +202,20 @@ fn lay_apps(
                 .filter(|name| hooks.and_then(|hooks| hooks.child(name)).is_some()),
         );
         layers.overlay(table);
+        if app.is_some_and(|app| app != key && app.contains('/')) {
+            // An application's relays are those of its default instance.
+            layers.remove("push");
+            layers.remove("pull");
+        }
     }
 }
 
-fn app_settings(app: &App, hooks: Arc<HookPlan>) -> AppSettings {
+fn app_settings(app: &App, instance: &str, hooks: Arc<HookPlan>) -> AppSettings {
+    // Those that cannot be read are errors of the validation.
+    let relays = |rules: &[Relay]| {
+        let read = rules.iter().filter_map(|rule| RelayRule::new(rule, app, instance).ok());
+        read.map(Arc::new).collect()
+    };
     let (video, audio, turn_min) = app.latency.preset();
     AppSettings {
         latency: app.latency,
@@ -222,6 +236,8 @@ fn app_settings(app: &App, hooks: Arc<HookPlan>) -> AppSettings {
         viewer_max_lag: app.viewer.max_lag.0,
         viewer_stall_timeout: app.viewer.stall_timeout.limit(),
         viewer_socket_buffer: bytes(app.viewer.socket_buffer.0),
+        push: relays(&app.push),
+        pull: relays(&app.pull),
         access: app.access.clone(),
         referer: app.referer.clone(),
         hooks,

@@ -11,11 +11,12 @@ use super::error::ConfigError;
 use super::hook_plan::HookPlan;
 use super::http::FlvMissing;
 use super::load::Sources;
+use super::relay::RelayRule;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
 use super::tree::Node;
 use super::value::Net;
 use super::{Config, resolve};
-use crate::proto::name;
+use crate::proto::name::{self, StreamName};
 
 /// The whole configuration, validated.
 #[derive(Clone, Debug)]
@@ -35,6 +36,8 @@ pub struct Settings {
     /// How long a connection may wait for a verdict: longer than all hooks of any question together,
     /// and than a take-over, which the control shard ends itself.
     pub verdict_wait: Duration,
+    /// The name of this node; no other process has it.
+    pub node: &'static str,
     /// The tables as they were written, for parts that have no settings of their own.
     pub config: Config,
     /// Apps by vhost; the default vhost is always there.
@@ -182,6 +185,10 @@ pub struct AppSettings {
     pub viewer_stall_timeout: Option<Duration>,
     /// Cap of a viewer's kernel send buffer, in bytes.
     pub viewer_socket_buffer: usize,
+    /// Where each stream is sent on to.
+    pub push: Vec<Arc<RelayRule>>,
+    /// Where streams that nobody publishes here are fetched from, in order of preference.
+    pub pull: Vec<Arc<RelayRule>>,
     /// Access rules in order; see [`AppSettings::permits`].
     pub access: Vec<AccessRule>,
     /// Hosts whose pages may play; see [`AppSettings::permits_referer`].
@@ -234,6 +241,22 @@ impl Settings {
             let of_apps = std::iter::once(&apps.default).chain(apps.named.values());
             of_apps.map(|app| &*app.hooks).chain(std::iter::once(&*apps.connections))
         })
+    }
+
+    /// What is fetched from the start on: the stream and where it is.
+    pub fn static_pulls(&self) -> Vec<(StreamName, Arc<RelayRule>)> {
+        let mut found = Vec::new();
+        for (vhost, apps) in &self.vhosts {
+            for (key, app) in &apps.named {
+                let app_name = key.split('/').next().unwrap_or_default();
+                for rule in app.pull.iter().filter(|rule| rule.is_static) {
+                    let stream = rule.stream.as_deref().unwrap_or_default();
+                    let name = StreamName::new(vhost, app_name, &rule.instance, stream);
+                    found.extend(name.ok().map(|name| (name, Arc::clone(rule))));
+                }
+            }
+        }
+        found
     }
 
     fn apps_of(&self, vhost: &str) -> &VhostApps {

@@ -2,7 +2,6 @@
 //! it is built.
 
 use super::Config;
-use super::app::App;
 use super::cluster::Cluster;
 use super::error::dotted;
 use super::hooks::Hooks;
@@ -13,10 +12,8 @@ use super::tree::Node;
 /// One sentence per key that asks for what is not there.
 pub(super) fn list(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    relays(&config.apps, &[], &mut found);
     push(&config.push, &["push"], &mut found);
     for (vhost, table) in &config.vhosts {
-        relays(&table.apps, &["vhosts", vhost], &mut found);
         push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
     signalling(&config.signalling, &mut found);
@@ -47,17 +44,6 @@ pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
 fn say(path: &[&str], what: &str, found: &mut Vec<String>) {
     let key = dotted(path.iter().copied());
     found.push(format!("{key} is set, but {what} in this version."));
-}
-
-fn relays(apps: &std::collections::BTreeMap<String, App>, path: &[&str], found: &mut Vec<String>) {
-    for (name, app) in apps {
-        for (key, relays) in [("push", &app.push), ("pull", &app.pull)] {
-            if !relays.is_empty() {
-                let path = [path, &["apps", name, key]].concat();
-                say(&path, "streams are not relayed", found);
-            }
-        }
-    }
 }
 
 fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {

@@ -7,10 +7,11 @@ use super::Config;
 use super::app::App;
 use super::error::ConfigError;
 use super::hooks::{Dialect, Hooks};
+use super::relay::RelayRule;
 use super::tree::Node;
 use super::value::Address;
 use crate::limits;
-use crate::proto::name::{DEFAULT_VHOST, host_key};
+use crate::proto::name::{DEFAULT_INSTANCE, DEFAULT_VHOST, host_key};
 
 /// Rules of all sections but the apps.
 pub(super) fn sections(config: &Config, tree: &Node) -> Vec<ConfigError> {
@@ -99,9 +100,10 @@ pub(super) fn app(app: &App, layers: &Node, name: &str, in_apps: &[&str]) -> Vec
         check.at(&["viewer", "socket_buffer"], "the cap lies between 16KiB and 64MiB");
     }
     for (kind, relays) in [("push", &app.push), ("pull", &app.pull)] {
-        let rtmp = |url: &str| url.strip_prefix("rtmp://").is_some_and(|rest| !rest.is_empty());
-        if !relays.iter().all(|relay| rtmp(&relay.url)) {
-            check.at(&[kind], "the url of a relay begins with rtmp:// and names a host");
+        for relay in relays {
+            if let Err(reason) = RelayRule::new(relay, app, DEFAULT_INSTANCE) {
+                check.at(&[kind], reason);
+            }
         }
     }
     hooks(&app.hooks, &["hooks"], &mut check);

@@ -3,6 +3,7 @@
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
 //! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
+//! `GET /api/v1/relays`: streams that are sent to other servers, or fetched from them.
 //! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
 
 use std::cell::{Cell, RefCell};
@@ -18,6 +19,7 @@ use serde_json::json;
 
 use super::hooks::Hooks;
 use super::registry::Registry;
+use super::relays::Relays;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
 use crate::limits;
@@ -52,6 +54,7 @@ struct Shared {
     registry: Rc<RefCell<Registry>>,
     reports: Reports,
     hooks: Hooks,
+    relays: Rc<RefCell<Relays>>,
     accepted: Arc<AcceptCounters>,
     log_losses: LogLosses,
     started: Moment,
@@ -72,6 +75,7 @@ impl Api {
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
         hooks: &Hooks,
+        relays: &Rc<RefCell<Relays>>,
         accepted: &Arc<AcceptCounters>,
         log_losses: LogLosses,
     ) -> Self {
@@ -81,6 +85,7 @@ impl Api {
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
                 hooks: hooks.clone(),
+                relays: Rc::clone(relays),
                 accepted: Arc::clone(accepted),
                 log_losses,
                 started: clock::now(),
@@ -173,6 +178,11 @@ impl Api {
         }
         match request.path.as_str() {
             "/api/v1/shards" => self.shards().await,
+            "/api/v1/relays" => Answer {
+                status: 200,
+                kind: "application/json",
+                body: format!("{}\n", self.shared.relays.borrow().to_json(clock::now())),
+            },
             "/api/v1/hooks" => Answer {
                 status: 200,
                 kind: "application/json",

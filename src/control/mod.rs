@@ -3,6 +3,7 @@
 //! | file       | subject                                                            |
 //! |------------|--------------------------------------------------------------------|
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
+//! | `relays`   | streams that are sent to other servers, or fetched from them        |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
@@ -12,6 +13,7 @@
 mod api;
 mod hooks;
 mod registry;
+mod relays;
 mod reports;
 mod run;
 mod settings;

@@ -21,6 +21,7 @@ use crate::config::{
 };
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
+use crate::proto::rtmp::node_path::NodePath;
 use crate::session::{
     Ask, ClientId, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want,
 };
@@ -48,6 +49,8 @@ pub struct Registry {
     next_stream: u64,
     next_epoch: u64,
     counters: RegistryCounters,
+    /// What relays have to hear.
+    events: Vec<StreamEvent>,
     /// No publication is waited for any more.
     is_draining: bool,
 }
@@ -67,6 +70,37 @@ pub struct RegistryCounters {
     pub resumed: u64,
     /// Gaps that ended without a publisher.
     pub gaps_expired: u64,
+}
+
+/// What becomes of streams, for those who relay them.
+#[derive(Clone, Debug)]
+pub enum StreamEvent {
+    /// A publication has begun.
+    Up {
+        /// The stream.
+        name: StreamName,
+        /// Where.
+        node: Node,
+        /// By whom.
+        publisher: Arc<ClientInfo>,
+    },
+    /// The stream has ended, and nobody is waited for.
+    Down {
+        /// The stream.
+        name: StreamName,
+    },
+    /// A viewer waits for a stream that nobody publishes here.
+    Wanted {
+        /// The stream.
+        name: StreamName,
+        /// The nodes that ask for it through this one.
+        nodes: NodePath,
+    },
+    /// The last viewer has left.
+    Unviewed {
+        /// The stream.
+        name: StreamName,
+    },
 }
 
 /// One line of the API.
@@ -110,7 +144,7 @@ struct Stream {
 struct Publisher {
     node: Node,
     epoch: Epoch,
-    client: ClientId,
+    client: Arc<ClientInfo>,
     peer: SocketAddr,
     started: bool,
 }
@@ -165,6 +199,7 @@ impl Registry {
             next_stream: 1,
             next_epoch: 1,
             counters: RegistryCounters::default(),
+            events: Vec::new(),
             is_draining: false,
         }
     }
@@ -192,6 +227,17 @@ impl Registry {
         self.timed.clear();
     }
 
+    /// What relays have to hear, in order.
+    pub fn take_events(&mut self) -> Vec<StreamEvent> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Whether a stream has viewers.
+    pub fn is_viewed(&self, name: &StreamName) -> bool {
+        let found = self.ids.get(name).and_then(|id| self.streams.get(id));
+        found.is_some_and(|stream| !stream.viewers.is_empty())
+    }
+
     /// The counters.
     pub fn counters(&self) -> RegistryCounters {
         self.counters
@@ -207,7 +253,7 @@ impl Registry {
                 epoch: stream.publisher.as_ref().map(|publisher| publisher.epoch.0),
                 owner_shard: stream.publisher.as_ref().map(|publisher| publisher.node),
                 publisher: stream.publisher.as_ref().map(|publisher| publisher.peer.to_string()),
-                publisher_id: stream.publisher.as_ref().map(|publisher| publisher.client),
+                publisher_id: stream.publisher.as_ref().map(|publisher| publisher.client.id),
                 viewer_shards: stream.viewers.keys().copied().collect(),
                 in_gap: stream.gap_until.is_some(),
             })
@@ -251,6 +297,10 @@ impl Registry {
             return;
         }
         let verdict = match &ask.what {
+            Want::Connect if ask.client.nodes.ends_at(self.settings.node) => {
+                let text = "the stream has passed this node before, or too many: a loop of relays";
+                Some(Verdict::Refuse(Refusal::new(RefusalReason::Denied, text)))
+            }
             Want::Connect if gate != Gate::Ahead => Some(self.connect(&ask.client)),
             Want::Connect => {
                 // Which app it is, the hooks may still change.
@@ -279,6 +329,8 @@ impl Registry {
                 let app = self.settings.app(name.vhost(), name.app(), name.instance());
                 (app, HookEvent::Publish, false)
             }
+            // A relay that sends a stream on is no viewer of the application's.
+            Want::Play { .. } if client.is_relay => return false,
             Want::Play { name, http, .. } => {
                 let app = self.settings.app(name.vhost(), name.app(), name.instance());
                 (app, HookEvent::Play, *http)
@@ -340,6 +392,11 @@ impl Registry {
         }
         publisher.started = true;
         stream.announced = true;
+        self.events.push(StreamEvent::Up {
+            name: stream.name.clone(),
+            node: publisher.node,
+            publisher: Arc::clone(&publisher.client),
+        });
         let owner = Owner { node: publisher.node, epoch };
         for &node in stream.viewers.keys() {
             out.push((node, Notice::StreamUp { stream: id, owner }));
@@ -379,11 +436,11 @@ impl Registry {
                 self.counters.takeovers += 1;
             }
             if !contender.is_gone {
-                if is_goodbye {
-                    stream.tell_end(id, out);
+                if is_goodbye && stream.tell_end(id, out) {
+                    self.events.push(StreamEvent::Down { name: stream.name.clone() });
                 }
                 let Contender { token, ask, .. } = contender;
-                let verdict = self.claim(id, token, ask.client.id, ask.peer);
+                let verdict = self.claim(id, token, &ask);
                 self.answer(token, verdict, out);
                 return;
             }
@@ -406,6 +463,9 @@ impl Registry {
             if *count == 0 {
                 stream.viewers.remove(&node);
             }
+        }
+        if stream.viewers.is_empty() {
+            self.events.push(StreamEvent::Unviewed { name: stream.name.clone() });
         }
         self.forget_if_unused(id);
     }
@@ -531,9 +591,9 @@ impl Registry {
         now: Moment,
         out: &mut Outgoing,
     ) -> Option<Verdict> {
-        let (client, peer) = (ask.client.id, ask.peer);
+        let peer = ask.peer;
         let settings = self.settings.app(name.vhost(), name.app(), name.instance());
-        if !settings.permits(RuleAction::Publish, peer.ip()) {
+        if !ask.client.is_relay && !settings.permits(RuleAction::Publish, peer.ip()) {
             return Some(Verdict::Refuse(denied(name, "may not be published", peer)));
         }
         if gate == Gate::Ahead && !self.is_published(name) {
@@ -545,7 +605,7 @@ impl Registry {
         };
         let stream = self.streams.get_mut(&id)?;
         let Some(publisher) = &stream.publisher else {
-            return Some(self.claim(id, token, client, peer));
+            return Some(self.claim(id, token, ask));
         };
         let refusal = taken(name, publisher);
         // Only one at a time contends for a name; the others are refused at once.
@@ -625,7 +685,12 @@ impl Registry {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
         let missing = stream.publisher.is_none() && stream.gap_until.is_none();
-        let may_wait = if http {
+        let is_fetched = !settings.pull.is_empty() && !ask.client.is_relay;
+        let may_wait = if ask.client.is_relay {
+            false
+        } else if is_fetched {
+            true
+        } else if http {
             self.settings.http.flv_missing == FlvMissing::Wait
         } else {
             settings.missing == Missing::Wait
@@ -636,6 +701,10 @@ impl Registry {
                 RefusalReason::NotPublished,
                 format!("{name} is not published"),
             ));
+        }
+        if missing && is_fetched {
+            let nodes = ask.client.nodes.clone();
+            self.events.push(StreamEvent::Wanted { name: name.clone(), nodes });
         }
         *stream.viewers.entry(token.node).or_default() += 1;
         let owner = stream
@@ -649,6 +718,9 @@ impl Registry {
 
     /// What the rules have against a play; `counts` when the viewer takes a place of the app.
     fn play_denied(&self, ask: &Ask, name: &StreamName, counts: bool) -> Option<Refusal> {
+        if ask.client.is_relay {
+            return None;
+        }
         let settings = self.settings.app(name.vhost(), name.app(), name.instance());
         if !settings.permits(RuleAction::Play, ask.peer.ip()) {
             return Some(denied(name, "may not be played", ask.peer));
@@ -666,13 +738,7 @@ impl Registry {
     }
 
     /// Gives the free name to a publisher.
-    fn claim(
-        &mut self,
-        id: StreamId,
-        token: AskToken,
-        client: ClientId,
-        peer: SocketAddr,
-    ) -> Verdict {
+    fn claim(&mut self, id: StreamId, token: AskToken, ask: &Ask) -> Verdict {
         let epoch = Epoch(self.next_epoch);
         self.next_epoch += 1;
         let Some(stream) = self.streams.get_mut(&id) else {
@@ -684,8 +750,13 @@ impl Registry {
         if stream.gap_until.take().is_some() {
             self.counters.resumed += 1;
         }
-        stream.publisher =
-            Some(Publisher { node: token.node, epoch, client, peer, started: false });
+        stream.publisher = Some(Publisher {
+            node: token.node,
+            epoch,
+            client: Arc::clone(&ask.client),
+            peer: ask.peer,
+            started: false,
+        });
         Verdict::Accept(Grant::Publish {
             stream: id,
             epoch,
@@ -734,8 +805,10 @@ impl Registry {
 
     /// The stream is over for those who watch; they may go on waiting for the next publisher.
     fn end(&mut self, id: StreamId, out: &mut Outgoing) {
-        if let Some(stream) = self.streams.get_mut(&id) {
-            stream.tell_end(id, out);
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.tell_end(id, out)
+        {
+            self.events.push(StreamEvent::Down { name: stream.name.clone() });
         }
         self.forget_if_unused(id);
     }
@@ -763,14 +836,16 @@ impl Registry {
 }
 
 impl Stream {
-    /// The stream is over for those who watch.
-    fn tell_end(&mut self, id: StreamId, out: &mut Outgoing) {
+    /// The stream is over for those who watch. Says whether they had been told of it.
+    fn tell_end(&mut self, id: StreamId, out: &mut Outgoing) -> bool {
         self.gap_until = None;
         self.resume = None;
-        if std::mem::take(&mut self.announced) {
+        let was_announced = std::mem::take(&mut self.announced);
+        if was_announced {
             let notices = self.viewers.keys();
             out.extend(notices.map(|&node| (node, Notice::StreamDown { stream: id })));
         }
+        was_announced
     }
 
     fn forget_old_takeovers(&mut self, now: Moment) {

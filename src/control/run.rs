@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::api::{Api, ApiListener};
 use super::hooks::{HookResult, Hooks};
 use super::registry::Registry;
+use super::relays::Relays;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
 use crate::config::Settings;
@@ -20,7 +21,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::Verdict;
+use crate::session::{Verdict, Want};
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -70,6 +71,7 @@ struct Control {
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
+    relays: Rc<RefCell<Relays>>,
     reports: Reports,
     shards: usize,
     open: Arc<AtomicUsize>,
@@ -94,8 +96,12 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let doorbell = plan.mesh.doorbell();
+    let relays = Relays::new(&settings, doorbell, &plan.accepted.open, shards);
+    let relays = Rc::new(RefCell::new(relays));
+    relays.borrow_mut().fetch_static(clock::now());
     let losses = plan.log_losses;
-    let api = Api::new(&settings, &registry, &reports, &hooks, &plan.accepted, losses);
+    let api = Api::new(&settings, &registry, &reports, &hooks, &relays, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -106,6 +112,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
+        relays,
         reports,
         shards,
         open: Arc::clone(&plan.accepted.open),
@@ -122,7 +129,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                     api.drain();
                     control.drain(now);
                 }
-                ControlEvent::Reload(settings) => control.reload(settings),
+                ControlEvent::Reload(settings) => control.reload(settings, now),
             }
         }
         control.turn(now);
@@ -133,6 +140,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             plan.events.has_pending()
                 || control.reports.has_request()
                 || control.hooks.has_results()
+                || control.relays.borrow().has_results()
         };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
@@ -140,7 +148,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         } else if control.mesh.prepare_sleep_with(has_more) {
             let deadline = control.registry.borrow().next_deadline();
             let lines = control.draining.map(|draining| draining.next_line.min(draining.until));
-            let until = [deadline, lines].into_iter().flatten().min();
+            let relays = control.relays.borrow().next_deadline();
+            let until = [deadline, lines, relays].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
@@ -163,6 +172,7 @@ impl Control {
         }
         let mut out = Vec::new();
         self.registry.borrow_mut().tick(now, &mut out);
+        self.relay(now, &mut out);
         self.say(out, now);
         for result in self.hooks.take_results() {
             self.hook_result(result, now);
@@ -183,7 +193,10 @@ impl Control {
             let mut registry = self.registry.borrow_mut();
             match notice {
                 Notice::Ask(token, ask) => {
-                    self.hooks.asked(token, &ask);
+                    // A relay that sends a stream on is told of by events of its own.
+                    if !(ask.client.is_relay && matches!(ask.what, Want::Play { .. })) {
+                        self.hooks.asked(token, &ask);
+                    }
                     registry.ask(token, &ask, now, &mut out);
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
@@ -205,12 +218,25 @@ impl Control {
                 Notice::Silence { stream, epoch, silent_for } => {
                     registry.silence(stream, epoch, silent_for, now, &mut out);
                 }
+                Notice::RelayNews(relay, news) => {
+                    self.relays.borrow_mut().news(relay, *news, &registry, now);
+                }
                 Notice::Report(report) => self.reports.answer(*report),
                 Notice::Drained => self.drained += 1,
                 _ => debug_assert!(false, "a notice for a media shard"),
             }
         }
         self.say(out, now);
+    }
+
+    /// Relays hear of what has become of streams, and do what is due.
+    fn relay(&self, now: Moment, out: &mut Vec<(Node, Notice)>) {
+        let mut registry = self.registry.borrow_mut();
+        let mut relays = self.relays.borrow_mut();
+        for event in registry.take_events() {
+            relays.stream_event(event, now, out);
+        }
+        relays.tick(&registry, now, out);
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
@@ -249,12 +275,15 @@ impl Control {
 
     /// The one place where new settings come in. What lives on this shard asks `self.settings`;
     /// the media shards take them for connections that come from now on.
-    fn reload(&mut self, settings: Arc<Settings>) {
+    fn reload(&mut self, settings: Arc<Settings>, now: Moment) {
         self.registry.borrow_mut().reload(Arc::clone(&settings));
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
         }
         self.settings.replace(settings);
+        let mut out = Vec::new();
+        self.relays.borrow_mut().reload(now, &mut out);
+        self.say(out, now);
     }
 
     fn drain(&mut self, now: Moment) {
@@ -273,6 +302,7 @@ impl Control {
         for shard in 0..self.shards {
             out.push((shard, Notice::Drain { until: shards_until }));
         }
+        self.relays.borrow_mut().drain(&mut out);
         self.registry.borrow_mut().drain(&mut out);
         self.hooks.end();
         self.say(out, now);

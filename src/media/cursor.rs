@@ -349,7 +349,7 @@ mod tests {
                 }
                 payloads
             }
-            Wire::Rtmp { chunk_size, .. } => {
+            Wire::Rtmp { chunk_size, .. } | Wire::Relay { chunk_size, .. } => {
                 let mut reader = ChunkReader::new(ReaderLimits {
                     message_bytes_max: 1 << 24,
                     chunk_streams_max: 64,

@@ -5,6 +5,7 @@
 use super::{Frame, Track};
 use crate::proto::flv;
 use crate::proto::rtmp::chunk_writer::{self, MessageHeader};
+use crate::proto::rtmp::node_path;
 use crate::proto::websocket;
 
 /// Which of a stream's tracks are sent. Data messages always are.
@@ -27,6 +28,16 @@ pub enum Wire {
         chunk_size: u32,
         /// What the viewer left of the stream with `receiveAudio` and `receiveVideo`.
         tracks: Tracks,
+    },
+    /// RTMP chunks as a publisher sends them: metadata says that it is kept for later viewers, and which
+    /// nodes the stream has passed.
+    Relay {
+        /// The message stream id that the other server's `createStream` returned.
+        message_stream_id: u32,
+        /// Payload bytes per chunk, as announced by Set Chunk Size.
+        chunk_size: u32,
+        /// The name of this node.
+        node: &'static str,
     },
     /// FLV tags, each followed by its PreviousTagSize.
     Flv,
@@ -63,18 +74,18 @@ impl Wire {
     pub const fn tracks(self) -> Tracks {
         match self {
             Self::Rtmp { tracks, .. } => tracks,
-            Self::Flv | Self::WsFlv => Tracks::BOTH,
+            Self::Relay { .. } | Self::Flv | Self::WsFlv => Tracks::BOTH,
         }
     }
 
-    /// The same form with other tracks; FLV always has both.
+    /// The same form with other tracks; relays and FLV always have both.
     #[must_use]
     pub const fn with_tracks(self, tracks: Tracks) -> Self {
         match self {
             Self::Rtmp { message_stream_id, chunk_size, .. } => {
                 Self::Rtmp { message_stream_id, chunk_size, tracks }
             }
-            Self::Flv | Self::WsFlv => self,
+            Self::Relay { .. } | Self::Flv | Self::WsFlv => self,
         }
     }
 
@@ -88,13 +99,14 @@ impl Wire {
     ) {
         match self {
             Self::Rtmp { message_stream_id, chunk_size, .. } => {
-                let header = MessageHeader {
-                    chunk_stream_id: chunk_stream_id(track),
-                    message_stream_id,
-                    type_id: track.type_id(),
-                    timestamp_ms,
-                };
-                chunk_writer::write_full(&header, payload, chunk_size as usize, sink);
+                write_message(message_stream_id, chunk_size, track, timestamp_ms, payload, sink);
+            }
+            Self::Relay { message_stream_id, chunk_size, node } => {
+                let metadata = (track == Track::Data)
+                    .then(|| node_path::metadata_to_publish(payload, node))
+                    .flatten();
+                let payload = metadata.as_deref().unwrap_or(payload);
+                write_message(message_stream_id, chunk_size, track, timestamp_ms, payload, sink);
             }
             Self::Flv => write_tag(track, timestamp_ms, payload, sink),
             Self::WsFlv => {
@@ -108,6 +120,23 @@ impl Wire {
     pub fn write_frame(self, frame: &Frame, sink: &mut impl FnMut(&[u8])) {
         self.write(frame.track, frame.wire_timestamp_ms(), &frame.payload, sink);
     }
+}
+
+fn write_message(
+    message_stream_id: u32,
+    chunk_size: u32,
+    track: Track,
+    timestamp_ms: u32,
+    payload: &[u8],
+    sink: &mut impl FnMut(&[u8]),
+) {
+    let header = MessageHeader {
+        chunk_stream_id: chunk_stream_id(track),
+        message_stream_id,
+        type_id: track.type_id(),
+        timestamp_ms,
+    };
+    chunk_writer::write_full(&header, payload, chunk_size as usize, sink);
 }
 
 fn write_tag(track: Track, timestamp_ms: u32, payload: &[u8], sink: &mut impl FnMut(&[u8])) {

@@ -11,6 +11,7 @@ use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::enhanced::AnnouncedCodecs;
+use crate::proto::rtmp::node_path::NodePath;
 
 /// Who the client is and what it said of itself; the same for all asks of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct ClientInfo {
     pub page_url: String,
     /// Codecs by FourCC that it can take; `None` over HTTP, where nobody says so.
     pub codecs: Option<AnnouncedCodecs>,
+    /// A connection of this server to another one: no rule and no limit for clients is for it.
+    pub is_relay: bool,
+    /// The nodes that what it publishes has passed.
+    pub nodes: NodePath,
 }
 
 /// What is known of a connection when it is gone.
@@ -50,6 +55,8 @@ pub struct Departure {
     pub since: Moment,
     /// It spoke HTTP.
     pub is_http: bool,
+    /// It was a connection to another server.
+    pub is_relay: bool,
     /// Bytes from the client.
     pub bytes_in: u64,
     /// Bytes to the client.

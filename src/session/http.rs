@@ -353,7 +353,7 @@ impl HttpSession {
             flash_version: header("user-agent"),
             swf_url: String::new(),
             page_url: header("referer"),
-            codecs: None,
+            ..ClientInfo::default()
         }));
         self.state = State::Asked(wanted);
         self.since = io.now;

@@ -7,6 +7,7 @@ use crate::proto::amf0;
 use crate::proto::codec;
 use crate::proto::rtmp::command::{DataAction, DataMessage};
 use crate::proto::rtmp::message;
+use crate::proto::rtmp::node_path::NodePath;
 
 /// A publisher's audio, video or data message.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ impl MediaMessage {
             }
             _ => false,
         }
+    }
+
+    /// Whether it says that the stream has passed this node before.
+    pub(super) fn is_loop(&self, node: &str) -> bool {
+        self.is_metadata && NodePath::of_metadata(&self.payload).ends_at(node)
     }
 
     /// Whether it is a header: metadata, a decoder configuration, or what stands beside one.

@@ -7,6 +7,7 @@ mod close;
 mod http;
 mod media_message;
 mod reception;
+mod relay;
 mod rtmp;
 mod rtmp_replies;
 mod websocket;
@@ -19,6 +20,7 @@ pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use reception::Reception;
+pub use relay::{RelayId, RelayNews, RelayOrder, RelaySession};
 pub use rtmp::RtmpSession;
 
 use std::net::SocketAddr;
@@ -63,6 +65,8 @@ pub enum Event {
         /// The word of the publish command.
         kind: &'static str,
     },
+    /// News of a relay connection for the control shard.
+    Relay(RelayNews),
 }
 
 /// What a session reads and writes while it handles one input.
@@ -83,6 +87,8 @@ pub enum Session {
     Rtmp(Box<RtmpSession>),
     /// HTTP.
     Http(Box<HttpSession>),
+    /// To another server.
+    Relay(Box<RelaySession>),
 }
 
 impl Session {
@@ -91,6 +97,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.input(bytes, io),
             Self::Http(session) => session.input(bytes, io),
+            Self::Relay(session) => session.input(bytes, io),
         }
     }
 
@@ -104,6 +111,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.verdict(serial, verdict, io),
             Self::Http(session) => session.verdict(serial, verdict, io),
+            Self::Relay(session) => session.verdict(verdict, io),
         }
     }
 
@@ -113,6 +121,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.message_stream_of(serial),
             Self::Http(session) => session.message_stream_of(serial),
+            Self::Relay(session) => session.message_stream_of(serial),
         }
     }
 
@@ -120,7 +129,7 @@ impl Session {
     pub fn reception(&self, message_stream_id: u32) -> Reception {
         match self {
             Self::Rtmp(session) => session.reception(message_stream_id),
-            Self::Http(_) => Reception::default(),
+            Self::Http(_) | Self::Relay(_) => Reception::default(),
         }
     }
 
@@ -139,6 +148,7 @@ impl Session {
                 None
             }
             Self::Http(_) => Some(CloseReason::Done),
+            Self::Relay(session) => Some(session.stream_down(io)),
         }
     }
 
@@ -154,6 +164,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.tick(io),
             Self::Http(session) => session.tick(io),
+            Self::Relay(session) => session.tick(io),
         }
     }
 
@@ -162,6 +173,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.farewell(reason, io),
             Self::Http(session) => session.farewell(reason, io),
+            Self::Relay(session) => session.farewell(reason, io),
         }
     }
 
@@ -170,6 +182,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.client(),
             Self::Http(session) => session.client(),
+            Self::Relay(session) => Some(session.info()),
         }
     }
 
@@ -178,6 +191,7 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.peer(),
             Self::Http(session) => session.peer(),
+            Self::Relay(session) => session.peer(),
         }
     }
 
@@ -186,6 +200,8 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.set_peer(peer),
             Self::Http(session) => session.set_peer(peer),
+            // No proxy stands before a connection of ours.
+            Self::Relay(_) => {}
         }
     }
 
@@ -194,6 +210,7 @@ impl Session {
         match self {
             Self::Rtmp(_) => "rtmp",
             Self::Http(session) => session.protocol(),
+            Self::Relay(_) => "relay",
         }
     }
 }

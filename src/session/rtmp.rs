@@ -27,6 +27,7 @@ use crate::proto::rtmp::command::Command;
 use crate::proto::rtmp::enhanced::AnnouncedCodecs;
 use crate::proto::rtmp::handshake::ServerHandshake;
 use crate::proto::rtmp::message::{self, UserControl};
+use crate::proto::rtmp::node_path::NodePath;
 use crate::proto::rtmp::status;
 
 /// One RTMP connection.
@@ -427,6 +428,10 @@ impl RtmpSession {
                     return Err(CloseReason::Bitrate);
                 }
                 if track != Track::Data || media.unwrap_data(message.type_id) {
+                    if media.is_loop(self.settings.node) {
+                        let text = "the stream has been here before: a loop of relays";
+                        return Err(CloseReason::Refused(text.to_owned()));
+                    }
                     io.events.push(Event::Media(media));
                 }
                 Ok(())
@@ -538,6 +543,8 @@ impl RtmpSession {
             swf_url: text("swfUrl"),
             page_url: text("pageUrl"),
             codecs: Some(AnnouncedCodecs::of_connect(&call.object)),
+            is_relay: false,
+            nodes: NodePath::of_properties(&call.object),
         });
         let serial = self.ask(Want::Connect, io);
         let object_encoding = call.object.property("objectEncoding").and_then(Value::as_f64);

@@ -198,6 +198,7 @@ impl Shard {
             Event::Receive { message_stream_id, reception } => {
                 self.receive(key, message_stream_id, reception, now);
             }
+            Event::Relay(news) => self.relay_news(key, news),
             Event::NotRecorded { message_stream_id, kind } => {
                 let Some(conn) = self.conns.get(key) else { return };
                 let published = conn.published(message_stream_id);
@@ -443,15 +444,20 @@ impl Shard {
             }
         }
         conn.admission = None;
+        let is_relay = matches!(conn.session, Session::Relay(_));
         *self.counters.closed.entry(reason.word()).or_default() += 1;
         let departure = Box::new(conn.departure());
         let why = reason.to_string();
-        conn.closing = Some(Closing { reason, since: now, deadline, is_shut: false });
+        conn.closing =
+            Some(Closing { reason: reason.clone(), since: now, deadline, is_shut: false });
         for play in plays {
             self.end_play(key, play, &why, now);
         }
         for publishing in publishes {
             self.end_publication(publishing.stream, false, &why, now);
+        }
+        if is_relay {
+            self.relay_closed(key, &reason);
         }
         self.outbox.notice(self.control, Notice::Gone(departure));
         if is_gone {

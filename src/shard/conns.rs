@@ -149,6 +149,7 @@ impl Conn {
             peer: self.session.peer(),
             since: self.since,
             is_http: matches!(self.session, Session::Http(_)),
+            is_relay: matches!(self.session, Session::Relay(_)),
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
         }

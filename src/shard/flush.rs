@@ -137,13 +137,19 @@ impl Pass {
         for (index, viewer) in state.viewers.iter_mut().enumerate() {
             viewer.pass_bytes = 0;
             viewer.may_go_on = false;
+            let late = if viewer.max_lag == settings.viewer_max_lag {
+                late
+            } else {
+                state.log.position_of(now - viewer.max_lag)
+            };
             let limit = if viewer.late_from <= now { late.max(lost) } else { lost };
             if viewer.cursor.is_before(limit) {
                 let lag_bytes = viewer.cursor.lag_bytes(&state.log);
                 let skipped = viewer.cursor.skip(&state.log);
                 self.counters.skips += 1;
+                viewer.skips += 1;
                 match skipped {
-                    Skipped::ToJoinPoint => viewer.late_from = now + settings.viewer_max_lag,
+                    Skipped::ToJoinPoint => viewer.late_from = now + viewer.max_lag,
                     Skipped::Waits => {
                         self.counters.skips_waiting += 1;
                         state.waiting += 1;

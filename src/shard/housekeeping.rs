@@ -31,6 +31,7 @@ impl Shard {
                 && self.conns.get(key).is_some_and(|conn| conn.closing.is_none())
             {
                 self.drive(key, now, |session, io| session.tick(io));
+                self.report_relay(key);
             }
             self.housekeeping_slot += 1;
             if self.housekeeping_slot >= slots {

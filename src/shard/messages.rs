@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
-use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, Verdict};
+use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, RelayId, RelayNews, Verdict};
+use crate::shard::relays::NewRelay;
 use crate::shard::report::ShardReport;
 
 /// Number of a node: media shards from 0 on, the control shard last.
@@ -154,6 +155,12 @@ pub enum Notice {
         /// The publication.
         epoch: Epoch,
     },
+    /// Control to shard: a connection to another server.
+    Relay(Box<NewRelay>),
+    /// Control to shard: this relay is not wanted any more.
+    EndRelay(RelayId),
+    /// Shard to control: what has become of a relay's connection.
+    RelayNews(RelayId, Box<RelayNews>),
     /// Control to owner: for how long has the publisher been silent?
     Probe {
         /// The stream.

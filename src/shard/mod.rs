@@ -37,6 +37,7 @@ mod outbox;
 mod pace;
 mod publication;
 mod reception;
+mod relays;
 mod report;
 mod run;
 #[cfg(test)]
@@ -59,6 +60,7 @@ pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscr
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
 pub use reception::{Paused, Target};
+pub use relays::NewRelay;
 pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
 pub use viewers::{Attached, LogState, ReceptionCounters, Viewer, ViewerStream};

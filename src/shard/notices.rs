@@ -78,6 +78,8 @@ impl Shard {
             Notice::Dismiss { connection, why } => {
                 self.close(connection, CloseReason::Dismissed(why), now);
             }
+            Notice::Relay(new) => self.begin_relay(*new, now),
+            Notice::EndRelay(relay) => self.end_relay(relay, now),
             Notice::Settings(settings) => self.settings = settings,
             Notice::Drain { until } => self.drain(until, now),
             // These go to the control shard.
@@ -91,6 +93,7 @@ impl Shard {
             | Notice::PublishEnded { .. }
             | Notice::LeftStream { .. }
             | Notice::Silence { .. }
+            | Notice::RelayNews(..)
             | Notice::Report(_)
             | Notice::Drained => debug_assert!(false, "a notice for the control shard"),
         }
@@ -290,6 +293,7 @@ impl Shard {
                 tracks: reception.tracks,
             },
             Session::Http(session) => session.wire(),
+            Session::Relay(session) => session.wire(),
         };
         // A viewer that has fallen behind should be noticed here, not hidden in the kernel.
         if settings.viewer_socket_buffer > 0 {
@@ -298,7 +302,11 @@ impl Shard {
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
         conn.plays.push(Play { message_stream_id, stream, serial, since: now });
-        let viewer = Viewer::new(key, message_stream_id, now);
+        let max_lag = match &conn.session {
+            Session::Relay(session) => session.order().buffer,
+            _ => settings.viewer_max_lag,
+        };
+        let viewer = Viewer::new(key, message_stream_id, max_lag, now);
         let attached = viewed.attach(viewer, wire, owner.is_some(), now, &mut self.pool);
         if reception.is_paused {
             viewed.receive(key, message_stream_id, reception, now, &mut self.pool);

@@ -181,6 +181,8 @@ impl ViewerStream {
             Wire::Rtmp { message_stream_id, tracks, .. } => {
                 message_stream_id == 1 && tracks == Tracks::BOTH
             }
+            // The operator has asked for it, once per stream and message stream of his targets.
+            Wire::Relay { .. } => true,
             Wire::Flv | Wire::WsFlv => true,
         };
         let mut rare = Vec::new();

@@ -32,6 +32,10 @@ pub struct Viewer {
     pub blocked_since: Option<Moment>,
     /// Since when it has had nothing to show.
     pub waiting_since: Moment,
+    /// When it is further behind, it skips.
+    pub max_lag: Duration,
+    /// How often it has skipped.
+    pub skips: u64,
     /// Not before this moment is it too slow: it has just been given the backlog of a join point.
     pub late_from: Moment,
     /// Bytes sent in the current pass.
@@ -126,7 +130,12 @@ pub enum Attached {
 
 impl Viewer {
     /// A viewer that has been sent nothing.
-    pub fn new(connection: ConnKey, message_stream_id: u32, now: Moment) -> Self {
+    pub fn new(
+        connection: ConnKey,
+        message_stream_id: u32,
+        max_lag: Duration,
+        now: Moment,
+    ) -> Self {
         Self {
             connection,
             message_stream_id,
@@ -135,6 +144,8 @@ impl Viewer {
             refusals: 0,
             blocked_since: None,
             waiting_since: now,
+            max_lag,
+            skips: 0,
             late_from: Moment::ZERO,
             pass_bytes: 0,
             may_go_on: false,
@@ -187,6 +198,12 @@ impl ViewerStream {
     /// Number of viewers, paused ones too.
     pub fn viewer_count(&self) -> usize {
         self.logs.iter().map(|state| state.viewers.len()).sum::<usize>() + self.paused.len()
+    }
+
+    /// The viewer of a connection that has one of this stream at most.
+    pub fn viewer(&self, connection: ConnKey) -> Option<&Viewer> {
+        let viewers = self.logs.iter().flat_map(|state| &state.viewers);
+        viewers.into_iter().find(|viewer| viewer.connection == connection)
     }
 
     /// Whether the stream has (video, audio) tracks, as far as is known.
@@ -285,7 +302,7 @@ impl ViewerStream {
         let state = &mut self.logs[index];
         let joined = is_published && viewer.cursor.join(&state.log);
         if joined {
-            viewer.late_from = now + self.settings.viewer_max_lag;
+            viewer.late_from = now + viewer.max_lag;
         }
         state.add(viewer);
         joined

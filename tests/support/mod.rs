@@ -14,6 +14,7 @@ pub(crate) mod media;
 pub(crate) mod namespace;
 pub(crate) mod noise;
 pub(crate) mod packets;
+pub(crate) mod ports;
 pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod rtmp;

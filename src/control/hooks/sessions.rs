@@ -165,7 +165,11 @@ impl Sessions {
 
     /// A connection is gone.
     pub(super) fn closed(&mut self, gone: &Departure, settings: &Settings, due: &mut Vec<Due>) {
-        let Departure { id, peer, since, is_http, bytes_in, bytes_out } = *gone;
+        let Departure { id, peer, since, is_http, is_relay, bytes_in, bytes_out } = *gone;
+        // A relay is no client that connects; of what it fetched, the end is told as of any publisher.
+        if is_relay && !self.open.contains_key(&id) {
+            return;
+        }
         let session = self.open.entry(id).or_insert_with(|| {
             // It has never said what it wants.
             let vhost = DEFAULT_VHOST.to_owned();
@@ -383,6 +387,7 @@ mod tests {
                 peer: "192.0.2.1:1".parse().unwrap(),
                 since: Moment::ZERO,
                 is_http: false,
+                is_relay: false,
                 bytes_in: 0,
                 bytes_out: 0,
             };

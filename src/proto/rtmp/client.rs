@@ -138,6 +138,7 @@ pub struct ClientSession {
     window_bytes: u32,
     acknowledged_bytes: u64,
     bandwidth: Option<u32>,
+    publish_type: String,
 }
 
 impl ClientSession {
@@ -164,7 +165,13 @@ impl ClientSession {
             window_bytes: 0,
             acknowledged_bytes: 0,
             bandwidth: None,
+            publish_type: "live".to_owned(),
         }
+    }
+
+    /// The word of the publish command, instead of `live`: `record`, `append`.
+    pub fn publish_as(&mut self, publish_type: &str) {
+        publish_type.clone_into(&mut self.publish_type);
     }
 
     /// Appends the first bytes; to be called once, first.
@@ -372,7 +379,7 @@ impl ClientSession {
         self.message_stream_id = id as u32;
         let name = Value::from(self.config.stream.as_str());
         let (method, args) = match self.config.role {
-            Role::Publish => ("publish", vec![name, Value::from("live")]),
+            Role::Publish => ("publish", vec![name, Value::from(self.publish_type.as_str())]),
             Role::Play => ("play", vec![name, Value::from(PLAY_START_LIVE)]),
         };
         let payload = Command::new(method, self.transaction(), args).encode();

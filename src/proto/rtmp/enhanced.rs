@@ -22,7 +22,8 @@ const VIDEO: [&str; 6] = ["av01", "avc1", "hvc1", "vp08", "vp09", "vvc1"];
 /// FourCCs that the specification defines for audio.
 const AUDIO: [&str; 6] = [".mp3", "Opus", "ac-3", "ec-3", "fLaC", "mp4a"];
 
-/// What the server says of itself, as properties of an object in the answer to connect.
+/// What the server says of itself, as properties of an object in the answer to connect, or in the object of
+/// its own connect to another server.
 pub fn server_properties() -> Vec<(String, Value)> {
     let names = VIDEO.iter().chain(&AUDIO).chain([&WILDCARD]);
     let list = names.map(|name| Value::from(*name)).collect();

@@ -10,10 +10,13 @@
 //! | [`command`]      | commands and data messages, AMF0 or in AMF3 clothing                |
 //! | [`enhanced`]     | what both sides say of Enhanced RTMP in connect                     |
 //! | [`status`]       | NetStatus codes                                                     |
+//! | [`address`]      | `rtmp://` addresses of other servers                                |
+//! | [`node_path`]    | which nodes a relayed stream has passed                             |
 //! | [`client`]       | a client session, for relays, the load generator and tests          |
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
 
+pub mod address;
 pub mod aggregate;
 pub mod chunk_reader;
 pub mod chunk_writer;
@@ -22,6 +25,7 @@ pub mod command;
 pub mod enhanced;
 pub mod handshake;
 pub mod message;
+pub mod node_path;
 pub mod status;
 
 pub use chunk_reader::Message;

@@ -170,6 +170,7 @@ impl Server {
                 let Reception { tracks: Tracks { audio, video }, is_paused } = reception;
                 format!("receive {message_stream_id}: {audio} {video} {is_paused}")
             }
+            Event::Relay(news) => format!("relay {news:?}"),
             Event::NotRecorded { message_stream_id, kind } => {
                 format!("not recorded {message_stream_id} {kind}")
             }

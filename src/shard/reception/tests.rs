@@ -1,5 +1,7 @@
 //! Viewers that choose tracks and pause, in virtual time: what they are sent, and which logs there are.
 
+use std::time::Duration;
+
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -346,7 +348,8 @@ impl Viewed {
     }
 
     fn attach(&mut self, slot: u32, wire: Wire) -> Attached {
-        let viewer = Viewer::new(ConnKey { slot, generation: 0 }, 1, Moment::ZERO);
+        let connection = ConnKey { slot, generation: 0 };
+        let viewer = Viewer::new(connection, 1, Duration::from_secs(10), Moment::ZERO);
         self.stream.attach(viewer, wire, true, Moment::ZERO, &mut self.pool)
     }
 
@@ -482,7 +485,7 @@ async fn play_out(steps: Vec<Step>) {
                     source.publisher.audio(2 * number + 1);
                     source.publisher.pump();
                     rig.run(2, &mut viewers.iter_mut().collect::<Vec<_>>()).await;
-                    rig.now = rig.now + std::time::Duration::from_millis(20);
+                    rig.now = rig.now + Duration::from_millis(20);
                 }
             }
             Step::Wait { ms } => {

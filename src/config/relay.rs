@@ -1,0 +1,124 @@
+//! One of `apps.NAME.push` or `apps.NAME.pull`, as a relay works with it.
+
+use std::time::Duration;
+
+use super::app::{App, Relay};
+use crate::proto::name::{ConnectName, StreamName};
+use crate::proto::rtmp::address::RtmpAddress;
+
+/// Time between the first attempts grows up to this.
+const RETRY_DEFAULT: Duration = Duration::from_secs(3);
+/// A target that is further behind skips to the newest keyframe.
+const BUFFER_DEFAULT: Duration = Duration::from_secs(2);
+
+/// A target or a source of streams.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RelayRule {
+    /// Where.
+    pub place: Place,
+    /// The instance whose streams it speaks of: an application's rules are those of its default one, so
+    /// that what is sent to another instance is not sent on by the same rule.
+    pub instance: String,
+    /// Which streams; `None` is all.
+    pub stream: Option<String>,
+    /// Name at the other end in place of the stream's own.
+    pub name: Option<String>,
+    /// Query of the name at the other end.
+    pub query: Option<String>,
+    /// The word of the publish command.
+    pub publish_type: String,
+    /// How far a target may be behind.
+    pub buffer: Duration,
+    /// tcUrl in place of the address's.
+    pub tc_url: Option<String>,
+    /// pageUrl of the connect command.
+    pub page_url: Option<String>,
+    /// swfUrl of the connect command.
+    pub swf_url: Option<String>,
+    /// flashVer of the connect command.
+    pub flash_version: Option<String>,
+    /// The longest time between two attempts.
+    pub retry: Duration,
+    /// Streams that came from a relay are sent on as well.
+    pub relayed: bool,
+    /// Fetched from the start on, whether there are viewers or not.
+    pub is_static: bool,
+}
+
+/// The other end of a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// Another server.
+    Server(RtmpAddress),
+    /// An application, with its instance, of this one.
+    App {
+        /// The application.
+        app: String,
+        /// The instance; `_definst_` when none was named.
+        instance: String,
+    },
+}
+
+impl RelayRule {
+    /// Reads a rule of an app.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn new(rule: &Relay, app: &App, instance: &str) -> Result<Self, String> {
+        let place = match (rule.url.as_str(), rule.app.as_deref()) {
+            ("", None) => return Err("a relay has a `url` or an `app`".to_owned()),
+            ("", Some(target)) => {
+                let name = ConnectName::parse(target, "").map_err(|error| error.to_string())?;
+                if name.app.is_empty() || !name.stream_prefix.is_empty() {
+                    return Err(format!("`{target}` is no application with an instance"));
+                }
+                Place::App { app: name.app, instance: name.instance }
+            }
+            (_, Some(_)) => return Err("a relay has a `url` or an `app`, not both".to_owned()),
+            (url, None) => {
+                Place::Server(RtmpAddress::parse(url).map_err(|error| format!("{url}: {error}"))?)
+            }
+        };
+        let buffer = rule.buffer.map_or(BUFFER_DEFAULT, |buffer| buffer.0);
+        if buffer < Duration::from_millis(500) || buffer * 2 > app.log_reach.0 {
+            return Err(format!(
+                "the buffer of a relay lies between 500ms and half of log_reach ({} ms)",
+                app.log_reach.0.as_millis() / 2
+            ));
+        }
+        let retry = rule.retry.map_or(RETRY_DEFAULT, |retry| retry.0);
+        if retry < Duration::from_millis(100) {
+            return Err("a relay tries again after 100ms or more".to_owned());
+        }
+        if rule.is_static && rule.stream.is_none() {
+            return Err("a relay with `static = true` names its `stream`".to_owned());
+        }
+        Ok(Self {
+            place,
+            instance: instance.to_owned(),
+            stream: rule.stream.clone(),
+            name: rule.name.clone(),
+            query: rule.query.clone(),
+            publish_type: rule.publish_type.clone().unwrap_or_else(|| "live".to_owned()),
+            buffer,
+            tc_url: rule.tcurl.clone(),
+            page_url: rule.pageurl.clone(),
+            swf_url: rule.swfurl.clone(),
+            flash_version: rule.flashver.clone(),
+            retry,
+            relayed: rule.relayed,
+            is_static: rule.is_static,
+        })
+    }
+
+    /// Whether the rule speaks of a stream.
+    pub fn fits(&self, name: &StreamName) -> bool {
+        self.instance == name.instance()
+            && self.stream.as_deref().is_none_or(|stream| stream == name.stream())
+    }
+
+    /// The stream's name at the other end, without its query.
+    pub fn name_there(&self, name: &StreamName) -> String {
+        self.name.clone().unwrap_or_else(|| name.stream().to_owned())
+    }
+}

@@ -1,0 +1,366 @@
+//! Which streams are sent on to other servers, or fetched from them: one relay per stream and target, for
+//! as long as the stream lives; one per fetched stream, for as long as somebody views it.
+//!
+//! What must hold: a relay has one connection at most, and none that nobody wants; whatever becomes of it
+//! costs neither the publisher nor other relays anything. Media goes from shard to socket like a
+//! viewer's; here is only what happens now and then.
+//!
+//! | file    | subject                                             |
+//! |---------|-----------------------------------------------------|
+//! | `relay` | one relay: its state, and what it tells the others  |
+//! | `dial`  | opening connections                                 |
+
+mod dial;
+mod relay;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use self::dial::{Dialled, Dialler};
+use self::relay::{Direction, Relay, State};
+use super::registry::{Outgoing, Registry, StreamEvent};
+use super::settings::CurrentSettings;
+use crate::config::{Place, RelayRule};
+use crate::limits;
+use crate::media::Moment;
+use crate::proto::name::StreamName;
+use crate::proto::rtmp::node_path::NodePath;
+use crate::rt::doorbell::Doorbell;
+use crate::session::{ClientId, RelayId, RelayNews};
+use crate::shard::{NewRelay, Node, Notice};
+
+/// A fetched stream without viewers is kept for so long.
+const LINGER: Duration = Duration::from_secs(5);
+/// A connection that has carried its stream for so long was a success: the next attempt is made soon.
+const STABLE: Duration = Duration::from_secs(10);
+
+/// All relays.
+#[derive(Debug)]
+pub(super) struct Relays {
+    settings: CurrentSettings,
+    dialler: Dialler,
+    open: Arc<AtomicUsize>,
+    relays: BTreeMap<RelayId, Relay>,
+    /// Published streams: the publisher's shard, and the nodes that they have passed.
+    live: HashMap<StreamName, Live>,
+    shards: usize,
+    next: u64,
+    is_draining: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Live {
+    node: Node,
+    nodes: NodePath,
+    is_relayed: bool,
+}
+
+impl Relays {
+    /// None, for a server with so many shards.
+    pub(super) fn new(
+        settings: &CurrentSettings,
+        doorbell: &Doorbell,
+        open: &Arc<AtomicUsize>,
+        shards: usize,
+    ) -> Self {
+        Self {
+            settings: settings.clone(),
+            dialler: Dialler::new(doorbell),
+            open: Arc::clone(open),
+            relays: BTreeMap::new(),
+            live: HashMap::new(),
+            shards,
+            next: 1,
+            is_draining: false,
+        }
+    }
+
+    /// Something has happened to a stream.
+    pub(super) fn stream_event(&mut self, event: StreamEvent, now: Moment, out: &mut Outgoing) {
+        match event {
+            StreamEvent::Up { name, node, publisher } => {
+                let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
+                let nodes = publisher.nodes.clone();
+                self.live.insert(name.clone(), Live { node, nodes, is_relayed });
+                self.push_all(&name, now);
+            }
+            StreamEvent::Down { name } => {
+                self.live.remove(&name);
+                let ended = |relay: &Relay| relay.is_push() && relay.name == name;
+                self.end_where(ended, out);
+            }
+            StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now),
+            StreamEvent::Unviewed { name } => {
+                for relay in self.relays.values_mut() {
+                    if !relay.is_push() && relay.name == name && !relay.rule.is_static {
+                        relay.linger_until = Some(now + LINGER);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins what the rules want for a published stream and is not there yet.
+    fn push_all(&mut self, name: &StreamName, now: Moment) {
+        let Some(live) = self.live.get(name).cloned() else { return };
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        for rule in app.push.iter().filter(|rule| rule.fits(name)) {
+            if live.is_relayed && !rule.relayed {
+                continue;
+            }
+            let is_there = |relay: &Relay| {
+                relay.is_push() && relay.name == *name && *relay.rule == **rule && !relay.is_ending
+            };
+            if !self.relays.values().any(is_there) {
+                self.add(Direction::Push, name, rule, &live.nodes, now);
+            }
+        }
+    }
+
+    /// Begins to fetch a stream, if a rule says from where.
+    fn fetch(&mut self, name: &StreamName, nodes: &NodePath, now: Moment) {
+        for relay in self.relays.values_mut() {
+            if !relay.is_push() && relay.name == *name && !relay.is_ending {
+                relay.linger_until = None;
+                return;
+            }
+        }
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        if let Some(rule) = app.pull.iter().find(|rule| rule.fits(name)) {
+            self.add(Direction::Pull, name, rule, nodes, now);
+        }
+    }
+
+    /// Begins to fetch what is fetched whether anybody wants it or not.
+    pub(super) fn fetch_static(&mut self, now: Moment) {
+        let settings = self.settings.get();
+        for (name, rule) in settings.static_pulls() {
+            let is_there =
+                |relay: &Relay| !relay.is_push() && relay.name == name && !relay.is_ending;
+            if !self.relays.values().any(is_there) {
+                self.add(Direction::Pull, &name, &rule, &NodePath::default(), now);
+            }
+        }
+    }
+
+    fn add(
+        &mut self,
+        direction: Direction,
+        name: &StreamName,
+        rule: &Arc<RelayRule>,
+        nodes: &NodePath,
+        now: Moment,
+    ) {
+        if self.is_draining {
+            return;
+        }
+        if self.relays.len() >= limits::RELAYS_MAX {
+            tracing::warn!(stream = %name, "there are {} relays: one more is not made", limits::RELAYS_MAX);
+            return;
+        }
+        let Place::Server(address) = &rule.place else { return };
+        let id = RelayId(self.next);
+        self.next += 1;
+        let node = self.settings.get().node;
+        let relay = Relay::new(
+            id,
+            direction,
+            name.clone(),
+            Arc::clone(rule),
+            address.filled(name),
+            nodes.with(node),
+            now,
+        );
+        tracing::info!(relay = id.0, stream = %name, %direction, target = relay.url(), "relay begins");
+        self.relays.insert(id, relay);
+        self.dial(id);
+    }
+
+    fn dial(&mut self, id: RelayId) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let attempt = relay.begin_attempt();
+        self.dialler.dial(id, attempt, &relay.address.host, relay.address.port);
+    }
+
+    /// Whether [`Relays::tick`] has something to do at once.
+    pub(super) fn has_results(&self) -> bool {
+        self.dialler.has_results()
+    }
+
+    /// When it has something to do anyway.
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.relays.values().filter_map(Relay::next_deadline).min()
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, registry: &Registry, now: Moment, out: &mut Outgoing) {
+        while let Some(dialled) = self.dialler.take() {
+            self.dialled(dialled, now, out);
+        }
+        let due = |relay: &&Relay| relay.next_deadline().is_some_and(|at| at <= now);
+        let due: Vec<RelayId> = self.relays.values().filter(due).map(|relay| relay.id).collect();
+        for id in due {
+            let Some(relay) = self.relays.get_mut(&id) else { continue };
+            if relay.linger_until.is_some_and(|until| until <= now) {
+                relay.linger_until = None;
+                if !registry.is_viewed(&relay.name) {
+                    self.end_where(|relay| relay.id == id, out);
+                    continue;
+                }
+            }
+            let Some(relay) = self.relays.get_mut(&id) else { continue };
+            if relay.is_due(now) {
+                if !relay.is_push() {
+                    let name = &relay.name;
+                    let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+                    let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
+                    relay.take_next(&rules);
+                }
+                self.dial(id);
+            }
+        }
+    }
+
+    fn dialled(&mut self, dialled: Dialled, now: Moment, out: &mut Outgoing) {
+        let Dialled { relay: id, attempt, result } = dialled;
+        let Some(relay) = self.relays.get_mut(&id).filter(|relay| relay.attempt == attempt) else {
+            return;
+        };
+        match result {
+            Ok((socket, peer)) => {
+                let owner = self.live.get(&relay.name).map(|live| live.node);
+                // A fetched stream's shard is as good as another; they take turns.
+                let node = owner.unwrap_or(id.0 as usize % self.shards);
+                let settings = self.settings.get();
+                let order = Arc::new(relay.order(settings.rtmp.chunk_size, settings.node));
+                relay.state = State::Opening { node, peer };
+                let open = Arc::clone(&self.open);
+                let new = NewRelay { id: ClientId::next(), socket, peer, order, open };
+                out.push((node, Notice::Relay(Box::new(new))));
+            }
+            Err(why) => self.failed(id, None, why, now),
+        }
+    }
+
+    /// A shard says what has become of a connection.
+    pub(super) fn news(&mut self, id: RelayId, news: RelayNews, registry: &Registry, now: Moment) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        match news {
+            RelayNews::Started => {
+                if let State::Opening { node, peer } = relay.state {
+                    relay.state = State::Running { node, peer, since: now };
+                    tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "relay runs");
+                }
+            }
+            RelayNews::Status { code, description } => {
+                tracing::debug!(relay = id.0, code, description, "the other server says");
+                relay.status = Some((code, description));
+            }
+            RelayNews::Progress { bytes_in, bytes_out, skips } => {
+                relay.progress(bytes_in, bytes_out, skips);
+            }
+            RelayNews::Closed { status, why, is_over } => {
+                let is_wanted = if relay.is_push() {
+                    self.live.contains_key(&relay.name)
+                } else {
+                    relay.rule.is_static || registry.is_viewed(&relay.name)
+                };
+                if let State::Running { since, .. } = relay.state
+                    && now.since(since) >= STABLE
+                {
+                    relay.failures = 0;
+                }
+                if is_over || relay.is_ending || !is_wanted {
+                    tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), why, "relay ended");
+                    self.relays.remove(&id);
+                } else {
+                    self.failed(id, status, why, now);
+                }
+            }
+        }
+    }
+
+    fn failed(&mut self, id: RelayId, status: Option<(String, String)>, why: String, now: Moment) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let is_wanted = !relay.is_push() || self.live.contains_key(&relay.name);
+        if !is_wanted || relay.is_ending {
+            self.relays.remove(&id);
+            return;
+        }
+        let again = relay.fail(status, why, now);
+        let (code, description) = relay.status.clone().unwrap_or_default();
+        tracing::warn!(
+            relay = id.0, stream = %relay.name, target = relay.url(), code, description,
+            why = relay.last_error, again_ms = again.as_millis() as u64,
+            "relay failed; it is tried again"
+        );
+    }
+
+    /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
+    fn end_where(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
+        self.relays.retain(|_, relay| {
+            if !is_it(relay) {
+                return true;
+            }
+            relay.is_ending = true;
+            relay.linger_until = None;
+            match relay.state {
+                // Its shard tells it of the stream's end, in order, when it has sent everything.
+                State::Running { .. } if relay.is_push() => true,
+                State::Opening { node, .. } | State::Running { node, .. } => {
+                    out.push((node, Notice::EndRelay(relay.id)));
+                    true
+                }
+                State::Dialling | State::Retrying { .. } => {
+                    tracing::info!(relay = relay.id.0, stream = %relay.name, target = relay.url(), "relay ended");
+                    false
+                }
+            }
+        });
+    }
+
+    /// New settings: what no rule wants any more ends, what a rule wants now begins.
+    pub(super) fn reload(&mut self, now: Moment, out: &mut Outgoing) {
+        let settings = self.settings.get();
+        let unwanted = |relay: &Relay| {
+            let name = &relay.name;
+            let app = settings.app(name.vhost(), name.app(), name.instance());
+            let rules = if relay.is_push() { &app.push } else { &app.pull };
+            !rules.iter().any(|rule| **rule == *relay.rule)
+        };
+        let gone: Vec<RelayId> =
+            self.relays.values().filter(|it| unwanted(it)).map(|it| it.id).collect();
+        for &id in &gone {
+            if let Some(relay) = self.relays.get(&id)
+                && let State::Running { node, .. } = relay.state
+                && relay.is_push()
+            {
+                out.push((node, Notice::EndRelay(id)));
+            }
+        }
+        self.end_where(|relay| gone.contains(&relay.id), out);
+        let live: Vec<StreamName> = self.live.keys().cloned().collect();
+        for name in live {
+            self.push_all(&name, now);
+        }
+        self.fetch_static(now);
+    }
+
+    /// The server ends: nothing is begun or tried again.
+    pub(super) fn drain(&mut self, out: &mut Outgoing) {
+        self.is_draining = true;
+        self.end_where(
+            |relay| matches!(relay.state, State::Dialling | State::Retrying { .. }),
+            out,
+        );
+    }
+
+    /// For the API.
+    pub(super) fn to_json(&self, now: Moment) -> Value {
+        json!({ "relays": self.relays.values().map(|relay| relay.to_json(now)).collect::<Vec<_>>() })
+    }
+}

@@ -1,0 +1,276 @@
+//! One relay: where it stands, and what it tells the other server.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::config::{Place, RelayRule};
+use crate::media::Moment;
+use crate::proto::amf0;
+use crate::proto::name::StreamName;
+use crate::proto::rtmp::address::RtmpAddress;
+use crate::proto::rtmp::client::{ClientConfig, Role};
+use crate::proto::rtmp::enhanced;
+use crate::proto::rtmp::node_path::{NODES_PROPERTY, NodePath};
+use crate::session::{RelayId, RelayOrder};
+use crate::shard::Node;
+
+/// The pause after the first failure; it doubles up to the rule's `retry`.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+/// As encoders call themselves: some servers look for it.
+const FLASH_VERSION: &str =
+    concat!("FMLE/3.0 (compatible; shardcast/", env!("CARGO_PKG_VERSION"), ")");
+
+/// Which way a relay carries its stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// To the other server.
+    Push,
+    /// From it.
+    Pull,
+}
+
+/// Where a relay stands.
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    /// A connection is being opened, or waits for its turn.
+    Dialling,
+    /// The connection stands, and the two servers speak.
+    Opening {
+        /// The shard of the connection.
+        node: Node,
+        /// The other server.
+        peer: SocketAddr,
+    },
+    /// The stream flows.
+    Running {
+        /// The shard of the connection.
+        node: Node,
+        /// The other server.
+        peer: SocketAddr,
+        /// Since when.
+        since: Moment,
+    },
+    /// It failed and waits for the next attempt.
+    Retrying {
+        /// When that is.
+        at: Moment,
+    },
+}
+
+/// One relay.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) id: RelayId,
+    pub(super) direction: Direction,
+    pub(super) name: StreamName,
+    pub(super) rule: Arc<RelayRule>,
+    pub(super) address: RtmpAddress,
+    /// What it tells the other server: the nodes that the stream has passed, this one included.
+    nodes: NodePath,
+    pub(super) state: State,
+    /// Counts the connections that were tried.
+    pub(super) attempt: u64,
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// What the other server said last.
+    pub(super) status: Option<(String, String)>,
+    pub(super) last_error: String,
+    pub(super) linger_until: Option<Moment>,
+    /// Nobody wants it any more; its connection is still there.
+    pub(super) is_ending: bool,
+    began: Moment,
+    /// Bytes and skips of connections before the present one.
+    before: (u64, u64, u64),
+    /// Of the present one.
+    now: (u64, u64, u64),
+}
+
+impl Relay {
+    pub(super) fn new(
+        id: RelayId,
+        direction: Direction,
+        name: StreamName,
+        rule: Arc<RelayRule>,
+        address: RtmpAddress,
+        nodes: NodePath,
+        now: Moment,
+    ) -> Self {
+        Self {
+            id,
+            direction,
+            name,
+            rule,
+            address,
+            nodes,
+            state: State::Dialling,
+            attempt: 0,
+            failures: 0,
+            status: None,
+            last_error: String::new(),
+            linger_until: None,
+            is_ending: false,
+            began: now,
+            before: (0, 0, 0),
+            now: (0, 0, 0),
+        }
+    }
+
+    pub(super) fn is_push(&self) -> bool {
+        self.direction == Direction::Push
+    }
+
+    /// The other end, for people.
+    pub(super) fn url(&self) -> String {
+        let tc_url = self.rule.tc_url.clone().unwrap_or_else(|| self.address.tc_url());
+        format!("{tc_url}/{}", self.stream_there())
+    }
+
+    fn stream_there(&self) -> String {
+        let named = self.rule.name.clone().or_else(|| self.address.stream.clone());
+        let mut stream = named.unwrap_or_else(|| self.name.stream().to_owned());
+        if let Some(query) = &self.rule.query {
+            stream.push(if stream.contains('?') { '&' } else { '?' });
+            stream.push_str(query);
+        }
+        stream
+    }
+
+    /// After a failure the next source of several is tried.
+    pub(super) fn take_next(&mut self, rules: &[&Arc<RelayRule>]) {
+        let present = rules.iter().position(|rule| ***rule == *self.rule);
+        let next = present.map_or(0, |at| (at + 1) % rules.len());
+        if let Some(rule) = rules.get(next)
+            && let Place::Server(address) = &rule.place
+        {
+            self.address = address.filled(&self.name);
+            self.rule = Arc::clone(rule);
+        }
+    }
+
+    /// A connection is opened; returns its number.
+    pub(super) fn begin_attempt(&mut self) -> u64 {
+        self.attempt += 1;
+        self.state = State::Dialling;
+        self.attempt
+    }
+
+    /// An attempt, or a connection, has failed; returns the pause before the next one.
+    pub(super) fn fail(
+        &mut self,
+        status: Option<(String, String)>,
+        why: String,
+        now: Moment,
+    ) -> Duration {
+        let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
+        self.failures += 1;
+        self.status = status.or(self.status.take());
+        self.last_error = why;
+        self.before = self.totals();
+        self.now = (0, 0, 0);
+        self.state = State::Retrying { at: now + pause };
+        pause
+    }
+
+    pub(super) fn progress(&mut self, bytes_in: u64, bytes_out: u64, skips: u64) {
+        self.now = (bytes_in, bytes_out, skips);
+    }
+
+    fn totals(&self) -> (u64, u64, u64) {
+        let (a, b) = (self.before, self.now);
+        (a.0 + b.0, a.1 + b.1, a.2 + b.2)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        let retry = match self.state {
+            State::Retrying { at } => Some(at),
+            _ => None,
+        };
+        [retry, self.linger_until].into_iter().flatten().min()
+    }
+
+    pub(super) fn is_due(&self, now: Moment) -> bool {
+        matches!(self.state, State::Retrying { at } if at <= now)
+    }
+
+    /// What the connection is for.
+    pub(super) fn order(&self, chunk_size: u32, node: &'static str) -> RelayOrder {
+        let rule = &self.rule;
+        let mut properties: Vec<(String, amf0::Value)> = Vec::new();
+        let mut add = |key: &str, value: amf0::Value| properties.push((key.to_owned(), value));
+        let pages = [("swfUrl", &rule.swf_url), ("pageUrl", &rule.page_url)];
+        for (key, text) in pages {
+            if let Some(text) = text {
+                add(key, amf0::Value::from(text.as_str()));
+            }
+        }
+        add(NODES_PROPERTY, amf0::Value::from(self.nodes.to_text().as_str()));
+        properties.extend(enhanced::server_properties());
+        RelayOrder {
+            relay: self.id,
+            name: self.name.clone(),
+            url: self.url(),
+            client: ClientConfig {
+                app: self.address.app.clone(),
+                tc_url: rule.tc_url.clone().unwrap_or_else(|| self.address.tc_url()),
+                stream: self.stream_there(),
+                role: if self.is_push() { Role::Publish } else { Role::Play },
+                flash_version: rule
+                    .flash_version
+                    .clone()
+                    .unwrap_or_else(|| FLASH_VERSION.to_owned()),
+                digest: false,
+                connect_properties: properties,
+                connect_args: Vec::new(),
+                chunk_size,
+                seed: self.id.0 << 16 | self.attempt,
+            },
+            publish_type: rule.publish_type.clone(),
+            buffer: rule.buffer,
+            node,
+        }
+    }
+
+    pub(super) fn to_json(&self, now: Moment) -> Value {
+        let (state, peer, since) = match &self.state {
+            State::Dialling => ("connecting", None, None),
+            State::Opening { peer, .. } => ("connecting", Some(peer), None),
+            State::Running { peer, since, .. } => {
+                let word = if self.is_push() { "publishing" } else { "playing" };
+                (word, Some(peer), Some(*since))
+            }
+            State::Retrying { .. } => ("retrying", None, None),
+        };
+        let (bytes_in, bytes_out, skips) = self.totals();
+        let (code, description) = self.status.clone().unwrap_or_default();
+        json!({
+            "id": self.id.0,
+            "direction": self.direction.to_string(),
+            "stream": self.name.to_string(),
+            "url": self.url(),
+            "state": if self.is_ending { "ending" } else { state },
+            "peer": peer.map(ToString::to_string),
+            "running_ms": since.map(|since| now.since(since).as_millis() as u64),
+            "age_ms": now.since(self.began).as_millis() as u64,
+            "attempts": self.attempt,
+            "bytes_in": bytes_in,
+            "bytes_out": bytes_out,
+            "skips": skips,
+            "code": code,
+            "description": description,
+            "last_error": self.last_error,
+        })
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Push => "push",
+            Self::Pull => "pull",
+        })
+    }
+}

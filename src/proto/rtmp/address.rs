@@ -1,0 +1,244 @@
+//! Addresses of streams on other servers: `rtmp[s]://[user:password@]host[:port]/app[/instance][/stream]`.
+//!
+//! In paths of two segments the second is the instance, as encoders take a server's address (contract
+//! multipoint 3.1): `rtmp://host/livestreams/anotherinstance`. A segment that holds `{stream}` begins the
+//! name of the stream wherever it stands.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::proto::name::StreamName;
+
+/// The port of `rtmp://` without one.
+pub const RTMP_PORT: u16 = 1935;
+/// The port of `rtmps://` without one.
+pub const RTMPS_PORT: u16 = 443;
+
+/// A parsed address.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RtmpAddress {
+    /// Over TLS.
+    pub is_tls: bool,
+    /// Name and password.
+    pub login: Option<(String, String)>,
+    /// Host name, or address without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Application with its instance, if any, and its query; may hold placeholders.
+    pub app: String,
+    /// Name of the stream with its query, if the address names one; may hold placeholders.
+    pub stream: Option<String>,
+}
+
+/// Why text is no such address.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AddressError {
+    /// Another scheme.
+    #[error("the address of a server begins with rtmp:// or rtmps://")]
+    Scheme,
+    /// Nothing between `//` and `/`.
+    #[error("the address names no host")]
+    Host,
+    /// Not a number, or too large.
+    #[error("the port of the address is no number from 1 to 65535")]
+    Port,
+    /// No path.
+    #[error("the address names no application: rtmp://host/app")]
+    App,
+    /// Control characters or spaces.
+    #[error("the address holds a space or a control character")]
+    Character,
+}
+
+impl RtmpAddress {
+    /// Reads an address.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.chars().any(|it| it.is_whitespace() || it.is_control()) {
+            return Err(AddressError::Character);
+        }
+        let (is_tls, rest) = if let Some(rest) = text.strip_prefix("rtmp://") {
+            (false, rest)
+        } else if let Some(rest) = text.strip_prefix("rtmps://") {
+            (true, rest)
+        } else {
+            return Err(AddressError::Scheme);
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, server) = match authority.rsplit_once('@') {
+            Some((login, server)) => {
+                let (user, password) = login.split_once(':').unwrap_or((login, ""));
+                (Some((user.to_owned(), password.to_owned())), server)
+            }
+            None => (None, authority),
+        };
+        let (host, port) = split_port(server)?;
+        if host.is_empty() {
+            return Err(AddressError::Host);
+        }
+        let (app, stream) = split_path(path);
+        if app.is_empty() {
+            return Err(AddressError::App);
+        }
+        let default = if is_tls { RTMPS_PORT } else { RTMP_PORT };
+        Ok(Self {
+            is_tls,
+            login,
+            host: host.to_owned(),
+            port: port.unwrap_or(default),
+            app: app.to_owned(),
+            stream: stream.map(str::to_owned),
+        })
+    }
+
+    /// The same with `{vhost}`, `{app}`, `{instance}` and `{stream}` replaced by those of a stream.
+    #[must_use]
+    pub fn filled(&self, name: &StreamName) -> Self {
+        let fill = |text: &String| {
+            text.replace("{vhost}", name.vhost())
+                .replace("{app}", name.app())
+                .replace("{instance}", name.instance())
+                .replace("{stream}", name.stream())
+        };
+        Self {
+            host: fill(&self.host),
+            app: fill(&self.app),
+            stream: self.stream.as_ref().map(fill),
+            login: self.login.clone(),
+            ..*self
+        }
+    }
+
+    /// The server's part of `tcUrl`: scheme, host, the port if it is not the usual one, application.
+    pub fn tc_url(&self) -> String {
+        format!("{}/{}", self.server(), self.app)
+    }
+
+    fn server(&self) -> String {
+        let (scheme, usual) = if self.is_tls { ("rtmps", RTMPS_PORT) } else { ("rtmp", RTMP_PORT) };
+        let host =
+            if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        if self.port == usual {
+            format!("{scheme}://{host}")
+        } else {
+            format!("{scheme}://{host}:{}", self.port)
+        }
+    }
+}
+
+/// Without the password: for logs and the API.
+impl fmt::Display for RtmpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.tc_url())?;
+        match &self.stream {
+            Some(stream) => write!(f, "/{stream}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for RtmpAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn split_port(server: &str) -> Result<(&str, Option<u16>), AddressError> {
+    let (host, port) = if let Some(rest) = server.strip_prefix('[') {
+        let (host, rest) = rest.split_once(']').ok_or(AddressError::Host)?;
+        (host, rest.strip_prefix(':'))
+    } else {
+        match server.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (server, None),
+        }
+    };
+    let Some(port) = port else { return Ok((host, None)) };
+    match port.parse() {
+        Ok(number) if number > 0 => Ok((host, Some(number))),
+        _ => Err(AddressError::Port),
+    }
+}
+
+/// (application with instance, stream)
+fn split_path(path: &str) -> (&str, Option<&str>) {
+    let path = path.trim_end_matches('/');
+    let plain = path.split('?').next().unwrap_or_default();
+    let mut from = 0;
+    for (number, segment) in plain.split('/').enumerate() {
+        if number > 0 && (number == 2 || segment.contains("{stream}")) {
+            let (app, stream) = path.split_at(from);
+            return (app.trim_end_matches('/'), Some(stream));
+        }
+        from += segment.len() + 1;
+    }
+    (path, None)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn parts(text: &str) -> (String, u16, String, Option<String>) {
+        let address = RtmpAddress::parse(text).unwrap();
+        (address.host, address.port, address.app, address.stream)
+    }
+
+    #[test]
+    fn reads_server_application_and_stream() {
+        let expect = |text, host: &str, port, app: &str, stream: Option<&str>| {
+            let expected = (host.to_owned(), port, app.to_owned(), stream.map(str::to_owned));
+            assert_eq!(parts(text), expected, "{text}");
+        };
+        expect("rtmp://server2/livestreams", "server2", 1935, "livestreams", None);
+        expect("rtmp://server2/livestreams/", "server2", 1935, "livestreams", None);
+        expect("rtmp://a:1936/app/instance", "a", 1936, "app/instance", None);
+        expect("rtmp://a/app/instance/s", "a", 1935, "app/instance", Some("s"));
+        expect("rtmp://a/app/instance/s/t?k=v/w", "a", 1935, "app/instance", Some("s/t?k=v/w"));
+        expect("rtmp://a/app?k=v", "a", 1935, "app?k=v", None);
+        expect("rtmps://[::1]/app", "::1", 443, "app", None);
+        expect("rtmps://[::1]:444/app", "::1", 444, "app", None);
+        expect("rtmp://o/{app}/{stream}", "o", 1935, "{app}", Some("{stream}"));
+        expect(
+            "rtmp://o/{app}/{instance}/{stream}",
+            "o",
+            1935,
+            "{app}/{instance}",
+            Some("{stream}"),
+        );
+    }
+
+    #[test]
+    fn a_login_is_read_and_never_shown() {
+        let address = RtmpAddress::parse("rtmp://user:p@ss:word@host/app").unwrap();
+        assert_eq!(address.login, Some(("user".to_owned(), "p@ss:word".to_owned())));
+        assert_eq!(format!("{address} {address:?}"), "rtmp://host/app rtmp://host/app");
+    }
+
+    #[test]
+    fn placeholders_are_the_streams_own_parts() {
+        let name = StreamName::new("v.test", "live", "", "cam/1").unwrap();
+        let address = RtmpAddress::parse("rtmp://{vhost}/{app}/{instance}/{stream}?a=b").unwrap();
+        let filled = address.filled(&name);
+        assert_eq!(filled.to_string(), "rtmp://v.test/live/_definst_/cam/1?a=b");
+        assert_eq!(filled.tc_url(), "rtmp://v.test/live/_definst_");
+    }
+
+    #[test]
+    fn what_is_no_address_says_why() {
+        let error = |text| RtmpAddress::parse(text).unwrap_err();
+        assert_eq!(error("http://a/b"), AddressError::Scheme);
+        assert_eq!(error("rtmp:///b"), AddressError::Host);
+        assert_eq!(error("rtmp://[::1/b"), AddressError::Host);
+        assert_eq!(error("rtmp://a:0/b"), AddressError::Port);
+        assert_eq!(error("rtmp://a:b/c"), AddressError::Port);
+        assert_eq!(error("rtmp://a"), AddressError::App);
+        assert_eq!(error("rtmp://a//"), AddressError::App);
+        assert_eq!(error("rtmp://a/b c"), AddressError::Character);
+    }
+}

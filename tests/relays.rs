@@ -1,0 +1,327 @@
+//! One upload on many servers: streams that are sent on, and streams that are fetched, with servers of this
+//! kind and of others.
+
+mod support;
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::ffmpeg::{Pace, Player, publish};
+use support::http;
+use support::media::{Media, SMALL_VIDEO};
+use support::packets::Source;
+use support::ports::Port;
+use support::process::Process;
+use support::scratch::Scratch;
+use support::server::Server;
+use support::wait::{SOON, eventually};
+
+const STREAM: &str = "livestreams/localnews";
+const END_LIMIT: Duration = Duration::from_secs(15);
+const PUBLISH_LIMIT: Duration = Duration::from_secs(40);
+
+fn ten_seconds() -> Media {
+    Media { seconds: 10, video: Some(SMALL_VIDEO), audio: true }
+}
+
+fn pushing_to(targets: &[String]) -> Server {
+    let rules: Vec<String> = targets.iter().map(|url| format!("{{ url = \"{url}\" }}")).collect();
+    Server::start(&[("apps.livestreams.push", &format!("[{}]", rules.join(", ")))])
+}
+
+fn pulling_from(url: &str) -> Server {
+    Server::start(&[("apps.livestreams.pull", &format!("[{{ url = \"{url}\" }}]"))])
+}
+
+fn app_url(server: &Server, app: &str) -> String {
+    format!("rtmp://{}/{app}", server.rtmp())
+}
+
+/// `GET /api/v1/relays`
+fn relays(server: &Server) -> Vec<Value> {
+    let mut response = http::get(server.api().address(), "/api/v1/relays");
+    assert_eq!(response.status, 200, "{}", response.status_line);
+    let body: Value = serde_json::from_slice(&response.read_to_end()).expect("it is JSON");
+    body["relays"].as_array().expect("relays is a list").clone()
+}
+
+fn wait_for_relays(server: &Server, what: &str, condition: impl Fn(&[Value]) -> bool) {
+    eventually(what, 3 * SOON, || condition(&relays(server)).then_some(()));
+}
+
+fn is_state(relay: &Value, state: &str) -> bool {
+    relay["state"] == state
+}
+
+/// nginx-rtmp with one application, on a free port.
+struct Nginx {
+    process: Process,
+    port: Port,
+    _scratch: Scratch,
+}
+
+impl Nginx {
+    fn start(name: &str) -> Self {
+        let port = Port::reserve();
+        let scratch = Scratch::new(name);
+        let configuration = format!(
+            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+             daemon off; master_process off; pid {0}/pid; error_log {0}/error.log info;\n\
+             events {{}}\nrtmp {{ server {{ listen {1}; chunk_size 4096;\n\
+             application livestreams {{ live on; }} }} }}\n",
+            scratch.path().display(),
+            port.address()
+        );
+        fs::write(scratch.file("nginx.conf"), configuration).expect("it can be written");
+        let mut command = Command::new("/usr/sbin/nginx");
+        command.arg("-p").arg(scratch.path()).arg("-c").arg(scratch.file("nginx.conf"));
+        let process = Process::spawn("nginx-rtmp", &mut command);
+        eventually("nginx listens", SOON, || std::net::TcpStream::connect(port.address()).ok());
+        Self { process, port, _scratch: scratch }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("rtmp://{}/{path}", self.port.address())
+    }
+}
+
+#[test]
+fn one_upload_is_the_same_on_every_server() {
+    let source = Source::of_file(&ten_seconds().file());
+    let (second, third) = (Server::start(&[]), Server::start(&[]));
+    let first = pushing_to(&[app_url(&second, "livestreams"), app_url(&third, "livestreams")]);
+    let scratch = Scratch::new("multipoint");
+    let players = [(&first, "1"), (&second, "2"), (&third, "3")].map(|(server, name)| {
+        let rtmp = Player::start(&server.rtmp_url(STREAM), scratch.file(&format!("{name}.md5")));
+        let flv = scratch.file(&format!("{name}-later.md5"));
+        server.api().wait_for_viewers(STREAM, 1, SOON);
+        (server, rtmp, flv)
+    });
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    // Players that come later begin at the running group of pictures, with headers.
+    let players = players.map(|(server, rtmp, flv)| {
+        server.api().wait_for_frames(STREAM, 200, 3 * SOON);
+        (rtmp, Player::start(&server.flv_url(STREAM), flv))
+    });
+    wait_for_relays(&first, "both relays publish", |relays| {
+        relays.len() == 2 && relays.iter().all(|relay| is_state(relay, "publishing"))
+    });
+    publisher.expect_success(PUBLISH_LIMIT);
+    for (mut early, mut late) in players {
+        let received = early.finish(END_LIMIT);
+        let joined = source.assert_played(early.process().name(), &received);
+        assert_eq!(joined.video_skipped, 0, "a player that was there gets all");
+        let received = late.finish(END_LIMIT);
+        source.assert_played(late.process().name(), &received);
+    }
+    wait_for_relays(&first, "the relays are gone", <[Value]>::is_empty);
+    for server in [&second, &third] {
+        server.api().wait_for_no_publisher(STREAM, SOON);
+    }
+    [first, second, third].map(Server::stop);
+}
+
+#[test]
+fn a_target_that_is_down_is_joined_when_it_comes_up() {
+    let source = Source::of_file(&ten_seconds().file());
+    let port = Port::reserve();
+    let first = pushing_to(&[format!("rtmp://{}/livestreams", port.address())]);
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    wait_for_relays(&first, "an attempt failed", |relays| {
+        relays.len() == 1
+            && relays[0]["attempts"].as_u64() > Some(1)
+            && relays[0]["last_error"].as_str().is_some_and(|text| text.contains("refused"))
+    });
+    let second = Server::start(&[("rtmp.listen", &port.address())]);
+    let scratch = Scratch::new("late-target");
+    let mut player = Player::start(&second.rtmp_url(STREAM), scratch.file("late.md5"));
+    second.api().wait_for_publisher(STREAM, SOON);
+    publisher.expect_success(PUBLISH_LIMIT);
+    let received = player.finish(END_LIMIT);
+    source.assert_played(player.process().name(), &received);
+    [first, second].map(Server::stop);
+}
+
+#[test]
+fn a_target_that_is_killed_costs_nobody_else_anything() {
+    let source = Source::of_file(&ten_seconds().file());
+    let port = Port::reserve();
+    let second = Server::start(&[("rtmp.listen", &port.address())]);
+    let third = Server::start(&[]);
+    let first = pushing_to(&[app_url(&second, "livestreams"), app_url(&third, "livestreams")]);
+    let scratch = Scratch::new("killed-target");
+    let mut player = Player::start(&third.rtmp_url(STREAM), scratch.file("third.md5"));
+    third.api().wait_for_viewers(STREAM, 1, SOON);
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    second.api().wait_for_frames(STREAM, 100, 2 * SOON);
+    second.process().signal(libc::SIGKILL);
+    drop(second);
+    wait_for_relays(&first, "one relay tries again", |relays| {
+        relays.iter().any(|relay| is_state(relay, "retrying"))
+    });
+    let again = Server::start(&[("rtmp.listen", &port.address())]);
+    again.api().wait_for_frames(STREAM, 50, SOON);
+    publisher.expect_success(PUBLISH_LIMIT);
+    let received = player.finish(END_LIMIT);
+    let joined = source.assert_played(player.process().name(), &received);
+    assert_eq!(joined.video_skipped, 0);
+    [first, third, again].map(Server::stop);
+}
+
+#[test]
+fn a_target_that_takes_nothing_is_skipped_and_others_are_not() {
+    let media = Media { seconds: 20, ..ten_seconds() };
+    let source = Source::of_file(&media.file());
+    let (second, third) = (Server::start(&[]), Server::start(&[]));
+    let first = Server::start(&[(
+        "apps.livestreams",
+        &format!(
+            "{{ push = [{{ url = \"{}\", buffer = \"500ms\" }}, {{ url = \"{}\" }}], \
+             viewer = {{ socket_buffer = \"16KiB\" }} }}",
+            app_url(&second, "livestreams"),
+            app_url(&third, "livestreams")
+        ),
+    )]);
+    let scratch = Scratch::new("stalled-target");
+    let mut player = Player::start(&third.rtmp_url(STREAM), scratch.file("third.md5"));
+    third.api().wait_for_viewers(STREAM, 1, SOON);
+    let mut publisher = publish(&media.file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    second.api().wait_for_frames(STREAM, 50, 2 * SOON);
+    second.process().signal(libc::SIGSTOP);
+    let to_second = app_url(&second, "livestreams");
+    let second_of = |relays: &[Value]| {
+        let found =
+            relays.iter().find(|relay| relay["url"].as_str().unwrap().starts_with(&to_second));
+        found.cloned().expect("the relay is there")
+    };
+    wait_for_relays(&first, "the stopped target is skipped", |relays| {
+        second_of(relays)["skips"].as_u64() > Some(0)
+    });
+    second.process().signal(libc::SIGCONT);
+    let before = second.api().snapshot().frames_in(STREAM);
+    second.api().wait_for_frames(STREAM, before + 100, 2 * SOON);
+    publisher.expect_success(PUBLISH_LIMIT);
+    let received = player.finish(END_LIMIT);
+    let joined = source.assert_played(player.process().name(), &received);
+    assert_eq!(joined.video_skipped, 0);
+    [first, second, third].map(Server::stop);
+}
+
+#[test]
+fn a_loop_of_relays_is_refused() {
+    let port = Port::reserve();
+    let second = pushing_to(&[format!("rtmp://{}/livestreams", port.address())]);
+    let first = Server::start(&[
+        ("rtmp.listen", &port.address()),
+        ("apps.livestreams.push", &format!("[{{ url = \"{}\" }}]", app_url(&second, "other"))),
+    ]);
+    // What came from a relay is not sent on, unless the rule says so.
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    second.api().wait_for_publisher("other/localnews", SOON);
+    assert!(relays(&second).is_empty());
+    publisher.signal(libc::SIGKILL);
+    publisher.wait(SOON);
+    [first, second].map(Server::stop);
+
+    let (one, two) = (Port::reserve(), Port::reserve());
+    let ring = |own: &Port, next: &Port| {
+        Server::start(&[
+            ("rtmp.listen", &own.address()),
+            (
+                "apps.livestreams.push",
+                &format!("[{{ url = \"rtmp://{}/livestreams\", relayed = true }}]", next.address()),
+            ),
+        ])
+    };
+    let (first, second) = (ring(&one, &two), ring(&two, &one));
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    second.api().wait_for_publisher(STREAM, SOON);
+    wait_for_relays(&second, "the way back is refused", |relays| {
+        relays.len() == 1
+            && relays[0]["last_error"].as_str().is_some_and(|text| text.contains("loop"))
+    });
+    assert!(publisher.is_running());
+    assert_eq!(relays(&first).iter().filter(|relay| is_state(relay, "publishing")).count(), 1);
+    publisher.expect_success(PUBLISH_LIMIT);
+    [first, second].map(Server::stop);
+}
+
+#[test]
+fn a_stream_is_fetched_once_while_somebody_views_it() {
+    let source = Source::of_file(&ten_seconds().file());
+    let origin = Server::start(&[]);
+    let edge = pulling_from(&format!("rtmp://{}/{{app}}/{{stream}}", origin.rtmp()));
+    let scratch = Scratch::new("pull");
+    let mut players = [
+        Player::start(&edge.rtmp_url(STREAM), scratch.file("rtmp.md5")),
+        Player::start(&edge.flv_url(STREAM), scratch.file("flv.md5")),
+    ];
+    edge.api().wait_for_viewers(STREAM, 2, SOON);
+    origin.api().wait_for_viewers(STREAM, 1, SOON);
+    let mut publisher = publish(&ten_seconds().file(), &origin.rtmp_url(STREAM), Pace::RealTime);
+    edge.api().wait_for_publisher(STREAM, SOON);
+    assert_eq!(origin.api().snapshot().viewers(STREAM).iter().sum::<u64>(), 1);
+    publisher.expect_success(PUBLISH_LIMIT);
+    for player in &mut players {
+        let received = player.finish(END_LIMIT);
+        let joined = source.assert_played(player.process().name(), &received);
+        assert_eq!(joined.video_skipped, 0);
+    }
+    // After the last viewer, and a while.
+    wait_for_relays(&edge, "nothing is fetched any more", <[Value]>::is_empty);
+    origin.api().wait_for_viewers(STREAM, 0, SOON);
+    [origin, edge].map(Server::stop);
+}
+
+#[test]
+fn nginx_rtmp_takes_a_stream_and_gives_one() {
+    let source = Source::of_file(&ten_seconds().file());
+    let nginx = Nginx::start("relay-nginx");
+    let first = pushing_to(&[nginx.url("livestreams")]);
+    let edge = pulling_from(&nginx.url("{app}/{stream}"));
+    let scratch = Scratch::new("relay-nginx-players");
+    let mut from_nginx = Player::start(&nginx.url(STREAM), scratch.file("nginx.md5"));
+    let mut from_edge = Player::start(&edge.rtmp_url(STREAM), scratch.file("edge.md5"));
+    edge.api().wait_for_viewers(STREAM, 1, SOON);
+    wait_for_relays(&edge, "the edge is connected", |relays| relays.len() == 1);
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    wait_for_relays(&first, "nginx takes the stream", |relays| {
+        relays.iter().any(|relay| is_state(relay, "publishing"))
+    });
+    edge.api().wait_for_publisher(STREAM, SOON);
+    publisher.expect_success(PUBLISH_LIMIT);
+    // nginx-rtmp does not end its players with the stream, and rewrites timestamps to its own clock.
+    eventually("players have everything", END_LIMIT, || {
+        let wanted = source.packets().len();
+        let so_far = |player: &Player| player.so_far().map_or(0, |packets| packets.len());
+        (so_far(&from_nginx) + 5 >= wanted && so_far(&from_edge) + 5 >= wanted).then_some(())
+    });
+    for player in [&mut from_nginx, &mut from_edge] {
+        player.process().signal(libc::SIGKILL);
+        player.process().wait(SOON);
+    }
+    drop(nginx.process);
+    [first, edge].map(Server::stop);
+}
+
+#[test]
+fn ffmpeg_listens_and_gets_the_stream() {
+    let port = Port::reserve();
+    let scratch = Scratch::new("relay-ffmpeg");
+    let file = scratch.file("got.flv");
+    let mut command = support::ffmpeg::Ffmpeg::System.command();
+    let url = format!("rtmp://{}/livestreams/localnews", port.address());
+    command.args(["-f", "flv", "-listen", "1", "-i", &url, "-c", "copy", "-y"]).arg(&file);
+    let mut listener = Process::spawn("ffmpeg listens", &mut command);
+    let first = pushing_to(&[format!("rtmp://{}/livestreams", port.address())]);
+    let mut publisher = publish(&ten_seconds().file(), &first.rtmp_url(STREAM), Pace::RealTime);
+    publisher.expect_success(PUBLISH_LIMIT);
+    // It ends with an error about input and output at FCUnpublish, which is its way.
+    listener.wait(END_LIMIT);
+    let sent = Source::of_file(&ten_seconds().file()).packets().len();
+    let got = Source::of_file(&file).packets().len();
+    assert!(got + 3 >= sent, "{got} of {sent} packets");
+    first.stop();
+}
