@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use support::ffmpeg::{Pace, Player, publish};
+use support::hook_server::{HookServer, Reply};
 use support::http;
 use support::media::{Media, SMALL_VIDEO};
 use support::packets::Source;
@@ -120,7 +121,48 @@ fn one_upload_is_the_same_on_every_server() {
     for server in [&second, &third] {
         server.api().wait_for_no_publisher(STREAM, SOON);
     }
-    [first, second, third].map(Server::stop);
+    [first, second, third].into_iter().for_each(Server::stop);
+}
+
+#[test]
+fn a_stream_is_published_again_under_another_name_with_events_of_its_own() {
+    let source = Source::of_file(&ten_seconds().file());
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = Server::start(&[
+        ("apps.livestreams.push", "[{ app = \"livestreams/anotherinstance\" }]"),
+        ("hooks.on_publish", &hooks.url("/on_publish")),
+        ("hooks.on_publish_done", &hooks.url("/on_publish_done")),
+    ]);
+    let again = "livestreams/anotherinstance/localnews";
+    let scratch = Scratch::new("again");
+    let mut early = [
+        Player::start(&server.rtmp_url(again), scratch.file("rtmp.md5")),
+        Player::start(&server.rtmp_url(STREAM), scratch.file("first.md5")),
+    ];
+    server.api().wait_for_viewers(again, 1, SOON);
+    server.api().wait_for_viewers(STREAM, 1, SOON);
+    let mut publisher = publish(&ten_seconds().file(), &server.rtmp_url(STREAM), Pace::RealTime);
+    server.api().wait_for_frames(again, 250, 3 * SOON);
+    let mut late = Player::start(&server.flv_url(again), scratch.file("flv.md5"));
+    publisher.expect_success(PUBLISH_LIMIT);
+    for player in &mut early {
+        let received = player.finish(END_LIMIT);
+        let joined = source.assert_played(player.process().name(), &received);
+        assert_eq!(joined.video_skipped, 0);
+    }
+    source.assert_played("flv", &late.finish(END_LIMIT));
+    hooks.wait_for("publish_done", 2);
+    let apps = |call: &str| {
+        let requests = hooks.requests().into_iter().filter(|request| request.call() == call);
+        let mut apps: Vec<_> = requests.filter_map(|request| request.field("app")).collect();
+        apps.sort();
+        apps
+    };
+    for call in ["publish", "publish_done"] {
+        assert_eq!(apps(call), ["livestreams", "livestreams/anotherinstance"]);
+    }
+    wait_for_relays(&server, "the relay is gone", <[Value]>::is_empty);
+    server.stop();
 }
 
 #[test]
@@ -141,7 +183,7 @@ fn a_target_that_is_down_is_joined_when_it_comes_up() {
     publisher.expect_success(PUBLISH_LIMIT);
     let received = player.finish(END_LIMIT);
     source.assert_played(player.process().name(), &received);
-    [first, second].map(Server::stop);
+    [first, second].into_iter().for_each(Server::stop);
 }
 
 #[test]
@@ -167,7 +209,7 @@ fn a_target_that_is_killed_costs_nobody_else_anything() {
     let received = player.finish(END_LIMIT);
     let joined = source.assert_played(player.process().name(), &received);
     assert_eq!(joined.video_skipped, 0);
-    [first, third, again].map(Server::stop);
+    [first, third, again].into_iter().for_each(Server::stop);
 }
 
 #[test]
@@ -206,7 +248,7 @@ fn a_target_that_takes_nothing_is_skipped_and_others_are_not() {
     let received = player.finish(END_LIMIT);
     let joined = source.assert_played(player.process().name(), &received);
     assert_eq!(joined.video_skipped, 0);
-    [first, second, third].map(Server::stop);
+    [first, second, third].into_iter().for_each(Server::stop);
 }
 
 #[test]
@@ -223,7 +265,7 @@ fn a_loop_of_relays_is_refused() {
     assert!(relays(&second).is_empty());
     publisher.signal(libc::SIGKILL);
     publisher.wait(SOON);
-    [first, second].map(Server::stop);
+    [first, second].into_iter().for_each(Server::stop);
 
     let (one, two) = (Port::reserve(), Port::reserve());
     let ring = |own: &Port, next: &Port| {
@@ -245,7 +287,7 @@ fn a_loop_of_relays_is_refused() {
     assert!(publisher.is_running());
     assert_eq!(relays(&first).iter().filter(|relay| is_state(relay, "publishing")).count(), 1);
     publisher.expect_success(PUBLISH_LIMIT);
-    [first, second].map(Server::stop);
+    [first, second].into_iter().for_each(Server::stop);
 }
 
 #[test]
@@ -272,7 +314,7 @@ fn a_stream_is_fetched_once_while_somebody_views_it() {
     // After the last viewer, and a while.
     wait_for_relays(&edge, "nothing is fetched any more", <[Value]>::is_empty);
     origin.api().wait_for_viewers(STREAM, 0, SOON);
-    [origin, edge].map(Server::stop);
+    [origin, edge].into_iter().for_each(Server::stop);
 }
 
 #[test]
@@ -303,7 +345,7 @@ fn nginx_rtmp_takes_a_stream_and_gives_one() {
         player.process().wait(SOON);
     }
     drop(nginx.process);
-    [first, edge].map(Server::stop);
+    [first, edge].into_iter().for_each(Server::stop);
 }
 
 #[test]

@@ -99,7 +99,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let doorbell = plan.mesh.doorbell();
     let relays = Relays::new(&settings, doorbell, &plan.accepted.open, shards);
     let relays = Rc::new(RefCell::new(relays));
-    relays.borrow_mut().fetch_static(clock::now());
+    let mut first = Vec::new();
+    relays.borrow_mut().fetch_static(clock::now(), &mut first);
     let losses = plan.log_losses;
     let api = Api::new(&settings, &registry, &reports, &hooks, &relays, &plan.accepted, losses);
     for listener in plan.api {
@@ -119,6 +120,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         draining: None,
         drained: 0,
     };
+    control.say(first, clock::now());
     let mut working_since = clock::now();
     loop {
         let now = clock::now();

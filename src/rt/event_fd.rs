@@ -18,6 +18,11 @@ impl EventFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// The descriptor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
+    }
+
     /// Makes the descriptor readable. It stays so until [`drain`](Self::drain).
     pub fn write(&self) {
         let one = 1_u64.to_ne_bytes();

@@ -20,7 +20,7 @@ pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use reception::Reception;
-pub use relay::{RelayId, RelayNews, RelayOrder, RelaySession};
+pub use relay::{RelayId, RelayNews, RelayOrder, RelaySession, Remote, Task};
 pub use rtmp::RtmpSession;
 
 use std::net::SocketAddr;
@@ -67,6 +67,8 @@ pub enum Event {
     },
     /// News of a relay connection for the control shard.
     Relay(RelayNews),
+    /// What is now published is the same as another stream of this server.
+    Mirror,
 }
 
 /// What a session reads and writes while it handles one input.

@@ -14,7 +14,7 @@ use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::{Event, Io, MediaMessage};
 use crate::config::AppSettings;
-use crate::limits;
+use crate::limits::{self, RTMP_CHUNK_SIZE_MAX};
 use crate::media::{Moment, Track, Wire};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::Message;
@@ -35,14 +35,34 @@ pub struct RelayOrder {
     pub name: StreamName,
     /// The address of the other end, without a password: for logs, hooks and the API.
     pub url: String,
-    /// What to tell the other server.
+    /// What it has to do with the stream.
+    pub task: Task,
+    /// The name of this node.
+    pub node: &'static str,
+}
+
+/// What a relay does with its stream.
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// Sends it to another server, or fetches it from there.
+    Remote(Box<Remote>),
+    /// Publishes it on this server under another name. There is no socket, and nothing is written: frames go
+    /// from one publication to the other.
+    Mirror {
+        /// The other name.
+        to: StreamName,
+    },
+}
+
+/// What to tell another server.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    /// The session.
     pub client: ClientConfig,
     /// The word of the publish command.
     pub publish_type: String,
     /// A target that is further behind skips to the newest keyframe.
     pub buffer: Duration,
-    /// The name of this node.
-    pub node: &'static str,
 }
 
 /// What has become of a relay connection.
@@ -86,7 +106,8 @@ const FLASH_VERSION: &str = "ngx-local-relay";
 #[derive(Debug)]
 pub struct RelaySession {
     order: Arc<RelayOrder>,
-    client: ClientSession,
+    /// `None` for a mirror.
+    client: Option<ClientSession>,
     info: Arc<ClientInfo>,
     peer: SocketAddr,
     verdict_wait: Duration,
@@ -123,7 +144,10 @@ impl RelaySession {
         verdict_wait: Duration,
         now: Moment,
     ) -> Self {
-        let name = &order.name;
+        let name = match &order.task {
+            Task::Remote(_) => &order.name,
+            Task::Mirror { to } => to,
+        };
         let info = Arc::new(ClientInfo {
             id,
             vhost: name.vhost().to_owned(),
@@ -135,8 +159,14 @@ impl RelaySession {
             is_relay: true,
             ..ClientInfo::default()
         });
-        let mut client = ClientSession::new(order.client.clone());
-        client.publish_as(&order.publish_type);
+        let client = match &order.task {
+            Task::Remote(remote) => {
+                let mut client = ClientSession::new(remote.client.clone());
+                client.publish_as(&remote.publish_type);
+                Some(client)
+            }
+            Task::Mirror { .. } => None,
+        };
         Self {
             client,
             order,
@@ -154,8 +184,11 @@ impl RelaySession {
     }
 
     /// Says the first words; to be called once, first.
-    pub fn start(&self, io: &mut Io<'_>) {
-        self.client.start(io.out);
+    pub fn start(&mut self, io: &mut Io<'_>) {
+        match &self.client {
+            Some(client) => client.start(io.out),
+            None => self.ask(io),
+        }
     }
 
     /// What it is for.
@@ -165,14 +198,29 @@ impl RelaySession {
 
     /// The stream is sent to the other server, not fetched.
     pub fn is_push(&self) -> bool {
-        self.order.client.role == Role::Publish
+        match &self.order.task {
+            Task::Remote(remote) => remote.client.role == Role::Publish,
+            Task::Mirror { .. } => false,
+        }
+    }
+
+    /// A target that is further behind skips to the newest keyframe.
+    pub fn buffer(&self) -> Duration {
+        match &self.order.task {
+            Task::Remote(remote) => remote.buffer,
+            Task::Mirror { .. } => Duration::ZERO,
+        }
     }
 
     /// The form in which the stream is sent.
     pub fn wire(&self) -> Wire {
+        let chunk_size = match &self.order.task {
+            Task::Remote(remote) => remote.client.chunk_size,
+            Task::Mirror { .. } => RTMP_CHUNK_SIZE_MAX,
+        };
         Wire::Relay {
-            message_stream_id: self.client.message_stream_id(),
-            chunk_size: self.order.client.chunk_size,
+            message_stream_id: self.message_stream_id(),
+            chunk_size,
             node: self.order.node,
         }
     }
@@ -185,8 +233,8 @@ impl RelaySession {
     /// Bytes came from the other server.
     pub fn input(&mut self, mut bytes: &[u8], io: &mut Io<'_>) -> Result<(), CloseReason> {
         while !bytes.is_empty() {
-            let progress = self
-                .client
+            let Some(client) = &mut self.client else { return Ok(()) };
+            let progress = client
                 .input(bytes, io.out)
                 .map_err(|error| CloseReason::Protocol(error.to_string()))?;
             bytes = bytes.get(progress.consumed..).unwrap_or_default();
@@ -290,7 +338,10 @@ impl RelaySession {
 
     fn ask(&mut self, io: &mut Io<'_>) {
         self.enter(Stage::Asked, io.now);
-        let name = self.order.name.clone();
+        let name = match &self.order.task {
+            Task::Remote(_) => self.order.name.clone(),
+            Task::Mirror { to } => to.clone(),
+        };
         let sent = name.stream().to_owned();
         let want = if self.is_push() {
             let range = PlayRange { start: 0.0, duration: 0.0, reset: false };
@@ -307,7 +358,8 @@ impl RelaySession {
     }
 
     fn message_stream_id(&self) -> u32 {
-        self.client.message_stream_id()
+        // A mirror has one stream only.
+        self.client.as_ref().map_or(1, ClientSession::message_stream_id)
     }
 
     /// The answer to the question.
@@ -316,6 +368,10 @@ impl RelaySession {
             Verdict::Accept(Grant::Play { settings, .. } | Grant::Publish { settings, .. }) => {
                 self.enter(Stage::Running(Arc::clone(settings)), io.now);
                 self.held_bytes = 0;
+                if self.client.is_none() {
+                    io.events.push(Event::Relay(RelayNews::Started));
+                    io.events.push(Event::Mirror);
+                }
                 io.events.extend(std::mem::take(&mut self.held).into_iter().map(Event::Media));
                 Ok(())
             }
@@ -333,8 +389,20 @@ impl RelaySession {
     /// The stream that is sent has ended.
     pub fn stream_down(&mut self, io: &mut Io<'_>) -> CloseReason {
         self.is_over = true;
-        self.client.close(io.out);
+        self.say_goodbye(io);
         CloseReason::Done
+    }
+
+    /// The stream of which this is a mirror has ended with a goodbye.
+    pub fn source_said_goodbye(&mut self, io: &mut Io<'_>) {
+        self.is_over = true;
+        io.events.push(Event::EndPublish { message_stream_id: self.message_stream_id() });
+    }
+
+    fn say_goodbye(&mut self, io: &mut Io<'_>) {
+        if let Some(client) = &mut self.client {
+            client.close(io.out);
+        }
     }
 
     /// Checks the time-outs.
@@ -347,7 +415,7 @@ impl RelaySession {
             Stage::Asked if passed > self.verdict_wait => {
                 Err(CloseReason::Refused("the control shard has not answered".to_owned()))
             }
-            Stage::Running(settings) if !self.is_push() => {
+            Stage::Running(settings) if self.client.is_some() && !self.is_push() => {
                 let silent_for = io.now.since(self.last_media);
                 let is_idle = settings.publish_idle_timeout.is_some_and(|max| silent_for > max);
                 if is_idle { Err(CloseReason::PublisherIdle) } else { Ok(()) }
@@ -359,7 +427,7 @@ impl RelaySession {
     /// The connection is about to be closed.
     pub fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
         self.is_over |= *reason == CloseReason::Draining;
-        self.client.close(io.out);
+        self.say_goodbye(io);
     }
 
     /// What this end says of itself.

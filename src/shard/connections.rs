@@ -199,6 +199,7 @@ impl Shard {
                 self.receive(key, message_stream_id, reception, now);
             }
             Event::Relay(news) => self.relay_news(key, news),
+            Event::Mirror => self.begin_mirror(key, now),
             Event::NotRecorded { message_stream_id, kind } => {
                 let Some(conn) = self.conns.get(key) else { return };
                 let published = conn.published(message_stream_id);
@@ -233,7 +234,7 @@ impl Shard {
         }
     }
 
-    fn publish_media(&mut self, key: ConnKey, message: MediaMessage, now: Moment) {
+    pub(super) fn publish_media(&mut self, key: ConnKey, message: MediaMessage, now: Moment) {
         let Some(conn) = self.conns.get(key) else { return };
         let Some(stream) = conn.published(message.message_stream_id) else { return };
         let Some(publication) = self.publications.get_mut(&stream) else { return };
@@ -245,19 +246,19 @@ impl Shard {
         {
             // The viewers of this shard begin as those of another one do: with a frame to begin
             // with, and the headers in force there.
-            if !local.has_begun() {
-                if joinable != Joinable::Yes {
-                    return;
-                }
+            if !local.has_begun() && joinable == Joinable::Yes {
                 local.begin(publication.preamble(), &frame, &mut self.pool);
             }
-            local.push(&frame, now, &mut self.pool, &mut self.joined);
-            let has_new_codecs = local.has_new_fourccs();
-            self.begin_joined(now);
-            if has_new_codecs {
-                self.report_new_codecs(stream);
+            if local.has_begun() {
+                local.push(&frame, now, &mut self.pool, &mut self.joined);
+                let has_new_codecs = local.has_new_fourccs();
+                self.begin_joined(now);
+                if has_new_codecs {
+                    self.report_new_codecs(stream);
+                }
             }
         }
+        self.mirror(stream, &frame, now);
     }
 
     /// Viewers that begin with the frame just appended get what goes before it.
@@ -299,6 +300,9 @@ impl Shard {
     ) {
         let Some(mut publication) = self.publications.remove(&stream) else { return };
         publication.claim.goodbye = goodbye;
+        for key in std::mem::take(&mut publication.mirrors) {
+            self.end_mirror(key, goodbye, now);
+        }
         let counters = publication.counters;
         let Some(conn) = self.conns.get(publication.connection) else { return };
         tracing::info!(

@@ -303,7 +303,7 @@ impl Shard {
         let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
         conn.plays.push(Play { message_stream_id, stream, serial, since: now });
         let max_lag = match &conn.session {
-            Session::Relay(session) => session.order().buffer,
+            Session::Relay(session) => session.buffer(),
             _ => settings.viewer_max_lag,
         };
         let viewer = Viewer::new(key, message_stream_id, max_lag, now);

@@ -43,6 +43,8 @@ pub struct Publication {
     pub name: StreamName,
     /// Settings of its application.
     pub settings: Arc<AppSettings>,
+    /// Publications of this shard that are the same stream under another name: their connections.
+    pub mirrors: Vec<ConnKey>,
     /// Holds the name; dropped with the publication.
     pub claim: Claim,
     /// Since when.
@@ -88,6 +90,7 @@ impl Publication {
             subscribers: Vec::new(),
             codecs: Codecs::default(),
             described: None,
+            mirrors: Vec::new(),
             begun: now,
             last_media: now,
             counters: PublicationCounters::default(),

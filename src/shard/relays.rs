@@ -10,10 +10,12 @@ use super::Shard;
 use super::conns::Conn;
 use super::load::Seat;
 use super::messages::{ConnKey, Notice};
-use crate::media::Moment;
+use crate::media::{Frame, FrameKind, Moment, StreamId, Track};
+use crate::proto::name::StreamName;
+use crate::rt::event_fd::EventFd;
 use crate::rt::socket;
 use crate::session::{
-    ClientId, CloseReason, RelayId, RelayNews, RelayOrder, RelaySession, Session,
+    ClientId, CloseReason, MediaMessage, RelayId, RelayNews, RelayOrder, RelaySession, Session,
 };
 
 /// A connection to another server on its way to its shard.
@@ -21,10 +23,8 @@ use crate::session::{
 pub struct NewRelay {
     /// Its number.
     pub id: ClientId,
-    /// The connected socket.
-    pub socket: OwnedFd,
-    /// The other server.
-    pub peer: SocketAddr,
+    /// The connected socket, and the other server; `None` for a mirror.
+    pub socket: Option<(OwnedFd, SocketAddr)>,
     /// What it is for.
     pub order: Arc<RelayOrder>,
     /// Counts open connections.
@@ -34,26 +34,30 @@ pub struct NewRelay {
 impl Shard {
     /// Takes a connection from the control shard.
     pub(super) fn begin_relay(&mut self, new: NewRelay, now: Moment) {
-        let NewRelay { id, socket, peer, order, open } = new;
+        let NewRelay { id, socket, order, open } = new;
         let relay = order.relay;
         if self.draining.is_some() {
-            let why = "the server is shutting down".to_owned();
-            let news = RelayNews::Closed { status: None, why, is_over: true };
-            self.outbox.notice(self.control, Notice::RelayNews(relay, Box::new(news)));
-            return;
+            return self.relay_failed(relay, "the server is shutting down".to_owned(), true);
         }
-        let _ = socket::set_nodelay(&socket, true);
+        let (socket, peer) = match socket {
+            Some((socket, peer)) => {
+                let _ = socket::set_nodelay(&socket, true);
+                (socket, peer)
+            }
+            None => match self.mirror_place(&order) {
+                Ok(place) => place,
+                Err(why) => return self.relay_failed(relay, why, false),
+            },
+        };
         let wait = self.settings.verdict_wait;
         let session = Session::Relay(Box::new(RelaySession::new(order, id, peer, wait, now)));
         let seat = Seat::new(&self.load, &open, None);
         let key = self.conns.insert(Conn::new(socket, id, peer, session, seat, now));
         let Some(conn) = self.conns.get(key) else { return };
         if let Err(error) = self.poller.add(conn, key.token()) {
-            let why = format!("the connection cannot be watched: {error}");
-            let news = RelayNews::Closed { status: None, why, is_over: false };
-            self.outbox.notice(self.control, Notice::RelayNews(relay, Box::new(news)));
             self.conns.remove(key);
-            return;
+            let why = format!("the connection cannot be watched: {error}");
+            return self.relay_failed(relay, why, false);
         }
         self.drive(key, now, |session, io| {
             if let Session::Relay(relay) = session {
@@ -61,6 +65,79 @@ impl Shard {
             }
             Ok(())
         });
+    }
+
+    fn relay_failed(&mut self, relay: RelayId, why: String, is_over: bool) {
+        let news = RelayNews::Closed { status: None, why, is_over };
+        self.outbox.notice(self.control, Notice::RelayNews(relay, Box::new(news)));
+    }
+
+    /// What stands for the socket of a mirror: a descriptor that is never ready. Its address is that of
+    /// the stream's publisher.
+    fn mirror_place(&self, order: &RelayOrder) -> Result<(OwnedFd, SocketAddr), String> {
+        let source = self.published_as(&order.name).and_then(|id| self.publications.get(&id));
+        let conn = source.and_then(|source| self.conns.get(source.connection));
+        let conn = conn.ok_or("the stream is not published on this shard any more")?;
+        let nothing = EventFd::new().map_err(|error| error.to_string())?;
+        Ok((nothing.into_fd(), conn.session.peer()))
+    }
+
+    fn published_as(&self, name: &StreamName) -> Option<StreamId> {
+        let found = self.publications.iter().find(|(_, publication)| publication.name == *name);
+        found.map(|(id, _)| *id)
+    }
+
+    /// A mirror may publish: it begins with the group of pictures of its source.
+    pub(super) fn begin_mirror(&mut self, key: ConnKey, now: Moment) {
+        let Some(conn) = self.conns.get(key) else { return };
+        let Session::Relay(session) = &conn.session else { return };
+        let source = self.published_as(&session.order().name);
+        let Some(source) = source.and_then(|id| self.publications.get_mut(&id)) else {
+            let why = "the stream is not published on this shard any more".to_owned();
+            return self.close(key, CloseReason::Dismissed(why), now);
+        };
+        source.mirrors.push(key);
+        let headers = source.gop().preamble().headers().iter().map(|header| MediaMessage {
+            message_stream_id: MIRROR_STREAM,
+            track: header.track,
+            is_metadata: header.track == Track::Data,
+            timestamp_ms: 0,
+            payload: header.payload.clone(),
+        });
+        let frames = source.gop().frames().map(mirrored);
+        let messages: Vec<MediaMessage> = headers.chain(frames).collect();
+        for message in messages {
+            self.publish_media(key, message, now);
+        }
+    }
+
+    /// Passes a frame of a publication on to those that are the same under another name.
+    pub(super) fn mirror(&mut self, stream: StreamId, frame: &Frame, now: Moment) {
+        let Some(source) = self.publications.get_mut(&stream) else { return };
+        if source.mirrors.is_empty() {
+            return;
+        }
+        let mut mirrors = std::mem::take(&mut source.mirrors);
+        mirrors.retain(|key| self.conns.get(*key).is_some_and(|conn| conn.closing.is_none()));
+        for key in &mirrors {
+            self.publish_media(*key, mirrored(frame), now);
+        }
+        if let Some(source) = self.publications.get_mut(&stream) {
+            source.mirrors = mirrors;
+        }
+    }
+
+    /// The source of a mirror has ended.
+    pub(super) fn end_mirror(&mut self, key: ConnKey, goodbye: bool, now: Moment) {
+        if goodbye {
+            self.drive(key, now, |session, io| {
+                if let Session::Relay(relay) = session {
+                    relay.source_said_goodbye(io);
+                }
+                Ok(())
+            });
+        }
+        self.close(key, CloseReason::Done, now);
     }
 
     /// Ends a connection to another server.
@@ -113,5 +190,19 @@ impl Shard {
             Session::Relay(session) => Some(session.order().relay),
             _ => None,
         }
+    }
+}
+
+/// The message stream of a mirror.
+const MIRROR_STREAM: u32 = 1;
+
+/// A frame as its publisher would send it: the time is the stream's own, which needs no repair.
+fn mirrored(frame: &Frame) -> MediaMessage {
+    MediaMessage {
+        message_stream_id: MIRROR_STREAM,
+        track: frame.track,
+        is_metadata: frame.track == Track::Data && frame.kind == FrameKind::Metadata,
+        timestamp_ms: frame.dts_ms as u32,
+        payload: frame.payload.clone(),
     }
 }

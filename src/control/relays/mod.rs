@@ -14,6 +14,8 @@ mod dial;
 mod relay;
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::dial::{Dialled, Dialler};
-use self::relay::{Direction, Relay, State};
+use self::relay::{Direction, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
 use super::settings::CurrentSettings;
 use crate::config::{Place, RelayRule};
@@ -86,14 +88,14 @@ impl Relays {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
                 let nodes = publisher.nodes.clone();
                 self.live.insert(name.clone(), Live { node, nodes, is_relayed });
-                self.push_all(&name, now);
+                self.push_all(&name, now, out);
             }
             StreamEvent::Down { name } => {
                 self.live.remove(&name);
                 let ended = |relay: &Relay| relay.is_push() && relay.name == name;
                 self.end_where(ended, out);
             }
-            StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now),
+            StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now, out),
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
                     if !relay.is_push() && relay.name == name && !relay.rule.is_static {
@@ -105,7 +107,7 @@ impl Relays {
     }
 
     /// Begins what the rules want for a published stream and is not there yet.
-    fn push_all(&mut self, name: &StreamName, now: Moment) {
+    fn push_all(&mut self, name: &StreamName, now: Moment, out: &mut Outgoing) {
         let Some(live) = self.live.get(name).cloned() else { return };
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
         for rule in app.push.iter().filter(|rule| rule.fits(name)) {
@@ -116,13 +118,19 @@ impl Relays {
                 relay.is_push() && relay.name == *name && *relay.rule == **rule && !relay.is_ending
             };
             if !self.relays.values().any(is_there) {
-                self.add(Direction::Push, name, rule, &live.nodes, now);
+                self.add(Direction::Push, name, rule, &live.nodes, now, out);
             }
         }
     }
 
     /// Begins to fetch a stream, if a rule says from where.
-    fn fetch(&mut self, name: &StreamName, nodes: &NodePath, now: Moment) {
+    fn fetch(
+        &mut self,
+        name: &StreamName,
+        nodes: &NodePath,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
         for relay in self.relays.values_mut() {
             if !relay.is_push() && relay.name == *name && !relay.is_ending {
                 relay.linger_until = None;
@@ -131,18 +139,18 @@ impl Relays {
         }
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
         if let Some(rule) = app.pull.iter().find(|rule| rule.fits(name)) {
-            self.add(Direction::Pull, name, rule, nodes, now);
+            self.add(Direction::Pull, name, rule, nodes, now, out);
         }
     }
 
     /// Begins to fetch what is fetched whether anybody wants it or not.
-    pub(super) fn fetch_static(&mut self, now: Moment) {
+    pub(super) fn fetch_static(&mut self, now: Moment, out: &mut Outgoing) {
         let settings = self.settings.get();
         for (name, rule) in settings.static_pulls() {
             let is_there =
                 |relay: &Relay| !relay.is_push() && relay.name == name && !relay.is_ending;
             if !self.relays.values().any(is_there) {
-                self.add(Direction::Pull, &name, &rule, &NodePath::default(), now);
+                self.add(Direction::Pull, &name, &rule, &NodePath::default(), now, out);
             }
         }
     }
@@ -154,6 +162,7 @@ impl Relays {
         rule: &Arc<RelayRule>,
         nodes: &NodePath,
         now: Moment,
+        out: &mut Outgoing,
     ) {
         if self.is_draining {
             return;
@@ -162,7 +171,16 @@ impl Relays {
             tracing::warn!(stream = %name, "there are {} relays: one more is not made", limits::RELAYS_MAX);
             return;
         }
-        let Place::Server(address) = &rule.place else { return };
+        let target = match &rule.place {
+            Place::Server(address) => Target::Server(address.filled(name)),
+            Place::App { app, instance } => match self.local_target(name, app, instance, rule) {
+                Ok(target) => target,
+                Err(why) => {
+                    tracing::warn!(stream = %name, why, "a relay cannot be made");
+                    return;
+                }
+            },
+        };
         let id = RelayId(self.next);
         self.next += 1;
         let node = self.settings.get().node;
@@ -171,19 +189,68 @@ impl Relays {
             direction,
             name.clone(),
             Arc::clone(rule),
-            address.filled(name),
+            target,
             nodes.with(node),
             now,
         );
         tracing::info!(relay = id.0, stream = %name, %direction, target = relay.url(), "relay begins");
         self.relays.insert(id, relay);
-        self.dial(id);
+        self.open(id, out);
     }
 
-    fn dial(&mut self, id: RelayId) {
+    /// The second name of a stream on this server, unless that would go round in a circle.
+    fn local_target(
+        &self,
+        name: &StreamName,
+        app: &str,
+        instance: &str,
+        rule: &RelayRule,
+    ) -> Result<Target, String> {
+        let there = rule.name_there(name);
+        let target = StreamName::new(name.vhost(), app, instance, &there)
+            .map_err(|error| error.to_string())?;
+        let mut from = Some(name.clone());
+        while let Some(source) = from {
+            if source == target {
+                return Err(format!("{target} is where the stream comes from: a loop of relays"));
+            }
+            from = self.relays.values().find_map(|relay| {
+                (relay.target == Target::Local(source.clone())).then(|| relay.name.clone())
+            });
+        }
+        Ok(Target::Local(target))
+    }
+
+    /// Begins an attempt.
+    fn open(&mut self, id: RelayId, out: &mut Outgoing) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let attempt = relay.begin_attempt();
-        self.dialler.dial(id, attempt, &relay.address.host, relay.address.port);
+        match &relay.target {
+            Target::Server(address) => {
+                self.dialler.dial(id, attempt, &address.host, address.port);
+            }
+            Target::Local(_) => self.hand_over(id, None, out),
+        }
+    }
+
+    /// Gives a relay to its shard.
+    fn hand_over(
+        &mut self,
+        id: RelayId,
+        socket: Option<(OwnedFd, SocketAddr)>,
+        out: &mut Outgoing,
+    ) {
+        let Some(relay) = self.relays.get_mut(&id) else { return };
+        let owner = self.live.get(&relay.name).map(|live| live.node);
+        // A fetched stream's shard is as good as another; they take turns.
+        let node = owner.unwrap_or(id.0 as usize % self.shards);
+        let settings = self.settings.get();
+        let order = Arc::new(relay.order(settings.rtmp.chunk_size, settings.node));
+        let peer = socket.as_ref().map(|(_, peer)| *peer);
+        relay.state = State::Opening { node, peer };
+        let open = Arc::clone(&self.open);
+        let new = NewRelay { id: ClientId::next(), socket, order, open };
+        out.push((node, Notice::Relay(Box::new(new))));
     }
 
     /// Whether [`Relays::tick`] has something to do at once.
@@ -220,28 +287,18 @@ impl Relays {
                     let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
                     relay.take_next(&rules);
                 }
-                self.dial(id);
+                self.open(id, out);
             }
         }
     }
 
     fn dialled(&mut self, dialled: Dialled, now: Moment, out: &mut Outgoing) {
         let Dialled { relay: id, attempt, result } = dialled;
-        let Some(relay) = self.relays.get_mut(&id).filter(|relay| relay.attempt == attempt) else {
+        if self.relays.get(&id).is_none_or(|relay| relay.attempt != attempt) {
             return;
-        };
+        }
         match result {
-            Ok((socket, peer)) => {
-                let owner = self.live.get(&relay.name).map(|live| live.node);
-                // A fetched stream's shard is as good as another; they take turns.
-                let node = owner.unwrap_or(id.0 as usize % self.shards);
-                let settings = self.settings.get();
-                let order = Arc::new(relay.order(settings.rtmp.chunk_size, settings.node));
-                relay.state = State::Opening { node, peer };
-                let open = Arc::clone(&self.open);
-                let new = NewRelay { id: ClientId::next(), socket, peer, order, open };
-                out.push((node, Notice::Relay(Box::new(new))));
-            }
+            Ok(found) => self.hand_over(id, Some(found), out),
             Err(why) => self.failed(id, None, why, now),
         }
     }
@@ -345,9 +402,9 @@ impl Relays {
         self.end_where(|relay| gone.contains(&relay.id), out);
         let live: Vec<StreamName> = self.live.keys().cloned().collect();
         for name in live {
-            self.push_all(&name, now);
+            self.push_all(&name, now, out);
         }
-        self.fetch_static(now);
+        self.fetch_static(now, out);
     }
 
     /// The server ends: nothing is begun or tried again.

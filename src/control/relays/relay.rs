@@ -14,8 +14,9 @@ use crate::proto::name::StreamName;
 use crate::proto::rtmp::address::RtmpAddress;
 use crate::proto::rtmp::client::{ClientConfig, Role};
 use crate::proto::rtmp::enhanced;
+use crate::proto::rtmp::login::{self, Demand};
 use crate::proto::rtmp::node_path::{NODES_PROPERTY, NodePath};
-use crate::session::{RelayId, RelayOrder};
+use crate::session::{RelayId, RelayOrder, Remote, Task};
 use crate::shard::Node;
 
 /// The pause after the first failure; it doubles up to the rule's `retry`.
@@ -33,6 +34,15 @@ pub(super) enum Direction {
     Pull,
 }
 
+/// The other end of a relay.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Target {
+    /// A stream of another server.
+    Server(RtmpAddress),
+    /// Another name on this one.
+    Local(StreamName),
+}
+
 /// Where a relay stands.
 #[derive(Clone, Debug)]
 pub(super) enum State {
@@ -43,14 +53,14 @@ pub(super) enum State {
         /// The shard of the connection.
         node: Node,
         /// The other server.
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
     },
     /// The stream flows.
     Running {
         /// The shard of the connection.
         node: Node,
         /// The other server.
-        peer: SocketAddr,
+        peer: Option<SocketAddr>,
         /// Since when.
         since: Moment,
     },
@@ -68,9 +78,11 @@ pub(super) struct Relay {
     pub(super) direction: Direction,
     pub(super) name: StreamName,
     pub(super) rule: Arc<RelayRule>,
-    pub(super) address: RtmpAddress,
+    pub(super) target: Target,
     /// What it tells the other server: the nodes that the stream has passed, this one included.
     nodes: NodePath,
+    /// Query of the application at the next connect: what a login has come to.
+    login: String,
     pub(super) state: State,
     /// Counts the connections that were tried.
     pub(super) attempt: u64,
@@ -95,7 +107,7 @@ impl Relay {
         direction: Direction,
         name: StreamName,
         rule: Arc<RelayRule>,
-        address: RtmpAddress,
+        target: Target,
         nodes: NodePath,
         now: Moment,
     ) -> Self {
@@ -104,8 +116,9 @@ impl Relay {
             direction,
             name,
             rule,
-            address,
+            target,
             nodes,
+            login: String::new(),
             state: State::Dialling,
             attempt: 0,
             failures: 0,
@@ -125,18 +138,18 @@ impl Relay {
 
     /// The other end, for people.
     pub(super) fn url(&self) -> String {
-        let tc_url = self.rule.tc_url.clone().unwrap_or_else(|| self.address.tc_url());
-        format!("{tc_url}/{}", self.stream_there())
+        match &self.target {
+            Target::Server(address) => {
+                format!("{}/{}", address.tc_url(), self.stream_there(address))
+            }
+            Target::Local(name) => name.to_string(),
+        }
     }
 
-    fn stream_there(&self) -> String {
-        let named = self.rule.name.clone().or_else(|| self.address.stream.clone());
-        let mut stream = named.unwrap_or_else(|| self.name.stream().to_owned());
-        if let Some(query) = &self.rule.query {
-            stream.push(if stream.contains('?') { '&' } else { '?' });
-            stream.push_str(query);
-        }
-        stream
+    fn stream_there(&self, address: &RtmpAddress) -> String {
+        let named = self.rule.name.clone().or_else(|| address.stream.clone());
+        let stream = named.unwrap_or_else(|| self.name.stream().to_owned());
+        with_query(stream, self.rule.query.as_deref().unwrap_or_default())
     }
 
     /// After a failure the next source of several is tried.
@@ -146,7 +159,7 @@ impl Relay {
         if let Some(rule) = rules.get(next)
             && let Place::Server(address) = &rule.place
         {
-            self.address = address.filled(&self.name);
+            self.target = Target::Server(address.filled(&self.name));
             self.rule = Arc::clone(rule);
         }
     }
@@ -165,6 +178,8 @@ impl Relay {
         why: String,
         now: Moment,
     ) -> Duration {
+        // An answer to a challenge serves once.
+        self.login.clear();
         let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
         self.failures += 1;
         self.status = status.or(self.status.take());
@@ -198,6 +213,30 @@ impl Relay {
 
     /// What the connection is for.
     pub(super) fn order(&self, chunk_size: u32, node: &'static str) -> RelayOrder {
+        let task = match &self.target {
+            Target::Server(address) => Task::Remote(Box::new(self.remote(address, chunk_size))),
+            Target::Local(to) => Task::Mirror { to: to.clone() },
+        };
+        RelayOrder { relay: self.id, name: self.name.clone(), url: self.url(), task, node }
+    }
+
+    /// A connect was refused: whether that was a step of the login, after which the next one is due.
+    pub(super) fn takes_login_step(&mut self, description: &str) -> bool {
+        let Target::Server(address) = &self.target else { return false };
+        let Some((user, password)) = &address.login else { return false };
+        let mut nonce = [0; 4];
+        let _ = getrandom::fill(&mut nonce);
+        let nonce = u32::from_le_bytes(nonce);
+        match login::answer(description, &self.login, &address.app, (user, password), nonce) {
+            Demand::Answer(query) => {
+                self.login = query;
+                true
+            }
+            Demand::Wrong | Demand::None => false,
+        }
+    }
+
+    fn remote(&self, address: &RtmpAddress, chunk_size: u32) -> Remote {
         let rule = &self.rule;
         let mut properties: Vec<(String, amf0::Value)> = Vec::new();
         let mut add = |key: &str, value: amf0::Value| properties.push((key.to_owned(), value));
@@ -209,14 +248,14 @@ impl Relay {
         }
         add(NODES_PROPERTY, amf0::Value::from(self.nodes.to_text().as_str()));
         properties.extend(enhanced::server_properties());
-        RelayOrder {
-            relay: self.id,
-            name: self.name.clone(),
-            url: self.url(),
+        Remote {
             client: ClientConfig {
-                app: self.address.app.clone(),
-                tc_url: rule.tc_url.clone().unwrap_or_else(|| self.address.tc_url()),
-                stream: self.stream_there(),
+                app: with_query(address.app.clone(), &self.login),
+                tc_url: with_query(
+                    rule.tc_url.clone().unwrap_or_else(|| address.tc_url()),
+                    &self.login,
+                ),
+                stream: self.stream_there(address),
                 role: if self.is_push() { Role::Publish } else { Role::Play },
                 flash_version: rule
                     .flash_version
@@ -230,17 +269,16 @@ impl Relay {
             },
             publish_type: rule.publish_type.clone(),
             buffer: rule.buffer,
-            node,
         }
     }
 
     pub(super) fn to_json(&self, now: Moment) -> Value {
         let (state, peer, since) = match &self.state {
             State::Dialling => ("connecting", None, None),
-            State::Opening { peer, .. } => ("connecting", Some(peer), None),
+            State::Opening { peer, .. } => ("connecting", *peer, None),
             State::Running { peer, since, .. } => {
                 let word = if self.is_push() { "publishing" } else { "playing" };
-                (word, Some(peer), Some(*since))
+                (word, *peer, Some(*since))
             }
             State::Retrying { .. } => ("retrying", None, None),
         };
@@ -252,7 +290,7 @@ impl Relay {
             "stream": self.name.to_string(),
             "url": self.url(),
             "state": if self.is_ending { "ending" } else { state },
-            "peer": peer.map(ToString::to_string),
+            "peer": peer.map(|peer| peer.to_string()),
             "running_ms": since.map(|since| now.since(since).as_millis() as u64),
             "age_ms": now.since(self.began).as_millis() as u64,
             "attempts": self.attempt,
@@ -264,6 +302,14 @@ impl Relay {
             "last_error": self.last_error,
         })
     }
+}
+
+fn with_query(mut text: String, query: &str) -> String {
+    if !query.is_empty() {
+        text.push(if text.contains('?') { '&' } else { '?' });
+        text.push_str(query);
+    }
+    text
 }
 
 impl fmt::Display for Direction {

@@ -11,6 +11,7 @@
 //! | [`enhanced`]     | what both sides say of Enhanced RTMP in connect                     |
 //! | [`status`]       | NetStatus codes                                                     |
 //! | [`address`]      | `rtmp://` addresses of other servers                                |
+//! | [`login`]        | name and password of a publisher, asked for in refusals             |
 //! | [`node_path`]    | which nodes a relayed stream has passed                             |
 //! | [`client`]       | a client session, for relays, the load generator and tests          |
 
@@ -24,6 +25,7 @@ pub mod client;
 pub mod command;
 pub mod enhanced;
 pub mod handshake;
+pub mod login;
 pub mod message;
 pub mod node_path;
 pub mod status;

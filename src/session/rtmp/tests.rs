@@ -171,6 +171,7 @@ impl Server {
                 format!("receive {message_stream_id}: {audio} {video} {is_paused}")
             }
             Event::Relay(news) => format!("relay {news:?}"),
+            Event::Mirror => "mirror".to_owned(),
             Event::NotRecorded { message_stream_id, kind } => {
                 format!("not recorded {message_stream_id} {kind}")
             }
