@@ -221,7 +221,8 @@ impl Control {
                     registry.silence(stream, epoch, silent_for, now, &mut out);
                 }
                 Notice::RelayNews(relay, news) => {
-                    self.relays.borrow_mut().news(relay, *news, &registry, now);
+                    let mut relays = self.relays.borrow_mut();
+                    relays.news(relay, *news, &registry, now, &mut out);
                 }
                 Notice::Report(report) => self.reports.answer(*report),
                 Notice::Drained => self.drained += 1,

@@ -124,13 +124,7 @@ impl Relays {
     }
 
     /// Begins to fetch a stream, if a rule says from where.
-    fn fetch(
-        &mut self,
-        name: &StreamName,
-        nodes: &NodePath,
-        now: Moment,
-        out: &mut Outgoing,
-    ) {
+    fn fetch(&mut self, name: &StreamName, nodes: &NodePath, now: Moment, out: &mut Outgoing) {
         for relay in self.relays.values_mut() {
             if !relay.is_push() && relay.name == *name && !relay.is_ending {
                 relay.linger_until = None;
@@ -304,7 +298,14 @@ impl Relays {
     }
 
     /// A shard says what has become of a connection.
-    pub(super) fn news(&mut self, id: RelayId, news: RelayNews, registry: &Registry, now: Moment) {
+    pub(super) fn news(
+        &mut self,
+        id: RelayId,
+        news: RelayNews,
+        registry: &Registry,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         match news {
             RelayNews::Started => {
@@ -334,6 +335,8 @@ impl Relays {
                 if is_over || relay.is_ending || !is_wanted {
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), why, "relay ended");
                     self.relays.remove(&id);
+                } else if status.as_ref().is_some_and(|(_, text)| relay.takes_login_step(text)) {
+                    self.open(id, out);
                 } else {
                     self.failed(id, status, why, now);
                 }

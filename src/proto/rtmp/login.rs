@@ -35,7 +35,8 @@ pub fn answer(
     (user, password): (&str, &str),
     nonce: u32,
 ) -> Demand {
-    let method = if description.contains("authmod=adobe") || value(sent, "authmod") == Some("adobe") {
+    let method = if description.contains("authmod=adobe") || value(sent, "authmod") == Some("adobe")
+    {
         "adobe"
     } else if description.contains("authmod=llnw") || value(sent, "authmod") == Some("llnw") {
         "llnw"
@@ -63,8 +64,7 @@ fn adobe(challenge: &str, user: &str, password: &str, nonce: u32) -> String {
     let salted = STANDARD.encode(Md5::digest(format!("{user}{salt}{password}")));
     let server = if opaque.is_empty() { field("challenge") } else { opaque };
     let response = STANDARD.encode(Md5::digest(format!("{salted}{server}{own}")));
-    let mut query =
-        format!("authmod=adobe&user={user}&challenge={own}&response={response}");
+    let mut query = format!("authmod=adobe&user={user}&challenge={own}&response={response}");
     if !opaque.is_empty() {
         query.push_str("&opaque=");
         query.push_str(opaque);
@@ -91,7 +91,10 @@ fn hex(text: String) -> String {
 
 /// The value of a key in `a=b&c=d`.
 fn value<'a>(query: &'a str, key: &str) -> Option<&'a str> {
-    query.split('&').find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key)).map(|it| it.1)
+    query
+        .split('&')
+        .find_map(|pair| pair.split_once('=').filter(|(name, _)| *name == key))
+        .map(|it| it.1)
 }
 
 #[cfg(test)]
@@ -115,7 +118,8 @@ mod tests {
             Demand::Answer(expected.to_owned())
         );
         let plain = second.replace("&opaque=OPAQ", "");
-        let expected = "authmod=adobe&user=user&challenge=0000002a&response=E4jlr67FA0X/xqyOAfojEg==";
+        let expected =
+            "authmod=adobe&user=user&challenge=0000002a&response=E4jlr67FA0X/xqyOAfojEg==";
         assert_eq!(
             answer(&plain, "authmod=adobe&user=user", "live", LOGIN, 42),
             Demand::Answer(expected.to_owned())
@@ -124,15 +128,22 @@ mod tests {
 
     #[test]
     fn limelights_digest_names_the_default_instance() {
-        let challenge = "[ AccessManager.Reject ] : [ authmod=llnw ] : ?reason=needauth&user=user&nonce=N";
+        let challenge =
+            "[ AccessManager.Reject ] : [ authmod=llnw ] : ?reason=needauth&user=user&nonce=N";
         let sent = "authmod=llnw&user=user";
         let expected = |response: &str| {
             Demand::Answer(format!(
                 "authmod=llnw&user=user&nonce=N&cnonce=0000002a&nc=00000001&response={response}"
             ))
         };
-        assert_eq!(answer(challenge, sent, "live", LOGIN, 42), expected("04865b3107ecb78420ed71a5d49d41d9"));
-        assert_eq!(answer(challenge, sent, "live/one?a=b", LOGIN, 42), expected("193845f0c33a0d62ecebf0373b7df81f"));
+        assert_eq!(
+            answer(challenge, sent, "live", LOGIN, 42),
+            expected("04865b3107ecb78420ed71a5d49d41d9")
+        );
+        assert_eq!(
+            answer(challenge, sent, "live/one?a=b", LOGIN, 42),
+            expected("193845f0c33a0d62ecebf0373b7df81f")
+        );
     }
 
     #[test]
