@@ -620,7 +620,7 @@ fn what_is_not_built_is_named() {
         ("vhosts.v.push.secret=1", "vhosts.v.push.secret is set, "),
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
         ("push.secret=1", "push.secret is set, "),
-        ("signalling.listen=127.0.0.1:4233", "signalling.listen is set, "),
+        ("signalling.store=redis://h/", "signalling.store is set, "),
         ("cluster.node=a", "cluster.node is set, "),
         ("demo.enabled=true", "demo.enabled is set, "),
     ];

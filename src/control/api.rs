@@ -3,6 +3,7 @@
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
 //! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
+//! `GET /api/v1/rooms`: rooms with members of this node, and their statistics.
 //! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
 
 use std::cell::{Cell, RefCell};
@@ -19,6 +20,7 @@ use serde_json::json;
 use super::hooks::Hooks;
 use super::registry::Registry;
 use super::reports::Reports;
+use super::rooms::Rooms;
 use super::settings::CurrentSettings;
 use crate::limits;
 use crate::logging::LogLosses;
@@ -50,6 +52,7 @@ pub(super) struct Api {
 struct Shared {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    rooms: Rc<RefCell<Rooms>>,
     reports: Reports,
     hooks: Hooks,
     accepted: Arc<AcceptCounters>,
@@ -70,6 +73,7 @@ impl Api {
     pub(super) fn new(
         settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
+        rooms: &Rc<RefCell<Rooms>>,
         reports: &Reports,
         hooks: &Hooks,
         accepted: &Arc<AcceptCounters>,
@@ -79,6 +83,7 @@ impl Api {
             shared: Rc::new(Shared {
                 settings: settings.clone(),
                 registry: Rc::clone(registry),
+                rooms: Rc::clone(rooms),
                 reports: reports.clone(),
                 hooks: hooks.clone(),
                 accepted: Arc::clone(accepted),
@@ -177,6 +182,11 @@ impl Api {
                 status: 200,
                 kind: "application/json",
                 body: format!("{}\n", self.shared.hooks.to_json()),
+            },
+            "/api/v1/rooms" => Answer {
+                status: 200,
+                kind: "application/json",
+                body: format!("{}\n", self.shared.rooms.borrow().to_json()),
             },
             "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
             "/health/ready" => Answer::text(200, "ready"),

@@ -11,6 +11,7 @@ use super::api::{Api, ApiListener};
 use super::hooks::{HookResult, Hooks};
 use super::registry::Registry;
 use super::reports::Reports;
+use super::rooms::Rooms;
 use super::settings::CurrentSettings;
 use crate::config::Settings;
 use crate::logging::LogLosses;
@@ -67,6 +68,7 @@ pub struct ControlPlan {
 struct Control {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    rooms: Rc<RefCell<Rooms>>,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
@@ -83,6 +85,15 @@ struct Draining {
     /// Nobody is waited for any longer.
     until: Moment,
     next_line: Moment,
+    /// The rooms are closed, unless that is done.
+    rooms_end: Option<Moment>,
+}
+
+impl Draining {
+    fn next(self) -> Moment {
+        let next = self.next_line.min(self.until);
+        self.rooms_end.map_or(next, |end| end.min(next))
+    }
 }
 
 /// Runs the control shard on the executor of the calling thread, until the shards are drained or the
@@ -94,8 +105,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
     let losses = plan.log_losses;
-    let api = Api::new(&settings, &registry, &reports, &hooks, &plan.accepted, losses);
+    let api = Api::new(&settings, &registry, &rooms, &reports, &hooks, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -103,6 +115,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let mut control = Control {
         settings,
         registry,
+        rooms,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
@@ -139,8 +152,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             working_since = clock::now();
         } else if control.mesh.prepare_sleep_with(has_more) {
             let deadline = control.registry.borrow().next_deadline();
-            let lines = control.draining.map(|draining| draining.next_line.min(draining.until));
-            let until = [deadline, lines].into_iter().flatten().min();
+            let lines = control.draining.map(Draining::next);
+            let rooms = control.rooms.borrow().next_deadline();
+            let until = [deadline, rooms, lines].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
@@ -168,6 +182,7 @@ impl Control {
             self.hook_result(result, now);
         }
         self.judge();
+        self.rooms(now);
         if self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::ReportRequest);
@@ -206,6 +221,10 @@ impl Control {
                     registry.silence(stream, epoch, silent_for, now, &mut out);
                 }
                 Notice::Report(report) => self.reports.answer(*report),
+                notice @ (Notice::RoomOpened { .. }
+                | Notice::RoomText { .. }
+                | Notice::RoomTextsDropped(_)
+                | Notice::RoomGone(_)) => self.rooms.borrow_mut().notice(from, notice, now),
                 Notice::Drained => self.drained += 1,
                 _ => debug_assert!(false, "a notice for a media shard"),
             }
@@ -219,6 +238,21 @@ impl Control {
                 let is_accepted = matches!(**verdict, Verdict::Accept(_));
                 self.hooks.verdict(*token, is_accepted, now);
             }
+            self.outbox.notice(node, notice);
+        }
+    }
+
+    /// Lets the rooms do what is due, and says what they have to say.
+    fn rooms(&mut self, now: Moment) {
+        let mut rooms = self.rooms.borrow_mut();
+        rooms.tick(now);
+        if let Some(draining) = &mut self.draining
+            && draining.rooms_end.is_some_and(|end| end <= now)
+        {
+            draining.rooms_end = None;
+            rooms.end(now);
+        }
+        for (node, notice) in rooms.take_outgoing() {
             self.outbox.notice(node, notice);
         }
     }
@@ -251,6 +285,7 @@ impl Control {
     /// the media shards take them for connections that come from now on.
     fn reload(&mut self, settings: Arc<Settings>) {
         self.registry.borrow_mut().reload(Arc::clone(&settings));
+        self.rooms.borrow_mut().reload(&settings.signalling);
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
         }
@@ -276,13 +311,21 @@ impl Control {
         self.registry.borrow_mut().drain(&mut out);
         self.hooks.end();
         self.say(out, now);
-        self.draining = Some(Draining { until: now + wait, next_line: now + DRAIN_LINE_INTERVAL });
+        // At once, and served until then.
+        let notice = self.settings.get().signalling.shutdown;
+        self.rooms.borrow_mut().announce_end(notice.as_secs_f64().ceil() as u64, now);
+        self.draining = Some(Draining {
+            until: now + wait,
+            next_line: now + DRAIN_LINE_INTERVAL,
+            rooms_end: Some(now + notice.min(shards_until.since(now))),
+        });
     }
 
     /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
     fn is_at_end(&mut self, now: Moment) -> bool {
         let Some(draining) = &mut self.draining else { return false };
-        if self.drained == self.shards && self.hooks.is_quiet() {
+        let are_rooms_empty = self.rooms.borrow().is_empty();
+        if self.drained == self.shards && self.hooks.is_quiet() && are_rooms_empty {
             return true;
         }
         let connections = self.open.load(Ordering::Relaxed);

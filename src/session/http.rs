@@ -1,5 +1,5 @@
 //! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`, and the upgrade of the
-//! same URL to a WebSocket.
+//! same URL to a WebSocket; and the upgrade of `signalling.path` to a WebSocket of the rooms.
 //!
 //! Requests are answered one after the other; those that come early wait. Behind a short answer the
 //! connection goes on, a stream's body ends with it. Who may not view learns nothing: the verdict
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::ask::{ClientInfo, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
+use super::signal::{RoomClient, SignalSession};
 use super::websocket::WebSocketSession;
 use super::{Event, Io};
 use crate::config::Settings;
@@ -19,6 +20,7 @@ use crate::media::{Moment, Wire};
 use crate::proto::flv;
 use crate::proto::http::{self, Method, Request};
 use crate::proto::name::{self, StreamName};
+use crate::proto::palava;
 use crate::proto::websocket::{self, Upgrade};
 
 const NO_CACHE: (&str, &str) = ("Cache-Control", "no-cache, no-store");
@@ -43,6 +45,8 @@ pub struct HttpSession {
     since: Moment,
     /// Nothing has been asked yet.
     is_new: bool,
+    /// Every path is that of the rooms.
+    is_for_rooms: bool,
     serial: u32,
     client: Option<Arc<ClientInfo>>,
     reply: Reply,
@@ -62,6 +66,8 @@ enum State {
         socket: Box<WebSocketSession>,
         has_begun: bool,
     },
+    /// In the rooms.
+    Signal(Box<SignalSession>),
     /// The last answer is given.
     Ended,
 }
@@ -97,10 +103,21 @@ impl HttpSession {
             state: State::Reading,
             since: now,
             is_new: true,
+            is_for_rooms: false,
             serial: 0,
             client: None,
             reply: Reply::default(),
         }
+    }
+
+    /// A connection of `signalling.listen`.
+    pub fn new_for_rooms(
+        settings: Arc<Settings>,
+        id: ClientId,
+        peer: SocketAddr,
+        now: Moment,
+    ) -> Self {
+        Self { is_for_rooms: true, ..Self::new(settings, id, peer, now) }
     }
 
     /// What the client said of itself.
@@ -115,7 +132,11 @@ impl HttpSession {
 
     /// The protocol's name in logs.
     pub fn protocol(&self) -> &'static str {
-        if matches!(self.state, State::Upgraded { .. }) { "websocket" } else { "http" }
+        match &self.state {
+            State::Upgraded { .. } => "websocket",
+            State::Signal(_) => "signalling",
+            _ => "http",
+        }
     }
 
     /// A trusted proxy has said for whom it connects.
@@ -127,6 +148,13 @@ impl HttpSession {
     /// The form in which the stream is sent.
     pub fn wire(&self) -> Wire {
         if matches!(self.state, State::Upgraded { .. }) { Wire::WsFlv } else { Wire::Flv }
+    }
+
+    /// The rooms say something to the client.
+    pub fn room_text(&mut self, text: &str, io: &mut Io<'_>) {
+        if let State::Signal(session) = &mut self.state {
+            session.say(text, io);
+        }
     }
 
     /// The message stream of the question, 0, while its answer is awaited and wanted.
@@ -143,6 +171,7 @@ impl HttpSession {
                 State::Reading | State::Asked(_) => {}
                 // A viewer has nothing to say that is of interest.
                 State::Upgraded { socket, .. } => return socket.input(bytes, io, drop),
+                State::Signal(session) => return session.input(bytes, io),
                 // Nothing is expected behind the request; a viewer that chatters is read and ignored.
                 State::Waiting | State::Streaming | State::Ended => return Ok(()),
             }
@@ -246,6 +275,7 @@ impl HttpSession {
                 self.refuse(&Refusal::new(RefusalReason::Unavailable, text), io)
             }
             State::Upgraded { socket, .. } => socket.tick(io),
+            State::Signal(session) => session.tick(io),
             State::Asked(_) | State::Waiting | State::Streaming | State::Ended => Ok(()),
         }
     }
@@ -255,6 +285,7 @@ impl HttpSession {
         match &mut self.state {
             State::Asked(_) | State::Waiting => {}
             State::Upgraded { socket, .. } => return socket.farewell(reason, io),
+            State::Signal(session) => return session.farewell(reason, io),
             State::Reading | State::Streaming | State::Ended => return,
         }
         let (status, headers): (u16, &[_]) = match reason {
@@ -325,6 +356,9 @@ impl HttpSession {
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
             self.settings.vhost_named(host).map(str::to_owned)
         });
+        if self.is_for_rooms || request.path == self.settings.signalling.path {
+            return self.signal_request(request, vhost, io);
+        }
         let stream = match StreamName::from_http_path(&vhost, &request.path) {
             Ok(stream) => stream,
             Err(error) => return self.answer(404, &error.to_string(), &[], io),
@@ -390,6 +424,53 @@ impl HttpSession {
         if let Some(address) = client {
             self.peer = SocketAddr::new(IpAddr::to_canonical(&address), 0);
         }
+    }
+
+    /// A client of the rooms.
+    fn signal_request(
+        &mut self,
+        request: &Request,
+        vhost: String,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let origin = request.header("origin");
+        if !self.is_own_origin(origin) {
+            let text = "http.origins does not name the origin of this page";
+            return self.answer(403, text, &[], io);
+        }
+        let upgrade = match Upgrade::of(request) {
+            Ok(Some(upgrade)) => upgrade,
+            Ok(None) => {
+                let headers = [("Upgrade", "websocket"), ("Connection", "Upgrade")];
+                return self.answer(426, "rooms are reached by a WebSocket", &headers, io);
+            }
+            Err(error) => {
+                return self.answer(error.status(), &error.to_string(), error.headers(), io);
+            }
+        };
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        self.client = Some(Arc::new(ClientInfo {
+            id: self.id,
+            vhost,
+            flash_version: header("user-agent"),
+            page_url: header("referer"),
+            ..ClientInfo::default()
+        }));
+        let offered = request.header_has("sec-websocket-protocol", palava::SUBPROTOCOL);
+        upgrade.write_answer_with(offered.then_some(palava::SUBPROTOCOL), io.out);
+        let session = SignalSession::new(Arc::clone(&self.settings), io.now);
+        self.state = State::Signal(Box::new(session));
+        let origin = origin.unwrap_or_default().to_owned();
+        let client = RoomClient { origin, query: request.query.clone() };
+        io.events.push(Event::RoomOpened(Box::new(client)));
+        let early = std::mem::take(&mut self.unread);
+        self.input(&early, io)
+    }
+
+    /// Whether a page of this origin may come into rooms. What is no page names no origin.
+    fn is_own_origin(&self, origin: Option<&str>) -> bool {
+        let allowed = &self.settings.http.origins;
+        allowed.is_empty() || origin.is_none_or(|origin| allowed.iter().any(|it| it == origin))
     }
 
     fn refuse(&mut self, refusal: &Refusal, io: &mut Io<'_>) -> Result<(), CloseReason> {

@@ -9,6 +9,7 @@ mod media_message;
 mod reception;
 mod rtmp;
 mod rtmp_replies;
+mod signal;
 mod websocket;
 
 pub use ask::{
@@ -20,6 +21,7 @@ pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use reception::Reception;
 pub use rtmp::RtmpSession;
+pub use signal::RoomClient;
 
 use std::net::SocketAddr;
 
@@ -37,6 +39,12 @@ pub enum Event {
     },
     /// A publisher's message.
     Media(MediaMessage),
+    /// The connection belongs to the rooms from now on.
+    RoomOpened(Box<RoomClient>),
+    /// A text for the rooms.
+    RoomText(String),
+    /// A text for the rooms was one too many.
+    RoomTextDropped,
     /// The publisher ends its stream, with a goodbye.
     EndPublish {
         /// The message stream.
@@ -104,6 +112,13 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.verdict(serial, verdict, io),
             Self::Http(session) => session.verdict(serial, verdict, io),
+        }
+    }
+
+    /// The rooms say something to the client.
+    pub fn room_text(&mut self, text: &str, io: &mut Io<'_>) {
+        if let Self::Http(session) = self {
+            session.room_text(text, io);
         }
     }
 

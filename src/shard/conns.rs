@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::claim::Admission;
+use super::claim::{Admission, InRooms};
 use super::load::Seat;
 use super::messages::ConnKey;
 use crate::limits;
@@ -85,6 +85,8 @@ pub struct Conn {
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
     pub admission: Option<Admission>,
+    /// The rooms know it.
+    pub in_rooms: Option<InRooms>,
     /// The log has a line about codecs that it gets without having announced them.
     pub has_codec_line: bool,
     _seat: Seat,
@@ -125,6 +127,7 @@ impl Conn {
             publish_asks: Vec::new(),
             mid_message: None,
             admission: None,
+            in_rooms: None,
             has_codec_line: false,
             _seat: seat,
             closing: None,

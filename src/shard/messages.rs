@@ -4,12 +4,13 @@
 //! Notices are never dropped: those that do not fit into a lane wait on the sender's side, in order,
 //! and go before any media. Media that does not fit is dropped up to the next join point, counted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Settings;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
-use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, Verdict};
+use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, RoomClient, Verdict};
 use crate::shard::report::ShardReport;
 
 /// Number of a node: media shards from 0 on, the control shard last.
@@ -178,6 +179,44 @@ pub enum Notice {
         epoch: Epoch,
         /// Address of the new publisher, for the client and the log.
         by: String,
+    },
+    /// Shard to control: a connection belongs to the rooms from now on.
+    RoomOpened {
+        /// The connection.
+        connection: ConnKey,
+        /// Its number.
+        id: ClientId,
+        /// The client's address.
+        peer: SocketAddr,
+        /// What else is known of it.
+        client: Box<RoomClient>,
+    },
+    /// Shard to control: a connection says something to the rooms.
+    RoomText {
+        /// The connection.
+        connection: ConnKey,
+        /// The text of a message.
+        text: String,
+    },
+    /// Shard to control: messages of rooms' clients that came too fast and were dropped.
+    RoomTextsDropped(u64),
+    /// Shard to control: a connection of the rooms is gone.
+    RoomGone(ConnKey),
+    /// Control to shard: the rooms say something to a connection.
+    RoomSay {
+        /// The connection.
+        connection: ConnKey,
+        /// The text of a message.
+        text: String,
+    },
+    /// Control to shard: the rooms end a connection.
+    RoomClose {
+        /// The connection.
+        connection: ConnKey,
+        /// Code of the close frame.
+        code: u16,
+        /// Why.
+        why: &'static str,
     },
     /// Control to shard: these settings hold for connections that come from now on.
     Settings(Arc<Settings>),
