@@ -16,6 +16,7 @@ pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod publisher;
+pub(crate) mod push;
 pub(crate) mod rtmp;
 pub(crate) mod rtmp_client;
 pub(crate) mod scratch;
