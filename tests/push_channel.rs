@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 
 use support::browser::{Browser, Page, Site};
-use support::ffmpeg::{Pace, Player, publish};
+use support::ffmpeg::{Ffmpeg, Pace, Player, publish};
 use support::http;
 use support::media::SHORT;
 use support::packets::Source;
@@ -21,6 +21,7 @@ use support::process::Process;
 use support::push::{SECRET, look, post, post_raw, token, wait_for_members};
 use support::scratch::Scratch;
 use support::server::Server;
+use support::tap::Tap;
 use support::wait::{SOON, eventually};
 use support::websocket::WebSocketViewer;
 
@@ -84,6 +85,14 @@ fn ffmpeg_plays_and_publishes_exactly_while_a_thousand_messages_pass() {
     let (server, api) = start(&[]);
     let source = Source::of_file(&SHORT.file());
     let scratch = Scratch::new("push-ffmpeg");
+    // The vector of contract push-channel 1.5.
+    let payload = [
+        &b"\x02\x00\x08onStatus\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x03\x00\x04code"[..],
+        b"\x02\x00\x15NetConnection.Message\x00\x05level\x02\x00\x06status",
+        b"\x00\x0bdescription\x02\x00\x05hello\x00\x00\x09",
+    ]
+    .concat();
+    assert_eq!(payload.len(), 92);
     let conn = |user, channel| format!("S:{} N:142", token(user, &[channel]));
     let url = server.rtmp_url(STREAM);
     let mut command = Command::new("ffmpeg");
@@ -91,23 +100,33 @@ fn ffmpeg_plays_and_publishes_exactly_while_a_thousand_messages_pass() {
     command.args(["-map", "0", "-c", "copy", "-rtmp_conn", &conn(5, 20), "-f", "flv", &url]);
     let mut publisher = Process::spawn("ffmpeg publishes", &mut command);
     server.api().wait_for_frames(STREAM, 10, SOON);
+    let tap = Tap::before(server.rtmp());
     let conn = conn(6, CHANNEL);
     let mut player = Player::start_with(
         Ffmpeg::System,
         &["-rtmp_conn", &conn],
-        &url,
+        &format!("rtmp://{}/{STREAM}", tap.address()),
         scratch.file("packets.md5"),
     );
     wait_for_members(api, CHANNEL, 1, SOON);
-    let text = "x".repeat(300);
-    for number in 0..1_000 {
-        assert_eq!(post(api, TARGET, &format!("{number} {text}")), 1);
-        // A publishing ffmpeg reads one message per packet that it sends. What it has not read when it
-        // closes makes the kernel reset the connection, and its last words are lost.
-        if number % 5 == 0 {
-            assert_eq!(post(api, "/channels/20/message", &text), 1);
-        }
+    let batch = |channel: i64, messages: std::ops::Range<usize>| {
+        let messages = messages.map(|_| json!({ "channel": channel, "message": "hello" }));
+        let body = Value::Array(messages.collect()).to_string();
+        let response = post_raw(api, "/push/messages", &[JSON], body.as_bytes());
+        assert_eq!(response.status, 200);
+        response.header("Push-Reached").map(str::to_owned)
+    };
+    // A publishing ffmpeg reads at most one message each time that it sends. What it has not read when it
+    // closes makes the kernel reset the connection, and its last words are lost: so it gets few.
+    assert_eq!(batch(20, 0..20).as_deref(), Some("20"));
+    for number in 0..40 {
+        assert_eq!(batch(CHANNEL, 0..25).as_deref(), Some("25"), "batch {number}");
     }
+    eventually("the player was sent every message", SOON, || {
+        (tap.count(&payload) == 1_000).then_some(())
+    });
+    let frames = server.api().snapshot().frames_in(STREAM);
+    assert!(frames < 700, "{frames} frames of 731: the messages did not pass while it played");
     publisher.expect_success(PLAY_LIMIT);
     let received = player.finish(SOON);
     source.assert_played("ffmpeg", &received);

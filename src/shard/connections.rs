@@ -119,11 +119,12 @@ impl Shard {
     {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let mut events = std::mem::take(&mut self.events);
+        let before = conn.out.len();
         let mut io = Io { now, out: &mut conn.out, events: &mut events };
         let session = &mut conn.session;
         let result = catch_unwind(AssertUnwindSafe(|| call(session, &mut io)));
-        let too_much = conn.has_too_much_out();
         conn.keep_order(before);
+        let too_much = conn.has_too_much_out();
         self.list_output(key);
         for event in events.drain(..) {
             self.event(key, event, now);

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::claim::{Admission, Member};
 use super::load::Seat;
@@ -59,6 +59,14 @@ pub struct Closing {
 /// for everybody who cannot take it at once.
 const SHARED_PIECE_BYTES: usize = 16 * 1024;
 
+/// What waits behind `out`.
+#[derive(Debug)]
+struct Waiting {
+    bytes: Bytes,
+    /// The session wrote it: no other connection gets it.
+    is_own: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -78,8 +86,10 @@ pub struct Conn {
     pub rest_bytes: usize,
     /// What comes behind `out`: whole messages that other connections get as well. Whoever empties
     /// `out` calls [`Conn::out_sent`], which takes the next piece from here.
-    shared: VecDeque<Bytes>,
+    shared: VecDeque<Waiting>,
     shared_bytes: usize,
+    /// Those of them that the session wrote.
+    own_bytes: usize,
     /// Not before this moment: the socket was full.
     pub out_next_try: Moment,
     /// Refusals in a row, for the back-off.
@@ -133,6 +143,7 @@ impl Conn {
             rest_bytes: 0,
             shared: VecDeque::new(),
             shared_bytes: 0,
+            own_bytes: 0,
             out_next_try: Moment::ZERO,
             out_refusals: 0,
             is_out_listed: false,
@@ -178,9 +189,11 @@ impl Conn {
         self.out.splice(0..0, rest);
     }
 
-    /// Whether the client lets its answers pile up.
+    /// Whether the client lets its answers pile up, wherever they wait. Shared messages have a cap of
+    /// their own, see [`Conn::push_shared`]; what of one is in `out` counts here, too.
     pub fn has_too_much_out(&self) -> bool {
-        self.out.len().saturating_sub(self.rest_bytes) > limits::OUTPUT_BYTES_MAX
+        let own_bytes = self.out.len().saturating_sub(self.rest_bytes) + self.own_bytes;
+        own_bytes > limits::OUTPUT_BYTES_MAX
     }
 
     /// The first `count` bytes of the output are sent.
@@ -201,10 +214,13 @@ impl Conn {
             return;
         }
         let Some(next) = self.shared.front_mut() else { return };
-        let piece = next.split_to(next.len().min(SHARED_PIECE_BYTES));
+        let piece = next.bytes.split_to(next.bytes.len().min(SHARED_PIECE_BYTES));
         self.shared_bytes -= piece.len();
+        if next.is_own {
+            self.own_bytes -= piece.len();
+        }
         self.out.extend_from_slice(&piece);
-        if next.is_empty() {
+        if next.bytes.is_empty() {
             self.shared.pop_front();
         }
         if self.shared.is_empty() {
@@ -224,7 +240,7 @@ impl Conn {
             self.out.extend_from_slice(message);
         } else {
             self.shared_bytes += message.len();
-            self.shared.push_back(message.clone());
+            self.shared.push_back(Waiting { bytes: message.clone(), is_own: false });
         }
         true
     }
@@ -233,9 +249,20 @@ impl Conn {
     /// not stand inside of one.
     pub fn keep_order(&mut self, before: usize) {
         if !self.shared.is_empty() && self.out.len() > before {
-            let written = Bytes::from(self.out.split_off(before));
+            let written = self.out.split_off(before);
             self.shared_bytes += written.len();
-            self.shared.push_back(written);
+            self.own_bytes += written.len();
+            // Many short answers are one piece: what each of them would cost has no cap of its own.
+            match self.shared.back_mut().filter(|last| last.is_own) {
+                Some(last) => {
+                    let mut bytes = BytesMut::from(std::mem::take(&mut last.bytes));
+                    bytes.extend_from_slice(&written);
+                    last.bytes = bytes.freeze();
+                }
+                None => {
+                    self.shared.push_back(Waiting { bytes: written.into(), is_own: true });
+                }
+            }
         }
     }
 
@@ -272,8 +299,10 @@ impl Conn {
     /// Forgets what waits to be sent.
     pub fn drop_output(&mut self) {
         self.out.clear();
+        self.rest_bytes = 0;
         self.shared.clear();
         self.shared_bytes = 0;
+        self.own_bytes = 0;
     }
 }
 
@@ -432,7 +461,25 @@ mod tests {
         }
         let expected = [vec![1; SHARED_PIECE_BYTES + 100], vec![2; 10], vec![3; 5]].concat();
         assert_eq!(sent, expected);
-        assert_eq!((conn.shared_bytes, conn.shared.capacity()), (0, 0));
+        assert_eq!((conn.shared_bytes, conn.own_bytes, conn.shared.capacity()), (0, 0, 0));
+    }
+
+    #[test]
+    fn answers_behind_shared_messages_count_as_answers_that_pile_up() {
+        let mut conn = conn();
+        assert!(conn.push_shared(&Bytes::from(vec![1; 3 * SHARED_PIECE_BYTES])));
+        conn.refill();
+        let mut answers = 0;
+        while !conn.has_too_much_out() {
+            let before = conn.out.len();
+            conn.out.extend([3; 10]);
+            conn.keep_order(before);
+            answers += 1;
+        }
+        assert_eq!(answers, (limits::OUTPUT_BYTES_MAX - SHARED_PIECE_BYTES) / 10 + 1);
+        assert_eq!(conn.shared.len(), 2, "answers in a row are one piece");
+        conn.drop_output();
+        assert!(!conn.has_too_much_out() && !conn.has_output());
     }
 
     #[test]

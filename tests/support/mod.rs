@@ -22,6 +22,7 @@ pub(crate) mod rtmp_client;
 pub(crate) mod scratch;
 pub(crate) mod server;
 pub(crate) mod stamp;
+pub(crate) mod tap;
 pub(crate) mod viewer;
 pub(crate) mod wait;
 pub(crate) mod watcher;

@@ -63,7 +63,7 @@ pub(super) fn measure(connections: u64, bytes: usize, rounds: u32) -> io::Result
 /// The sender: prints its address, and for each line that it reads the CPU time of a round.
 pub(crate) fn serve(connections: u64, bytes: usize) -> io::Result<()> {
     limits::check_descriptors(connections).map_err(io::Error::other)?;
-    let own = Observed::own().map_err(io::Error::other)?;
+    let own = Observed::own();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     println!("{}", listener.local_addr()?);
     let mut streams = Vec::new();

@@ -150,7 +150,7 @@ pub(crate) fn execute(args: &PushArgs) -> Result<bool, PushError> {
     enter(&mut crowd, &mut api, Kind::WebSocket, http, args.members_websocket, &token)?;
     let with_all = look()?;
 
-    let own = Observed::own()?;
+    let own = Observed::own();
     let (mut delivery, mut last_delivery) = (latency_histogram(), latency_histogram());
     let (before, own_before) = (look()?, own.look()?);
     for number in 0..args.messages {
