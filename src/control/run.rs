@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::api::{Api, ApiListener};
+use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
+use super::push::{Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::rooms::Rooms;
@@ -21,7 +22,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::Verdict;
+use crate::session::{Refusal, RefusalReason, Verdict};
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -69,6 +70,7 @@ struct Control {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
     rooms: Rc<RefCell<Rooms>>,
+    push: Push,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
@@ -106,8 +108,17 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
     let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
-    let losses = plan.log_losses;
-    let api = Api::new(&settings, &registry, &rooms, &reports, &hooks, &plan.accepted, losses);
+    let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
+    let api = Api::new(ApiParts {
+        settings: settings.clone(),
+        registry: Rc::clone(&registry),
+        rooms: Rc::clone(&rooms),
+        push: push.clone(),
+        reports: reports.clone(),
+        hooks: hooks.clone(),
+        accepted: Arc::clone(&plan.accepted),
+        log_losses: plan.log_losses,
+    });
     for listener in plan.api {
         api.serve(listener);
     }
@@ -116,6 +127,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         settings,
         registry,
         rooms,
+        push,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
@@ -146,6 +158,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             plan.events.has_pending()
                 || control.reports.has_request()
                 || control.hooks.has_results()
+                || control.push.with(|router| router.has_outgoing())
         };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
@@ -183,6 +196,9 @@ impl Control {
         }
         self.judge();
         self.rooms(now);
+        for (node, notice) in self.push.with(Router::take_outgoing) {
+            self.outbox.notice(node, notice);
+        }
         if self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::ReportRequest);
@@ -197,9 +213,31 @@ impl Control {
         {
             let mut registry = self.registry.borrow_mut();
             match notice {
+                Notice::PushJoin(token, _) if self.draining.is_some() => {
+                    let refusal =
+                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
+                    out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
+                }
                 Notice::Ask(token, ask) => {
                     self.hooks.asked(token, &ask);
-                    registry.ask(token, &ask, now, &mut out);
+                    match self.push.with(|router| router.check(token, &ask, unix_s())) {
+                        Some(refusal) => {
+                            let verdict = Box::new(Verdict::Refuse(refusal));
+                            out.push((from, Notice::Verdict(token, verdict)));
+                        }
+                        None => registry.ask(token, &ask, now, &mut out),
+                    }
+                }
+                Notice::PushJoin(token, ask) => {
+                    let verdict =
+                        self.push.with(|router| router.subscribe(token, &ask, now, unix_s()));
+                    out.push((from, Notice::Verdict(token, Box::new(verdict))));
+                }
+                Notice::PushLeft(client) => self.push.with(|router| router.left(client)),
+                Notice::PushSend { connection, client, channel, body } => {
+                    self.push.with(|router| {
+                        router.client_send(from, connection, client, channel, &body, now);
+                    });
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
                 Notice::Gone(gone) => self.hooks.closed(&gone),
@@ -233,13 +271,25 @@ impl Control {
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
-        for (node, notice) in out {
-            if let Notice::Verdict(token, verdict) = &notice {
-                let is_accepted = matches!(**verdict, Verdict::Accept(_));
-                self.hooks.verdict(*token, is_accepted, now);
-            }
-            self.outbox.notice(node, notice);
+        if out.is_empty() {
+            return;
         }
+        self.push.with(|router| {
+            for (node, mut notice) in out {
+                if let Notice::Verdict(token, verdict) = &notice {
+                    let is_accepted = matches!(**verdict, Verdict::Accept(_));
+                    self.hooks.verdict(*token, is_accepted, now);
+                }
+                // Whatever was posted before a verdict is said before it.
+                for (node, notice) in router.take_outgoing() {
+                    self.outbox.notice(node, notice);
+                }
+                if let Notice::Verdict(token, verdict) = &mut notice {
+                    router.attach(*token, verdict);
+                }
+                self.outbox.notice(node, notice);
+            }
+        });
     }
 
     /// Lets the rooms do what is due, and says what they have to say.
@@ -286,6 +336,7 @@ impl Control {
     fn reload(&mut self, settings: Arc<Settings>) {
         self.registry.borrow_mut().reload(Arc::clone(&settings));
         self.rooms.borrow_mut().reload(&settings.signalling);
+        self.push.with(|router| router.reload(Arc::clone(&settings)));
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
         }
