@@ -45,7 +45,7 @@ pub use hook_plan::{HookEvent, HookPlan, HookTarget, HookUrl};
 pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Retry};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
-pub use push::{ClientSend, History, Push};
+pub use push::{ClientSend, History, Push, PushSettings};
 pub use relay::{Place, RelayRule};
 pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
@@ -55,7 +55,7 @@ pub use server::{
 };
 pub use settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
-    ServerSettings, Settings,
+    ServerSettings, Settings, SignallingSettings,
 };
 pub use signalling::{Signalling, Turn};
 pub use tree::Origin;

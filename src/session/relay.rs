@@ -375,7 +375,7 @@ impl RelaySession {
                 io.events.extend(std::mem::take(&mut self.held).into_iter().map(Event::Media));
                 Ok(())
             }
-            Verdict::Accept(Grant::Connect { .. }) => Ok(()),
+            Verdict::Accept(Grant::Connect { .. } | Grant::Push(_)) => Ok(()),
             Verdict::Refuse(refusal) => Err(CloseReason::Refused(refusal.description.clone())),
         }
     }
