@@ -26,6 +26,21 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// A message of a WebSocket viewer, who has nothing to say; a longer one closes the connection.
 pub const WEBSOCKET_VIEWER_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// A message of a signalling client: an offer with many candidates has some 20 KiB. A longer one closes the
+/// connection with code 1009.
+pub const ROOM_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Messages of a signalling client that are carried out at once; more are dropped and answered with an
+/// error, once a second.
+pub const ROOM_MESSAGES_AT_ONCE: u32 = 200;
+/// Messages of a signalling client per second over time.
+pub const ROOM_MESSAGES_PER_S: u32 = 50;
+/// Bytes of those messages at once; more are dropped likewise.
+pub const ROOM_BYTES_AT_ONCE: u32 = 512 * 1024;
+/// Bytes of those messages per second over time.
+pub const ROOM_BYTES_PER_S: u32 = 128 * 1024;
+/// Messages of a signalling client that wait for the store or the application; one more is dropped and
+/// answered with an error.
+pub const ROOM_MESSAGES_WAITING: usize = 256;
 /// Length of app, instance, stream or vhost after decoding; longer names are refused.
 pub const NAME_BYTES_MAX: usize = 512;
 /// Envelopes that a lane of the mesh holds; at the cap media is dropped up to the next join point and
@@ -69,3 +84,27 @@ pub const HOOK_IDLE_CONNECTIONS_MAX: usize = HOOK_CALLS_UNDER_WAY_MAX;
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.
 pub const HOOK_END_EVENTS_MAX: usize = 100_000;
+/// Length of a push session's token; a longer one is refused.
+pub const PUSH_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Channels that one push session may name; a session with more is refused.
+pub const PUSH_CHANNELS_MAX: usize = 256;
+/// What `push.history.messages` may be at most.
+pub const PUSH_HISTORY_MESSAGES_MAX: usize = 10_000;
+/// Bytes of messages kept for clients that come back, of all channels; at the cap the oldest go.
+pub const PUSH_HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of push messages on their way to the shards; at the cap a post waits, then gets 503.
+pub const PUSH_IN_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Push messages on their way to the shards; at the cap a post waits, then gets 503.
+pub const PUSH_IN_FLIGHT_MESSAGES_MAX: usize = 8 * 1024;
+/// Bytes of push messages that wait for one client; more close its connection.
+pub const PUSH_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Push messages that wait for one client; more close its connection.
+pub const PUSH_QUEUE_MESSAGES_MAX: usize = 4 * 1024;
+/// Messages of one client to its channels that wait to be judged; more are refused.
+pub const PUSH_CLIENT_SENDS_MAX: u32 = 16;
+/// Targets of one batch of posts; more are answered 413.
+pub const PUSH_BATCH_TARGETS_MAX: usize = 10_000;
+/// Body of a request to the API; more is answered 413.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Sends of waiting output per turn of a shard; the rest waits for the next turn, which follows at once.
+pub const OUTPUT_SENDS_PER_TURN_MAX: usize = 1024;

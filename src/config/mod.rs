@@ -43,7 +43,7 @@ pub use hook_plan::{HookEvent, HookPlan, HookTarget, HookUrl};
 pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Retry};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
-pub use push::{ClientSend, History, Push};
+pub use push::{ClientSend, History, Push, PushSettings};
 pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
 pub use server::{
@@ -52,7 +52,7 @@ pub use server::{
 };
 pub use settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
-    ServerSettings, Settings,
+    ServerSettings, Settings, SignallingSettings,
 };
 pub use signalling::{Signalling, Turn};
 pub use tree::Origin;

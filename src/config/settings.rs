@@ -11,6 +11,7 @@ use super::error::ConfigError;
 use super::hook_plan::HookPlan;
 use super::http::FlvMissing;
 use super::load::Sources;
+use super::push::PushSettings;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
 use super::tree::Node;
 use super::value::Net;
@@ -28,6 +29,8 @@ pub struct Settings {
     pub rtmp: RtmpSettings,
     /// HTTP-FLV.
     pub http: HttpSettings,
+    /// Rooms.
+    pub signalling: SignallingSettings,
     /// The API.
     pub api: ApiSettings,
     /// Logs.
@@ -119,6 +122,27 @@ pub struct HttpSettings {
     pub ping_timeout: Duration,
 }
 
+/// `[signalling]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignallingSettings {
+    /// Path of the rooms on `http.listen`.
+    pub path: String,
+    /// Addresses where every path is that of the rooms, perhaps none.
+    pub listen: Vec<SocketAddr>,
+    /// Where memberships are kept: the URL of a Redis; `None` is the memory of the process.
+    pub redis: Option<String>,
+    /// How long a node may be silent before its members leave the rooms, when Redis keeps them.
+    pub lease: Duration,
+    /// Most members of a room; 0 is no limit.
+    pub max_members: usize,
+    /// Between the announcement of the end and the end.
+    pub shutdown: Duration,
+    /// How long a lost member may come back.
+    pub resume: Duration,
+    /// Secret and lifetime of TURN credentials.
+    pub turn: Option<(String, Duration)>,
+}
+
 /// `[api]`
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApiSettings {
@@ -189,6 +213,8 @@ pub struct AppSettings {
     /// Who is asked and told. Those of connections in the nginx dialect are elsewhere: see
     /// [`Settings::connection_hooks`].
     pub hooks: Arc<HookPlan>,
+    /// Whether clients need a push session.
+    pub session_required: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -198,6 +224,7 @@ pub(super) struct VhostApps {
     pub(super) default: Arc<AppSettings>,
     /// By `app` or `app/instance`.
     pub(super) named: HashMap<String, Arc<AppSettings>>,
+    pub(super) push: Arc<PushSettings>,
 }
 
 impl Settings {
@@ -234,6 +261,11 @@ impl Settings {
             let of_apps = std::iter::once(&apps.default).chain(apps.named.values());
             of_apps.map(|app| &*app.hooks).chain(std::iter::once(&*apps.connections))
         })
+    }
+
+    /// The push channel of a vhost; one that is not configured is the default one.
+    pub fn push(&self, vhost: &str) -> &Arc<PushSettings> {
+        &self.apps_of(vhost).push
     }
 
     fn apps_of(&self, vhost: &str) -> &VhostApps {

@@ -6,8 +6,7 @@ use super::app::App;
 use super::cluster::Cluster;
 use super::error::dotted;
 use super::hooks::Hooks;
-use super::push::Push;
-use super::signalling::Signalling;
+use super::push::{ClientSend, Push};
 use super::tree::Node;
 
 /// One sentence per key that asks for what is not there.
@@ -19,11 +18,10 @@ pub(super) fn list(config: &Config) -> Vec<String> {
         relays(&table.apps, &["vhosts", vhost], &mut found);
         push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
-    signalling(&config.signalling, &mut found);
-    cluster(&config.cluster, &mut found);
-    if config.demo.enabled {
-        say(&["demo", "enabled"], "there are no demo pages", &mut found);
+    if config.signalling.store != "memory" {
+        say(&["signalling", "store"], "rooms are in memory only", &mut found);
     }
+    cluster(&config.cluster, &mut found);
     found
 }
 
@@ -61,35 +59,9 @@ fn relays(apps: &std::collections::BTreeMap<String, App>, path: &[&str], found: 
 }
 
 fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {
-    let default = Push::default();
-    for (key, changed) in [
-        ("secret", push.secret != default.secret),
-        ("required", push.required != default.required),
-        ("client_send", push.client_send != default.client_send),
-        ("max_message", push.max_message != default.max_message),
-        ("history", push.history != default.history),
-    ] {
-        if changed {
-            let path = [path, &[key]].concat();
-            say(&path, "there is no push channel", found);
-        }
-    }
-}
-
-fn signalling(signalling: &Signalling, found: &mut Vec<String>) {
-    let default = Signalling::default();
-    for (key, changed) in [
-        ("path", signalling.path != default.path),
-        ("listen", signalling.listen != default.listen),
-        ("store", signalling.store != default.store),
-        ("max_members", signalling.max_members != default.max_members),
-        ("shutdown", signalling.shutdown != default.shutdown),
-        ("resume", signalling.resume != default.resume),
-        ("turn", signalling.turn != default.turn),
-    ] {
-        if changed {
-            say(&["signalling", key], "there is no signalling", found);
-        }
+    if push.client_send == ClientSend::Hook {
+        let path = [path, &["client_send"]].concat();
+        say(&path, "the hook on_message is not called", found);
     }
 }
 
@@ -99,7 +71,6 @@ fn cluster(cluster: &Cluster, found: &mut Vec<String>) {
         ("redis", cluster.redis != default.redis),
         ("node", cluster.node != default.node),
         ("advertise", cluster.advertise != default.advertise),
-        ("lease", cluster.lease != default.lease),
     ] {
         if changed {
             say(&["cluster", key], "there are no clusters", found);

@@ -514,7 +514,7 @@ impl Registry {
             self.addresses.add(client.id, ask.peer);
         }
         *self.connections.entry((client.vhost.clone(), client.app.clone())).or_default() += 1;
-        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
+        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings, push: None })
     }
 
     /// Whether the client's application takes one more connection, and one of its address.

@@ -36,6 +36,7 @@ mod notices;
 mod outbox;
 mod pace;
 mod publication;
+mod push;
 mod reception;
 mod report;
 mod run;
@@ -51,13 +52,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
-pub use claim::{Claim, Releases};
+pub use claim::{Claim, InRooms, Releases};
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
-pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscription};
+pub use messages::{
+    AskToken, ConnKey, Envelope, InFlight, MediaBatch, Node, Notice, PushForms, PushMessage,
+    Subscription,
+};
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
+pub use push::PushDeliveries;
 pub use reception::{Paused, Target};
 pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
@@ -85,6 +90,7 @@ pub struct Shard {
     conns: ConnTable,
     publications: HashMap<StreamId, Publication>,
     viewers: HashMap<StreamId, ViewerStream>,
+    members: push::Members,
     outbox: Outbox,
     releases: Releases,
     pool: SegmentPool,
@@ -95,6 +101,8 @@ pub struct Shard {
     events: Vec<Event>,
     /// Connections with output to send.
     out_list: Vec<ConnKey>,
+    /// Some of them have not had their turn yet, so that the next one begins at once.
+    has_outputs_left: bool,
     /// Connections on their way out.
     closing: Vec<ConnKey>,
     /// Viewers that begin with the frame just appended.
@@ -123,6 +131,8 @@ struct Counters {
     reads: u64,
     read_bytes: u64,
     closed: BTreeMap<&'static str, u64>,
+    /// Messages of rooms' clients that came too fast, since the control shard was told.
+    room_texts_dropped: u64,
     /// Of streams that nobody views here any more.
     reception: ReceptionCounters,
     /// Egress bytes at the last look, and when that was: for the load.

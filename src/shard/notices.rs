@@ -13,7 +13,7 @@ use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
 use crate::rt::socket;
-use crate::session::{CloseReason, Grant, Owner, Session, Verdict};
+use crate::session::{CloseReason, Grant, Owner, PushWire, Session, Verdict};
 
 /// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
 const ENDING_MAX: Duration = Duration::from_secs(5);
@@ -70,6 +70,15 @@ impl Shard {
                     self.close(key, CloseReason::Replaced(format!("replaced by {by}")), now);
                 }
             }
+            Notice::Push(message) => self.push(&message, now),
+            Notice::PushSent { connection, refusal } => {
+                if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
+                    self.drive(connection, now, |session, io| {
+                        session.push_sent(refusal, io);
+                        Ok(())
+                    });
+                }
+            }
             Notice::ReportRequest => {
                 let report = Box::new(self.report());
                 self.outbox.notice(self.control, Notice::Report(report));
@@ -77,6 +86,17 @@ impl Shard {
             Notice::Measure(token) => self.measure(token),
             Notice::Dismiss { connection, why } => {
                 self.close(connection, CloseReason::Dismissed(why), now);
+            }
+            Notice::RoomSay { connection, text } => {
+                if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
+                    self.drive(connection, now, |session, io| {
+                        session.room_text(&text, io);
+                        Ok(())
+                    });
+                }
+            }
+            Notice::RoomClose { connection, code, why } => {
+                self.close(connection, CloseReason::Rooms(code, why), now);
             }
             Notice::Settings(settings) => self.settings = settings,
             Notice::Drain { until } => self.drain(until, now),
@@ -91,6 +111,13 @@ impl Shard {
             | Notice::PublishEnded { .. }
             | Notice::LeftStream { .. }
             | Notice::Silence { .. }
+            | Notice::RoomOpened { .. }
+            | Notice::RoomText { .. }
+            | Notice::RoomTextsDropped(_)
+            | Notice::RoomGone(_)
+            | Notice::PushJoin(..)
+            | Notice::PushLeft(_)
+            | Notice::PushSend { .. }
             | Notice::Report(_)
             | Notice::Drained => debug_assert!(false, "a notice for the control shard"),
         }
@@ -133,7 +160,7 @@ impl Shard {
             .filter(|conn| conn.closing.is_none())
             .and_then(|conn| conn.session.message_stream_of(token.serial));
         match verdict {
-            Verdict::Accept(Grant::Connect { client, .. }) => {
+            Verdict::Accept(Grant::Connect { client, push, .. }) => {
                 let admission = Admission::new(Arc::clone(client), &self.releases);
                 if let Some(conn) = self.conns.get_mut(key)
                     && conn.closing.is_none()
@@ -147,6 +174,13 @@ impl Shard {
                     );
                 }
                 self.tell(token, verdict, now);
+                if let Some(membership) = push {
+                    self.push_join(key, membership, PushWire::Rtmp);
+                }
+            }
+            Verdict::Accept(Grant::Push(grant)) => {
+                self.tell(token, verdict, now);
+                self.push_granted(key, grant, now);
             }
             Verdict::Accept(Grant::Publish { stream, epoch, name, resume, settings }) => {
                 let claim = Claim::new(*stream, *epoch, *resume, &self.releases);
