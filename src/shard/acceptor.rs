@@ -199,7 +199,7 @@ impl Acceptor {
     fn is_proxy(&self, peer: SocketAddr, protocol: Protocol) -> bool {
         let proxies = match protocol {
             Protocol::Rtmp => &self.settings.rtmp.proxy_protocol_from,
-            Protocol::Http => &self.settings.http.trusted_proxies,
+            Protocol::Http | Protocol::Rooms => &self.settings.http.trusted_proxies,
         };
         proxies.iter().any(|net| net.contains(peer.ip()))
     }
