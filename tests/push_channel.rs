@@ -139,8 +139,8 @@ fn ffmpeg_says_that_a_wrong_session_is_rejected() {
     let good = token(5, &[CHANNEL]);
     let tampered = good.replace("eyJj", "eyJk");
     let expired = shardcast::proto::push_session::PushSession {
-        user: 5,
-        channels: vec![CHANNEL],
+        user: 5.into(),
+        channels: vec![CHANNEL.into()],
         expires_unix_s: Some(1_000_000),
     };
     let over_long = format!("{}{good}", "A".repeat(10_000));
@@ -327,8 +327,9 @@ fn the_api_takes_messages_in_every_form_and_refuses_the_rest_in_a_sentence() {
     assert_eq!((next(), next()), (json!("d"), json!("e")));
     let large = format!("message={}", "x".repeat(1001));
     let huge = vec![b'x'; 1024 * 1024 + 1];
-    let table: [(&str, &[&str], &[u8], u16); 9] = [
-        ("/channels/x/message", &[FORM], b"message=a", 400),
+    let table: [(&str, &[&str], &[u8], u16); 10] = [
+        ("/channels/a%2Fb/message", &[FORM], b"message=a", 404),
+        ("/channels/a%01b/message", &[FORM], b"message=a", 400),
         (TARGET, &[FORM], b"text=a", 400),
         (TARGET, &[], b"message=a", 400),
         (TARGET, &[FORM], large.as_bytes(), 413),
@@ -369,8 +370,8 @@ fn the_token_of_the_api_covers_the_push_channel() {
 fn vhosts_have_their_own_secrets_and_their_own_channels() {
     let (server, api) = start(&[("vhosts.\"v.test\".push.secret", "v")]);
     let own = shardcast::proto::push_session::PushSession {
-        user: 5,
-        channels: vec![CHANNEL],
+        user: 5.into(),
+        channels: vec![CHANNEL.into()],
         expires_unix_s: None,
     };
     let own = own.sign("v");

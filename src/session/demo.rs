@@ -30,7 +30,11 @@ pub(super) fn page(request: &Request, push: &PushSettings) -> Option<Demo> {
         "chat.html" => match push.secrets.first() {
             Some(secret) => {
                 // The session of Erlyvideo's demo.
-                let session = PushSession { user: 5, channels: vec![10, 12], expires_unix_s: None };
+                let session = PushSession {
+                    user: 5.into(),
+                    channels: vec![10.into(), 12.into()],
+                    expires_unix_s: None,
+                };
                 let token = session.sign(secret).replace('+', "%2B");
                 Demo::Redirect(format!("{ROOT}chat.html?session={token}"))
             }

@@ -141,7 +141,8 @@ pub(crate) fn execute(args: &PushArgs) -> Result<bool, PushError> {
     let look = || server.map(Observed::look).transpose();
     let mut api = Api::new(resolve(&args.api)?, args.token.clone()).map_err(io("the API"))?;
 
-    let session = PushSession { user: 1, channels: vec![CHANNEL], expires_unix_s: None };
+    let session =
+        PushSession { user: 1.into(), channels: vec![CHANNEL.into()], expires_unix_s: None };
     let token = session.sign(&args.secret);
     let mut crowd = Crowd::new().map_err(io("epoll"))?;
     let empty = look()?;
