@@ -44,3 +44,13 @@ pub(super) fn page(request: &Request, push: &PushSettings) -> Option<Demo> {
         _ => Demo::Missing("the demo page is /demo/chat.html"),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_stays_small_as_it_is_served() {
+        assert!(PUSH_CLIENT.len() <= 2048, "{} bytes", PUSH_CLIENT.len());
+    }
+}
