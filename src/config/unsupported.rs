@@ -5,16 +5,11 @@ use super::Config;
 use super::cluster::Cluster;
 use super::error::dotted;
 use super::hooks::Hooks;
-use super::push::{ClientSend, Push};
 use super::tree::Node;
 
 /// One sentence per key that asks for what is not there.
 pub(super) fn list(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
-    push(&config.push, &["push"], &mut found);
-    for (vhost, table) in &config.vhosts {
-        push(&table.push, &["vhosts", vhost, "push"], &mut found);
-    }
     if config.signalling.store != "memory" {
         say(&["signalling", "store"], "rooms are in memory only", &mut found);
     }
@@ -25,11 +20,7 @@ pub(super) fn list(config: &Config) -> Vec<String> {
 /// One sentence per hook of a feature that is not there, after inheritance: a table may switch on again
 /// what another one switched off.
 pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
-    for (name, entries) in [
-        ("on_forward", &hooks.on_forward),
-        ("on_relay", &hooks.on_relay),
-        ("on_message", &hooks.on_message),
-    ] {
+    for (name, entries) in [("on_forward", &hooks.on_forward), ("on_relay", &hooks.on_relay)] {
         let origin = layers.origin_of(&["hooks", name]);
         let sentence =
             format!("hooks.{name} is set ({origin}), but nothing calls it in this version.");
@@ -44,18 +35,10 @@ fn say(path: &[&str], what: &str, found: &mut Vec<String>) {
     found.push(format!("{key} is set, but {what} in this version."));
 }
 
-fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {
-    if push.client_send == ClientSend::Hook {
-        let path = [path, &["client_send"]].concat();
-        say(&path, "the hook on_message is not called", found);
-    }
-}
-
 fn cluster(cluster: &Cluster, found: &mut Vec<String>) {
     let default = Cluster::default();
     for (key, changed) in [
         ("redis", cluster.redis != default.redis),
-        ("node", cluster.node != default.node),
         ("advertise", cluster.advertise != default.advertise),
     ] {
         if changed {
