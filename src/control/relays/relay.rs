@@ -182,7 +182,9 @@ impl Relay {
         self.login.clear();
         let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
         self.failures += 1;
-        self.status = status.or(self.status.take());
+        if status.is_some() {
+            self.status = status;
+        }
         self.last_error = why;
         self.before = self.totals();
         self.now = (0, 0, 0);

@@ -91,6 +91,7 @@ fn is_metadata(values: &[Value]) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
