@@ -192,7 +192,7 @@ impl Api {
         let body = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": clock::now().since(self.shared.started).as_secs(),
-            "shards": shards,
+            "shards": shards.iter().map(|it| &**it).collect::<Vec<_>>(),
             "control": {
                 "registry": registry.counters(),
                 "streams": registry.entries(),

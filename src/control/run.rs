@@ -168,9 +168,9 @@ impl Control {
             self.hook_result(result, now);
         }
         self.judge();
-        if self.reports.take_request() {
+        if let Some(order) = self.reports.take_request() {
             for shard in 0..self.shards {
-                self.outbox.notice(shard, Notice::ReportRequest);
+                self.outbox.notice(shard, Notice::Survey(order));
             }
         }
         // The control shard sends no media, so there are no gaps.

@@ -70,13 +70,13 @@ impl Shard {
                     self.close(key, CloseReason::Replaced(format!("replaced by {by}")), now);
                 }
             }
-            Notice::ReportRequest => {
-                let report = Box::new(self.report());
-                self.outbox.notice(self.control, Notice::Report(report));
-            }
+            Notice::Survey(order) => self.survey(order),
             Notice::Measure(token) => self.measure(token),
             Notice::Dismiss { connection, why } => {
                 self.close(connection, CloseReason::Dismissed(why), now);
+            }
+            Notice::Redirect { connection, message_stream_id, to } => {
+                self.redirect(connection, message_stream_id, &to, now);
             }
             Notice::Settings(settings) => self.settings = settings,
             Notice::Drain { until } => self.drain(until, now),
@@ -168,7 +168,7 @@ impl Shard {
                 }
                 let logs_max = self.settings.limits.logs_per_stream;
                 let viewed = self.viewers.entry(*stream).or_insert_with(|| {
-                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings), logs_max)
+                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings), logs_max, now)
                 });
                 viewed.grants += 1;
                 self.turn_min = self.turn_min.min(settings.turn_min);
