@@ -62,6 +62,12 @@ pub const MESSAGE_STREAMS_MAX: usize = 8;
 pub const SURVEY_ITEMS_PER_TURN_MAX: usize = 512;
 /// A shard whose account has not come by then is left out of an answer of the API.
 pub const SURVEY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Body of a request to the API; more is answered 413.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// The least and the most entries of one page of a list of the API; other wishes are taken for these.
+pub const API_PAGE_MIN: usize = 10;
+/// See [`API_PAGE_MIN`].
+pub const API_PAGE_MAX: usize = 1000;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
 /// Calls of hooks under way at one endpoint (scheme, host, port); more wait.

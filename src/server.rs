@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::config::{self, ControlCore, Settings, Shards, Source};
-use crate::control::{self, ApiListener, ControlPlan};
+use crate::control::{self, ApiListener, ControlPlan, Serves};
 use crate::limits;
 use crate::logging::{self, Logging};
 use crate::rt::egress::{self, EgressChoice};
@@ -78,7 +78,8 @@ fn serve(
     let rtmp = listen("rtmp.listen", &settings.rtmp.listen)?;
     let http = listen("http.listen", &settings.http.listen)?;
     let api = listen("api.listen", &settings.api.listen)?;
-    let banner = banner(&rtmp, &http, &api);
+    let metrics = listen("api.metrics_listen", &settings.api.metrics_listen)?;
+    let banner = banner(&rtmp, &http, &api, &metrics);
 
     let cpus = report.usable_cpus;
     let shards = match settings.server.shards {
@@ -125,7 +126,9 @@ fn serve(
         stop_accepting: Arc::clone(&stop_accepting),
         accepted: Arc::clone(&accepted),
         log_losses: logging.losses(),
-        api: api.into_iter().map(|(socket, address)| ApiListener { socket, address }).collect(),
+        api: api_listeners(api, Serves::All)
+            .chain(api_listeners(metrics, Serves::Metrics))
+            .collect(),
     };
     let control_cpu = match settings.server.control_core {
         ControlCore::Float => None,
@@ -226,7 +229,11 @@ fn random_seed() -> u64 {
     getrandom::u64().unwrap_or(0x5368_6172_6443_6173)
 }
 
-fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners) -> String {
+fn api_listeners(sockets: Listeners, serves: Serves) -> impl Iterator<Item = ApiListener> {
+    sockets.into_iter().map(move |(socket, address)| ApiListener { socket, address, serves })
+}
+
+fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners, metrics: &Listeners) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     for (_, address) in rtmp {
@@ -240,6 +247,9 @@ fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners) -> String {
     }
     for (_, address) in api {
         let _ = writeln!(text, "API: http://{}/api/v1/shards", reachable(*address));
+    }
+    for (_, address) in metrics {
+        let _ = writeln!(text, "metrics: http://{}/metrics", reachable(*address));
     }
     text.push_str("ready\n");
     text

@@ -1,9 +1,5 @@
-//! The HTTP API on `api.listen`: how the server is. Requests are short and served one after the other
-//! per connection; slow clients are cut off.
-//!
-//! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
-//! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
-//! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
+//! The HTTP API on `api.listen`: connections, tokens and bodies. Requests are short and served one after
+//! the other per connection; slow clients are cut off. What is served is in `resources`.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -11,14 +7,14 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use serde_json::json;
-
+use super::answer::Answer;
 use super::hooks::Hooks;
+use super::orders::Orders;
 use super::registry::Registry;
 use super::reports::Reports;
+use super::resources;
 use super::settings::CurrentSettings;
 use crate::limits;
 use crate::logging::LogLosses;
@@ -39,6 +35,17 @@ pub struct ApiListener {
     pub socket: OwnedFd,
     /// Its address.
     pub address: SocketAddr,
+    /// What it is for.
+    pub serves: Serves,
+}
+
+/// What a socket of the API is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything, to those who have the token.
+    All,
+    /// `/metrics` and `/health/live`, to everybody.
+    Metrics,
 }
 
 /// What the API's tasks share.
@@ -47,23 +54,21 @@ pub(super) struct Api {
     shared: Rc<Shared>,
 }
 
-struct Shared {
-    settings: CurrentSettings,
-    registry: Rc<RefCell<Registry>>,
-    reports: Reports,
-    hooks: Hooks,
-    accepted: Arc<AcceptCounters>,
-    log_losses: LogLosses,
-    started: Moment,
+pub(super) struct Shared {
+    pub(super) settings: CurrentSettings,
+    pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) reports: Reports,
+    pub(super) orders: Orders,
+    pub(super) hooks: Hooks,
+    pub(super) accepted: Arc<AcceptCounters>,
+    pub(super) log_losses: LogLosses,
+    pub(super) started: Moment,
     open: Cell<usize>,
-    is_draining: Cell<bool>,
-}
-
-/// Status, content type and body.
-struct Answer {
-    status: u16,
-    kind: &'static str,
-    body: String,
+    pub(super) is_draining: Cell<bool>,
+    /// Answers by status: one of the few that are given.
+    pub(super) answers: RefCell<std::collections::BTreeMap<u16, u64>>,
+    /// What the machine was like at the last look, for rates.
+    pub(super) last_look: Cell<Option<resources::Look>>,
 }
 
 impl Api {
@@ -71,6 +76,7 @@ impl Api {
         settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
         reports: &Reports,
+        orders: &Orders,
         hooks: &Hooks,
         accepted: &Arc<AcceptCounters>,
         log_losses: LogLosses,
@@ -80,12 +86,15 @@ impl Api {
                 settings: settings.clone(),
                 registry: Rc::clone(registry),
                 reports: reports.clone(),
+                orders: orders.clone(),
                 hooks: hooks.clone(),
                 accepted: Arc::clone(accepted),
                 log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
                 is_draining: Cell::new(false),
+                answers: RefCell::default(),
+                last_look: Cell::new(None),
             }),
         }
     }
@@ -97,6 +106,7 @@ impl Api {
 
     /// Serves a listener for as long as the control shard runs.
     pub(super) fn serve(&self, listener: ApiListener) {
+        let serves = listener.serves;
         let listener = Listener::from_socket(listener.socket, listener.address);
         let api = self.clone();
         spawn_local(async move {
@@ -107,7 +117,7 @@ impl Api {
                         let api = api.clone();
                         spawn_local(async move {
                             // A client that breaks off concerns nobody else.
-                            let _ = api.connection(stream).await;
+                            let _ = api.connection(stream, serves).await;
                             api.shared.open.set(api.shared.open.get() - 1);
                         });
                     }
@@ -121,7 +131,7 @@ impl Api {
         });
     }
 
-    async fn connection(&self, mut stream: Stream) -> io::Result<()> {
+    async fn connection(&self, mut stream: Stream, serves: Serves) -> io::Result<()> {
         let mut head = Vec::new();
         loop {
             let deadline = clock::now() + REQUEST_MAX;
@@ -142,103 +152,79 @@ impl Api {
                 Ok(request) => {
                     let used = request.head_len.min(head.len());
                     head.drain(..used);
-                    // A body would be taken for the next request.
-                    let has_body = request.is_chunked()
-                        || request.content_length().map_or(true, |length| length.is_some());
-                    let keep_alive = request.keep_alive() && !has_body;
-                    (self.answer(request).await, keep_alive, request.method == Method::Head)
+                    let (answer, is_read) =
+                        self.request(request, serves, &mut head, &mut stream).await?;
+                    // A body that was not read would be taken for the next request.
+                    let keep_alive = request.keep_alive() && is_read;
+                    (answer, keep_alive, request.method == Method::Head)
                 }
-                Err(error) => (Answer::text(error.status(), error.to_string()), false, false),
+                Err(error) => (Answer::error(error.status(), error.to_string()), false, false),
             };
+            *self.shared.answers.borrow_mut().entry(answer.status).or_default() += 1;
             let bytes = answer.encode(keep_alive, is_head);
-            stream.write_all_before(&bytes, deadline).await?;
+            stream.write_all_before(&bytes, clock::now() + REQUEST_MAX).await?;
             if !keep_alive {
                 return Ok(());
             }
         }
     }
 
-    async fn answer(&self, request: &Request) -> Answer {
-        if !matches!(request.method, Method::Get | Method::Head) {
-            return Answer::text(405, "use GET");
-        }
-        if request.path == "/health/live" {
-            return Answer::text(200, "ok");
-        }
+    /// Answers a request; says whether its body was read. `rest` is what has come behind the head.
+    async fn request(
+        &self,
+        request: &Request,
+        serves: Serves,
+        rest: &mut Vec<u8>,
+        stream: &mut Stream,
+    ) -> io::Result<(Answer, bool)> {
+        let length = request.content_length().ok().flatten();
+        let has_body = request.is_chunked() || length.is_some_and(|length| length > 0);
         let settings = self.shared.settings.get();
-        if let Some(token) = &settings.api.token
+        if let Some(token) = settings.api.token.as_deref().filter(|_| serves == Serves::All)
+            && resources::needs_token(request)
             && !is_authorised(request, token)
         {
-            return Answer::text(401, "send the header Authorization: Bearer with api.token");
+            let text = "send the header Authorization: Bearer with api.token";
+            return Ok((Answer::error(401, text), !has_body));
         }
-        match request.path.as_str() {
-            "/api/v1/shards" => self.shards().await,
-            "/api/v1/hooks" => Answer {
-                status: 200,
-                kind: "application/json",
-                body: format!("{}\n", self.shared.hooks.to_json()),
-            },
-            "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
-            "/health/ready" => Answer::text(200, "ready"),
-            _ => Answer::text(404, "no such resource; try /api/v1/shards"),
-        }
+        let deadline = clock::now() + REQUEST_MAX;
+        let body = match self.body(request, rest, stream, deadline).await? {
+            Ok(body) => body,
+            Err(answer) => return Ok((answer, false)),
+        };
+        Ok((resources::serve(&self.shared, request, serves, &body).await, true))
     }
 
-    async fn shards(&self) -> Answer {
-        let shards = self.shared.reports.gather().await;
-        let accepted = &self.shared.accepted;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let registry = self.shared.registry.borrow();
-        let body = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": clock::now().since(self.shared.started).as_secs(),
-            "shards": shards.iter().map(|it| &**it).collect::<Vec<_>>(),
-            "control": {
-                "registry": registry.counters(),
-                "streams": registry.entries(),
-                "cpu_us": clock::thread_cpu().as_micros() as u64,
-            },
-            "acceptor": {
-                "open": accepted.open.load(Ordering::Relaxed),
-                "accepted": count(&accepted.accepted),
-                "over_limit": count(&accepted.over_limit),
-                "over_address_limit": count(&accepted.over_address_limit),
-                "inbox_full": count(&accepted.inbox_full),
-                "out_of_descriptors": count(&accepted.out_of_descriptors),
-            },
-            "log": {
-                "lines_lost": self.shared.log_losses.lines(),
-                "access_lines_lost": self.shared.log_losses.access_lines(),
-            },
-        });
-        Answer { status: 200, kind: "application/json", body: format!("{body}\n") }
-    }
-}
-
-impl Answer {
-    fn text(status: u16, text: impl Into<String>) -> Self {
-        let body = format!("{}\n", text.into());
-        Self { status, kind: "text/plain; charset=utf-8", body }
-    }
-
-    fn encode(&self, keep_alive: bool, is_head: bool) -> Vec<u8> {
-        let length = self.body.len().to_string();
-        let connection = if keep_alive { "keep-alive" } else { "close" };
-        let mut headers = vec![
-            ("Content-Type", self.kind),
-            ("Content-Length", length.as_str()),
-            ("Cache-Control", "no-store"),
-            ("Connection", connection),
-        ];
-        if self.status == 401 {
-            headers.push(("WWW-Authenticate", "Bearer"));
+    /// Reads the body of a request, or says why not.
+    async fn body(
+        &self,
+        request: &Request,
+        rest: &mut Vec<u8>,
+        stream: &mut Stream,
+        deadline: Moment,
+    ) -> io::Result<Result<Vec<u8>, Answer>> {
+        if request.is_chunked() {
+            let text = "send the body with Content-Length, not in chunks";
+            return Ok(Err(Answer::error(411, text)));
         }
-        let mut out = Vec::with_capacity(256 + self.body.len());
-        http::write_head(self.status, &headers, &mut out);
-        if !is_head {
-            out.extend_from_slice(self.body.as_bytes());
+        let length = request.content_length().ok().flatten().unwrap_or_default();
+        let most = limits::API_BODY_BYTES_MAX;
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= most) else {
+            return Ok(Err(Answer::error(413, format!("a body has at most {most} bytes"))));
+        };
+        if request.header_has("expect", "100-continue") && rest.len() < length {
+            stream.write_all_before(b"HTTP/1.1 100 Continue\r\n\r\n", deadline).await?;
         }
-        out
+        let mut buffer = vec![0; if rest.len() < length { 16 * 1024 } else { 0 }];
+        while rest.len() < length {
+            let count = stream.read_before(&mut buffer, deadline).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest.extend_from_slice(&buffer[..count]);
+        }
+        let behind = rest.split_off(length);
+        Ok(Ok(std::mem::replace(rest, behind)))
     }
 }
 

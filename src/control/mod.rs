@@ -5,18 +5,30 @@
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
-//! | `api`      | the HTTP API                                                       |
+//! | `api`      | the HTTP API: its connections                                       |
+//! | `resources` | what it serves: SRS's and nginx-rtmp's shapes, and its own          |
+//! | `metrics`  | the counters for Prometheus                                        |
+//! | `answer`   | an HTTP answer                                                     |
 //! | `reports`  | asking every shard how it is                                       |
+//! | `census`   | their answers put together                                         |
+//! | `process`  | what the kernel says of the process and the machine                |
+//! | `orders`   | what the API wants shards to do                                    |
 //! | `settings` | the settings in force; everything here asks for them at each use   |
 
+mod answer;
 mod api;
+mod census;
 mod hooks;
+mod metrics;
+mod orders;
+mod process;
 mod registry;
 mod reports;
+mod resources;
 mod run;
 mod settings;
 
-pub use api::ApiListener;
+pub use api::{ApiListener, Serves};
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};
 pub use settings::CurrentSettings;

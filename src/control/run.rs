@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener};
 use super::hooks::{HookResult, Hooks};
+use super::orders::Orders;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
@@ -71,6 +72,7 @@ struct Control {
     outbox: Outbox,
     hooks: Hooks,
     reports: Reports,
+    orders: Orders,
     shards: usize,
     open: Arc<AtomicUsize>,
     draining: Option<Draining>,
@@ -95,7 +97,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
     let losses = plan.log_losses;
-    let api = Api::new(&settings, &registry, &reports, &hooks, &plan.accepted, losses);
+    let orders = Orders::new(plan.mesh.doorbell().bell());
+    let api = Api::new(&settings, &registry, &reports, &orders, &hooks, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -107,6 +110,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         outbox: Outbox::new(nodes),
         hooks,
         reports,
+        orders,
         shards,
         open: Arc::clone(&plan.accepted.open),
         draining: None,
@@ -132,6 +136,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         let has_more = || {
             plan.events.has_pending()
                 || control.reports.has_request()
+                || !control.orders.is_empty()
                 || control.hooks.has_results()
         };
         if !control.outbox.is_empty() {
@@ -168,6 +173,9 @@ impl Control {
             self.hook_result(result, now);
         }
         self.judge();
+        for (node, notice) in self.orders.take() {
+            self.outbox.notice(node, notice);
+        }
         if let Some(order) = self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::Survey(order));

@@ -107,6 +107,11 @@ pub struct StreamReport {
     pub log_bytes: u64,
     /// Bytes of the group of pictures at the publisher.
     pub gop_bytes: usize,
+    /// The number of its publisher's connection, where it is published.
+    pub publisher_id: Option<ClientId>,
+    /// What the publisher said of itself.
+    #[serde(skip)]
+    pub publisher_info: Option<Arc<ClientInfo>>,
     /// For how long it has been published, in milliseconds.
     pub published_ms: u64,
     /// Timestamp of its newest frame, in milliseconds.
@@ -194,6 +199,14 @@ pub struct ProtocolBytes {
     pub http_out: u64,
     /// The same over WebSockets.
     pub websocket_out: u64,
+}
+
+impl ShardReport {
+    /// Bytes sent: media, commands and answers.
+    pub fn sent_bytes(&self) -> u64 {
+        let other = &self.bytes_by_protocol;
+        self.egress.send_bytes + other.rtmp_out + other.http_out + other.websocket_out
+    }
 }
 
 impl ProtocolBytes {

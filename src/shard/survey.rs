@@ -137,6 +137,9 @@ impl Shard {
         };
         if let Some(publication) = self.publications.get(&id) {
             publication.report(&mut entry, now);
+            let publisher = self.conns.get(publication.connection);
+            entry.publisher_id = publisher.map(|conn| conn.id);
+            entry.publisher_info = publisher.and_then(|conn| conn.session.client().cloned());
         }
         // What ended since the account was begun is left out.
         entry.full_name.as_ref()?;
