@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::hooks::Hooks;
 use super::orders::Orders;
+use super::push::Push;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::resources;
@@ -57,6 +58,7 @@ pub(super) struct Api {
 pub(super) struct Shared {
     pub(super) settings: CurrentSettings,
     pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) push: Push,
     pub(super) reports: Reports,
     pub(super) orders: Orders,
     pub(super) hooks: Hooks,
@@ -72,9 +74,11 @@ pub(super) struct Shared {
 }
 
 impl Api {
+    #[expect(clippy::too_many_arguments, reason = "each is a part of the control shard")]
     pub(super) fn new(
         settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
+        push: &Push,
         reports: &Reports,
         orders: &Orders,
         hooks: &Hooks,
@@ -85,6 +89,7 @@ impl Api {
             shared: Rc::new(Shared {
                 settings: settings.clone(),
                 registry: Rc::clone(registry),
+                push: push.clone(),
                 reports: reports.clone(),
                 orders: orders.clone(),
                 hooks: hooks.clone(),
@@ -192,7 +197,7 @@ impl Api {
             Ok(body) => body,
             Err(answer) => return Ok((answer, false)),
         };
-        Ok((resources::serve(&self.shared, request, serves, &body).await, true))
+        Ok((resources::serve(&self.shared, request, serves, &body, deadline).await, true))
     }
 
     /// Reads the body of a request, or says why not.

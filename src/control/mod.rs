@@ -13,6 +13,7 @@
 //! | `census`   | their answers put together                                         |
 //! | `process`  | what the kernel says of the process and the machine                |
 //! | `orders`   | what the API wants shards to do                                    |
+//! | `push`     | the push channel: members, channels, messages                      |
 //! | `settings` | the settings in force; everything here asks for them at each use   |
 
 mod answer;
@@ -22,6 +23,7 @@ mod hooks;
 mod metrics;
 mod orders;
 mod process;
+mod push;
 mod registry;
 mod reports;
 mod resources;
@@ -29,6 +31,7 @@ mod run;
 mod settings;
 
 pub use api::{ApiListener, Serves};
+pub use push::{PushCounters, Router};
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};
 pub use settings::CurrentSettings;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::api::{Api, ApiListener};
 use super::hooks::{HookResult, Hooks};
 use super::orders::Orders;
+use super::push::{Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
@@ -21,7 +22,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::Verdict;
+use crate::session::{Refusal, RefusalReason, Verdict};
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -68,6 +69,7 @@ pub struct ControlPlan {
 struct Control {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    push: Push,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
@@ -96,9 +98,11 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
     let losses = plan.log_losses;
     let orders = Orders::new(plan.mesh.doorbell().bell());
-    let api = Api::new(&settings, &registry, &reports, &orders, &hooks, &plan.accepted, losses);
+    let api =
+        Api::new(&settings, &registry, &push, &reports, &orders, &hooks, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -106,6 +110,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let mut control = Control {
         settings,
         registry,
+        push,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
@@ -138,6 +143,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                 || control.reports.has_request()
                 || !control.orders.is_empty()
                 || control.hooks.has_results()
+                || control.push.with(|router| router.has_outgoing())
         };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
@@ -173,6 +179,9 @@ impl Control {
             self.hook_result(result, now);
         }
         self.judge();
+        for (node, notice) in self.push.with(Router::take_outgoing) {
+            self.outbox.notice(node, notice);
+        }
         for (node, notice) in self.orders.take() {
             self.outbox.notice(node, notice);
         }
@@ -190,9 +199,31 @@ impl Control {
         {
             let mut registry = self.registry.borrow_mut();
             match notice {
+                Notice::PushJoin(token, _) if self.draining.is_some() => {
+                    let refusal =
+                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
+                    out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
+                }
                 Notice::Ask(token, ask) => {
                     self.hooks.asked(token, &ask);
-                    registry.ask(token, &ask, now, &mut out);
+                    match self.push.with(|router| router.check(token, &ask, unix_s())) {
+                        Some(refusal) => {
+                            let verdict = Box::new(Verdict::Refuse(refusal));
+                            out.push((from, Notice::Verdict(token, verdict)));
+                        }
+                        None => registry.ask(token, &ask, now, &mut out),
+                    }
+                }
+                Notice::PushJoin(token, ask) => {
+                    let verdict =
+                        self.push.with(|router| router.subscribe(token, &ask, now, unix_s()));
+                    out.push((from, Notice::Verdict(token, Box::new(verdict))));
+                }
+                Notice::PushLeft(client) => self.push.with(|router| router.left(client)),
+                Notice::PushSend { connection, client, channel, body } => {
+                    self.push.with(|router| {
+                        router.client_send(from, connection, client, channel, &body, now);
+                    });
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
                 Notice::Gone(gone) => self.hooks.closed(&gone),
@@ -222,13 +253,25 @@ impl Control {
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
-        for (node, notice) in out {
-            if let Notice::Verdict(token, verdict) = &notice {
-                let is_accepted = matches!(**verdict, Verdict::Accept(_));
-                self.hooks.verdict(*token, is_accepted, now);
-            }
-            self.outbox.notice(node, notice);
+        if out.is_empty() {
+            return;
         }
+        self.push.with(|router| {
+            for (node, mut notice) in out {
+                if let Notice::Verdict(token, verdict) = &notice {
+                    let is_accepted = matches!(**verdict, Verdict::Accept(_));
+                    self.hooks.verdict(*token, is_accepted, now);
+                }
+                // Whatever was posted before a verdict is said before it.
+                for (node, notice) in router.take_outgoing() {
+                    self.outbox.notice(node, notice);
+                }
+                if let Notice::Verdict(token, verdict) = &mut notice {
+                    router.attach(*token, verdict);
+                }
+                self.outbox.notice(node, notice);
+            }
+        });
     }
 
     /// Gives the hooks what they have to judge.
@@ -259,6 +302,7 @@ impl Control {
     /// the media shards take them for connections that come from now on.
     fn reload(&mut self, settings: Arc<Settings>) {
         self.registry.borrow_mut().reload(Arc::clone(&settings));
+        self.push.with(|router| router.reload(Arc::clone(&settings)));
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
         }

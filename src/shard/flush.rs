@@ -251,8 +251,8 @@ impl Pass {
                 state.sent_bytes += sent as u64;
                 match wire {
                     Wire::Rtmp { .. } => self.counters.rtmp_bytes += sent as u64,
-                    Wire::WsFlv { .. } => self.counters.websocket_bytes += sent as u64,
-                    Wire::Flv { .. } => {}
+                    Wire::WsFlv => self.counters.websocket_bytes += sent as u64,
+                    Wire::Flv => {}
                 }
                 conn.skips += std::mem::take(&mut viewer.skips_untold);
                 viewer.pass_bytes += sent;

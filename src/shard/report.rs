@@ -12,6 +12,7 @@ use super::histogram::Histogram;
 use super::messages::ConnKey;
 use super::outbox::MeshCounters;
 use super::publication::PublicationCounters;
+use super::push::PushDeliveries;
 use super::viewers::ReceptionCounters;
 use crate::media::{Moment, StreamId};
 use crate::proto::name::StreamName;
@@ -55,6 +56,8 @@ pub struct ShardReport {
     pub frame_age: Histogram,
     /// Traffic with the other nodes.
     pub mesh: MeshCounters,
+    /// Push messages to members.
+    pub push: PushDeliveries,
     /// Frames and viewers that lost something, by reason.
     pub drops: BTreeMap<&'static str, u64>,
     /// Connections closed since the start, by reason.

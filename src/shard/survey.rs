@@ -116,6 +116,7 @@ impl Shard {
             flush_duration: self.counters.flush_duration,
             frame_age: self.pass.frame_age,
             mesh: self.outbox.counters,
+            push: self.members.deliveries,
             drops,
             closed: self.counters.closed.clone(),
             reception,

@@ -34,6 +34,7 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
     of_mesh(&mut page, &shards);
     of_registry(&mut page, shared);
     of_hooks(&mut page, shared);
+    of_push(&mut page, shared, &shards);
     of_process(&mut page, &process);
     Answer::plain(200, page.into_text()).of_kind(text::CONTENT_TYPE)
 }
@@ -214,6 +215,37 @@ fn of_hooks(page: &mut Page, shared: &Shared) {
     for (event, of_event) in &totals.events {
         family.times(&[("event", event)], &of_event.duration);
     }
+}
+
+fn of_push(page: &mut Page, shared: &Shared, shards: &[Rc<ShardReport>]) {
+    let push = shared.push.with(|router| router.counters());
+    page.gauge("shardcast_push_members", "Connections that get pushed messages.")
+        .sample(&[], push.members);
+    page.counter("shardcast_push_posts_total", "Messages posted, by whether they were taken.")
+        .sample(&[("result", &"taken")], push.posts)
+        .sample(&[("result", &"refused")], push.posts_refused);
+    page.counter("shardcast_push_sessions_refused_total", "Connections refused for their session.")
+        .sample(&[], push.sessions_refused);
+    page.counter(
+        "shardcast_push_client_sends_total",
+        "Messages of clients, by what became of them.",
+    )
+    .sample(&[("result", &"passed")], push.client_sends)
+    .sample(&[("result", &"refused")], push.client_sends_refused);
+    page.counter(
+        "shardcast_push_returns_total",
+        "Members that came back, by what they had missed.",
+    )
+    .sample(&[("missed", &"nothing")], push.recovered)
+    .sample(&[("missed", &"something")], push.gaps);
+    page.gauge("shardcast_push_history_bytes", "Bytes of messages kept for who comes back.")
+        .sample(&[], push.history_bytes);
+    page.gauge("shardcast_push_in_flight_bytes", "Bytes of messages on their way to shards.")
+        .sample(&[], push.in_flight_bytes);
+    let help = "Messages put into the output of a member.";
+    counter(page, "shardcast_push_deliveries_total", help, shards, |it| it.push.deliveries);
+    let help = "Members closed because too much waited for them.";
+    counter(page, "shardcast_push_slow_closed_total", help, shards, |it| it.push.slow_closed);
 }
 
 fn of_process(page: &mut Page, process: &ProcessFacts) {

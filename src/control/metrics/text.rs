@@ -85,7 +85,8 @@ impl Family<'_> {
         for (at, count) in histogram.counts.iter().enumerate() {
             sum += count;
             let bound = BOUNDS_US.get(at);
-            let bound = bound.map_or("+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
+            let bound =
+                bound.map_or_else(|| "+Inf".to_owned(), |us| (*us as f64 / 1e6).to_string());
             let _ = write!(self.page.text, "{}_bucket", self.name);
             self.page.labels(labels, Some(("le", &bound)));
             let _ = writeln!(self.page.text, " {sum}");

@@ -20,6 +20,8 @@ pub(super) use summary::Look;
 use super::answer::Answer;
 use super::api::{Serves, Shared};
 use super::metrics;
+use crate::control::push;
+use crate::media::Moment;
 use crate::proto::http::{Method, Request};
 
 /// The description of this API, for programs.
@@ -45,10 +47,12 @@ enum Resource {
     Client,
     Stat,
     Control,
+    /// The push channel's own room knows which.
+    Push,
 }
 
 /// Paths with the methods that they take; `{}` stands for any one segment. `GET` is `HEAD`, too.
-const ROUTES: [(&str, &[Method], Resource); 19] = [
+const ROUTES: [(&str, &[Method], Resource); 27] = [
     ("/health/live", READ, Resource::Live),
     ("/health/ready", READ, Resource::Ready),
     ("/metrics", READ, Resource::Metrics),
@@ -69,9 +73,18 @@ const ROUTES: [(&str, &[Method], Resource); 19] = [
     ("/control/drop/{}", ASK, Resource::Control),
     ("/control/redirect/{}", ASK, Resource::Control),
     ("/control/record/{}", ASK, Resource::Control),
+    ("/channels", READ, Resource::Push),
+    ("/channels/{}", READ, Resource::Push),
+    ("/channels/{}/message", POST, Resource::Push),
+    ("/users/{}", READ, Resource::Push),
+    ("/users/{}/message", POST, Resource::Push),
+    ("/notify", POST, Resource::Push),
+    ("/notify/list", READ, Resource::Push),
+    ("/push/messages", POST, Resource::Push),
 ];
 
 const READ: &[Method] = &[Method::Get, Method::Head];
+const POST: &[Method] = &[Method::Post];
 const ASK: &[Method] = &[Method::Get, Method::Head, Method::Post];
 
 /// Whether the request has to carry the token when there is one: all but the look whether the server
@@ -85,7 +98,8 @@ pub(super) async fn serve(
     shared: &Shared,
     request: &Request,
     serves: Serves,
-    _body: &[u8],
+    body: &[u8],
+    deadline: Moment,
 ) -> Answer {
     let Some((methods, resource, segment)) = find(&request.path) else {
         return Answer::error(404, "no such resource; see /api/v1/openapi.json");
@@ -118,18 +132,24 @@ pub(super) async fn serve(
         Resource::Client => srs::client(shared, segment).await,
         Resource::Stat => stat::answer(shared).await,
         Resource::Control => control::answer(shared, request).await,
+        Resource::Push => match push::serve(&shared.push, request, body, deadline).await {
+            Some(answer) => answer,
+            None => Answer::error(404, "no such resource; see /api/v1/openapi.json"),
+        },
     }
 }
 
 /// The route of a path, and the segment that stands for `{}`.
 fn find(path: &str) -> Option<(&'static [Method], Resource, &str)> {
-    ROUTES.iter().find_map(|(template, methods, resource)| match template.strip_suffix("{}") {
-        None => (path == *template).then_some((*methods, *resource, "")),
-        Some(front) => {
-            let segment = path.strip_prefix(front)?;
-            let is_one = !segment.is_empty() && !segment.contains('/');
-            is_one.then_some((*methods, *resource, segment))
-        }
+    ROUTES.iter().find_map(|(template, methods, resource)| {
+        let segment = match template.split_once("{}") {
+            None => (path == *template).then_some("")?,
+            Some((front, back)) => {
+                let segment = path.strip_prefix(front)?.strip_suffix(back)?;
+                (!segment.is_empty() && !segment.contains('/')).then_some(segment)?
+            }
+        };
+        Some((*methods, *resource, segment))
     })
 }
 

@@ -21,6 +21,7 @@ pub(super) async fn shards(shared: &Shared) -> Answer {
         "control": {
             "registry": registry.counters(),
             "streams": registry.entries(),
+            "push": shared.push.with(|router| router.counters()),
             "cpu_us": clock::thread_cpu().as_micros() as u64,
         },
         "acceptor": {

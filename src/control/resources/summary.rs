@@ -38,7 +38,7 @@ pub(super) async fn summaries(shared: &Shared) -> Answer {
     };
     // The first look counts from the start of the server.
     let last = shared.last_look.replace(Some(look));
-    let last = last.unwrap_or(Look { at: shared.started, ..Look::default() });
+    let last = last.unwrap_or_else(|| Look { at: shared.started, ..Look::default() });
     let elapsed = look.at.since(last.at).as_secs_f64().max(0.001);
     let ticks = look.cpu_ticks.1.saturating_sub(last.cpu_ticks.1).max(1) as f64;
     let used = look.cpu_ticks.0.saturating_sub(last.cpu_ticks.0) as f64;
@@ -110,7 +110,7 @@ fn without_secrets(argv: &str) -> String {
     for word in argv.split(' ') {
         match word.split_once('=') {
             Some((key, _)) if is_value => words.push(format!("{key}=***")),
-            Some((option, rest)) if option == "--set" => {
+            Some(("--set", rest)) => {
                 let key = rest.split('=').next().unwrap_or_default();
                 words.push(format!("--set={key}=***"));
             }
