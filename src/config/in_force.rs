@@ -90,7 +90,8 @@ mod tests {
     fn what_was_given_is_shown_over_the_defaults_without_secrets() {
         let file = "[api]\ntoken = \"one\"\n[apps.live]\nlatency = \"realtime\"\n\
                     [apps.live.hooks]\nsecret = \"two\"\n\
-                    on_publish = [{ url = \"http://u:three@h/x?key=four\", timeout = \"1s\" }]\n";
+                    on_publish = [{ url = \"http://h/x?key=four\", timeout = \"1s\" }]\n\
+                    [cluster]\nredis = \"redis://u:three@h/0\"\n";
         let sources = Sources {
             file: Some(("f.toml".to_owned(), file.to_owned())),
             environment: vec![("SHARDCAST_RTMP_CHUNK_SIZE".to_owned(), "4096".to_owned())],
@@ -103,8 +104,9 @@ mod tests {
         assert_eq!(shown["api"]["token"], "***");
         assert_eq!(shown["hooks"]["secret"], "***");
         let hooks = &shown["apps"]["live"]["hooks"];
-        assert_eq!(hooks["on_publish"][0]["url"], "http://***@h/x?***");
+        assert_eq!(hooks["on_publish"][0]["url"], "http://h/x?***");
         assert_eq!(hooks["on_publish"][0]["timeout"], "1s");
+        assert_eq!(shown["cluster"]["redis"], "redis://***@h/0");
         let text = shown.to_string();
         for secret in ["one", "two", "three", "four", "five"] {
             assert!(

@@ -31,7 +31,7 @@ struct Shared {
     answers: Vec<Option<Rc<ShardReport>>>,
     /// Per shard: its newest answer with clients.
     answers_with_clients: Vec<Option<Rc<ShardReport>>>,
-    /// Who waits for one of those.
+    /// Who waits for answers.
     waiting: usize,
 }
 
@@ -65,8 +65,10 @@ impl Reports {
         let mut shared = self.shared.borrow_mut();
         let shard = report.shard;
         let report = Rc::new(report);
+        if shared.waiting == 0 {
+            return;
+        }
         if report.has_clients
-            && shared.waiting > 0
             && let Some(slot) = shared.answers_with_clients.get_mut(shard)
         {
             *slot = Some(Rc::clone(&report));
@@ -76,27 +78,20 @@ impl Reports {
         }
     }
 
-    /// Fresh reports, without clients, of all shards that answer in time.
+    /// Fresh reports, perhaps without clients, of all shards that answer in time.
     pub(super) async fn gather(&self) -> Vec<Rc<ShardReport>> {
         self.ask(false).await
     }
 
     /// Fresh reports with clients of all shards that answer in time.
     pub(super) async fn gather_with_clients(&self) -> Vec<Rc<ShardReport>> {
-        self.shared.borrow_mut().waiting += 1;
-        let found = self.ask(true).await;
-        let mut shared = self.shared.borrow_mut();
-        shared.waiting -= 1;
-        if shared.waiting == 0 {
-            // Clients are many: nothing is kept of them.
-            shared.answers_with_clients.fill(None);
-        }
-        found
+        self.ask(true).await
     }
 
     async fn ask(&self, with_clients: bool) -> Vec<Rc<ShardReport>> {
         let round = {
             let mut shared = self.shared.borrow_mut();
+            shared.waiting += 1;
             // A round that was asked already may have been answered before the caller's time.
             let round = shared.asked + 1;
             let order = shared.wanted.get_or_insert(SurveyOrder { round, with_clients });
@@ -105,13 +100,21 @@ impl Reports {
         };
         self.bell.ring_if_asleep();
         let deadline = clock::now() + limits::SURVEY_WAIT_MAX;
-        loop {
+        let found = loop {
             let fresh = self.fresh(round, with_clients);
             if fresh.len() == self.shared.borrow().answers.len() || is_over(deadline) {
-                return fresh;
+                break fresh;
             }
             sleep(LOOK_INTERVAL).await;
+        };
+        let mut shared = self.shared.borrow_mut();
+        shared.waiting -= 1;
+        if shared.waiting == 0 {
+            // Streams and clients are many: nothing is kept of them.
+            shared.answers.fill(None);
+            shared.answers_with_clients.fill(None);
         }
+        found
     }
 
     fn fresh(&self, round: u64, with_clients: bool) -> Vec<Rc<ShardReport>> {
