@@ -77,9 +77,10 @@ fn serve(
     }
     let rtmp = listen("rtmp.listen", &settings.rtmp.listen)?;
     let http = listen("http.listen", &settings.http.listen)?;
+    let rooms = listen("signalling.listen", &settings.signalling.listen)?;
     let api = listen("api.listen", &settings.api.listen)?;
     let metrics = listen("api.metrics_listen", &settings.api.metrics_listen)?;
-    let banner = banner(&rtmp, &http, &api, &metrics);
+    let banner = banner(&rtmp, &http, &rooms, &api, &metrics, &settings.signalling.path);
 
     let cpus = report.usable_cpus;
     let shards = match settings.server.shards {
@@ -146,7 +147,7 @@ fn serve(
             settings: Arc::clone(&settings),
         })
         .map_err(|error| failed("listening to signals", error))?;
-    let listeners = [(rtmp, Protocol::Rtmp), (http, Protocol::Http)]
+    let listeners = [(rtmp, Protocol::Rtmp), (http, Protocol::Http), (rooms, Protocol::Rooms)]
         .into_iter()
         .flat_map(|(sockets, protocol)| {
             sockets.into_iter().map(move |(socket, _)| (socket, protocol))
@@ -233,7 +234,14 @@ fn api_listeners(sockets: Listeners, serves: Serves) -> impl Iterator<Item = Api
     sockets.into_iter().map(move |(socket, address)| ApiListener { socket, address, serves })
 }
 
-fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners, metrics: &Listeners) -> String {
+fn banner(
+    rtmp: &Listeners,
+    http: &Listeners,
+    rooms: &Listeners,
+    api: &Listeners,
+    metrics: &Listeners,
+    path: &str,
+) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     for (_, address) in rtmp {
@@ -244,6 +252,10 @@ fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners, metrics: &Listene
         let url = format!("{}/live/STREAM.flv", reachable(*address));
         let _ = writeln!(text, "play (HTTP-FLV): http://{url}");
         let _ = writeln!(text, "play (WebSocket-FLV): ws://{url}");
+        let _ = writeln!(text, "rooms: ws://{}{path}", reachable(*address));
+    }
+    for (_, address) in rooms {
+        let _ = writeln!(text, "rooms (palava): ws://{}", reachable(*address));
     }
     for (_, address) in api {
         let _ = writeln!(text, "API: http://{}/api/v1/shards", reachable(*address));

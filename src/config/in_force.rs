@@ -91,7 +91,7 @@ mod tests {
         let file = "[api]\ntoken = \"one\"\n[apps.live]\nlatency = \"realtime\"\n\
                     [apps.live.hooks]\nsecret = \"two\"\n\
                     on_publish = [{ url = \"http://h/x?key=four\", timeout = \"1s\" }]\n\
-                    [cluster]\nredis = \"redis://u:three@h/0\"\n";
+                    [cluster]\nredis = \"redis://u:three@h/0\"\nadvertise = \"rtmp://h\"\n";
         let sources = Sources {
             file: Some(("f.toml".to_owned(), file.to_owned())),
             environment: vec![("SHARDCAST_RTMP_CHUNK_SIZE".to_owned(), "4096".to_owned())],

@@ -16,6 +16,7 @@ use super::push::Push;
 use super::registry::Registry;
 use super::reports::Reports;
 use super::resources;
+use super::rooms::Rooms;
 use super::settings::CurrentSettings;
 use crate::limits;
 use crate::logging::LogLosses;
@@ -55,9 +56,24 @@ pub(super) struct Api {
     shared: Rc<Shared>,
 }
 
+/// What the API tells of.
+pub(super) struct ApiParts {
+    pub(super) settings: CurrentSettings,
+    pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) rooms: Rc<RefCell<Rooms>>,
+    pub(super) push: Push,
+    pub(super) reports: Reports,
+    pub(super) orders: Orders,
+    pub(super) hooks: Hooks,
+    pub(super) accepted: Arc<AcceptCounters>,
+    pub(super) log_losses: LogLosses,
+}
+
+/// What the API's tasks, and the resources, look at.
 pub(super) struct Shared {
     pub(super) settings: CurrentSettings,
     pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) rooms: Rc<RefCell<Rooms>>,
     pub(super) push: Push,
     pub(super) reports: Reports,
     pub(super) orders: Orders,
@@ -74,26 +90,28 @@ pub(super) struct Shared {
 }
 
 impl Api {
-    #[expect(clippy::too_many_arguments, reason = "each is a part of the control shard")]
-    pub(super) fn new(
-        settings: &CurrentSettings,
-        registry: &Rc<RefCell<Registry>>,
-        push: &Push,
-        reports: &Reports,
-        orders: &Orders,
-        hooks: &Hooks,
-        accepted: &Arc<AcceptCounters>,
-        log_losses: LogLosses,
-    ) -> Self {
+    pub(super) fn new(parts: ApiParts) -> Self {
+        let ApiParts {
+            settings,
+            registry,
+            rooms,
+            push,
+            reports,
+            orders,
+            hooks,
+            accepted,
+            log_losses,
+        } = parts;
         Self {
             shared: Rc::new(Shared {
-                settings: settings.clone(),
-                registry: Rc::clone(registry),
-                push: push.clone(),
-                reports: reports.clone(),
-                orders: orders.clone(),
-                hooks: hooks.clone(),
-                accepted: Arc::clone(accepted),
+                settings,
+                registry,
+                rooms,
+                push,
+                reports,
+                orders,
+                hooks,
+                accepted,
                 log_losses,
                 started: clock::now(),
                 open: Cell::new(0),

@@ -4,6 +4,7 @@
 //! |------------|--------------------------------------------------------------------|
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
+//! | `rooms`    | WebRTC rooms: who is in which, and what members say to each other   |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API: its connections                                       |
 //! | `resources` | what it serves: SRS's and nginx-rtmp's shapes, and its own          |
@@ -27,6 +28,7 @@ mod push;
 mod registry;
 mod reports;
 mod resources;
+pub mod rooms;
 mod run;
 mod settings;
 

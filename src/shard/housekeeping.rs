@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::Shard;
-use super::messages::ConnKey;
+use super::messages::{ConnKey, Notice};
 use crate::media::Moment;
 use crate::session::CloseReason;
 
@@ -49,6 +49,10 @@ impl Shard {
         self.describe_publications(now);
         self.publish_load(now);
         self.drain_late(now);
+        let dropped = std::mem::take(&mut self.counters.room_texts_dropped);
+        if dropped > 0 {
+            self.outbox.notice(self.control, Notice::RoomTextsDropped(dropped));
+        }
     }
 
     fn roll_meters(&mut self, now: Moment) {

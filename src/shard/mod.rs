@@ -57,7 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
-pub use claim::{Claim, Releases};
+pub use claim::{Claim, InRooms, Releases};
 pub use conns::{Conn, ConnTable};
 pub use description::{AudioInfo, MediaInfo, VideoInfo};
 pub use flush::{EgressCounters, Pass, Scope};
@@ -150,6 +150,8 @@ struct Counters {
     flush_duration: Histogram,
     surveys: u64,
     survey_pieces: u64,
+    /// Messages of rooms' clients that came too fast, since the control shard was told.
+    room_texts_dropped: u64,
     /// Of streams that nobody views here any more.
     reception: ReceptionCounters,
     /// Egress bytes at the last look, and when that was: for the load.

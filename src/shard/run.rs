@@ -139,6 +139,7 @@ impl Shard {
                 flush_duration: super::Histogram::default(),
                 surveys: 0,
                 survey_pieces: 0,
+                room_texts_dropped: 0,
                 reception: super::ReceptionCounters::default(),
                 egress_mark: (0, clock::now()),
                 skips_logged: (0, Moment::ZERO),

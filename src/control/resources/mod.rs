@@ -36,6 +36,7 @@ enum Resource {
     OpenApi,
     Shards,
     Hooks,
+    Rooms,
     Config,
     Versions,
     Summaries,
@@ -52,13 +53,14 @@ enum Resource {
 }
 
 /// Paths with the methods that they take; `{}` stands for any one segment. `GET` is `HEAD`, too.
-const ROUTES: [(&str, &[Method], Resource); 27] = [
+const ROUTES: [(&str, &[Method], Resource); 28] = [
     ("/health/live", READ, Resource::Live),
     ("/health/ready", READ, Resource::Ready),
     ("/metrics", READ, Resource::Metrics),
     ("/api/v1/openapi.json", READ, Resource::OpenApi),
     ("/api/v1/shards", READ, Resource::Shards),
     ("/api/v1/hooks", READ, Resource::Hooks),
+    ("/api/v1/rooms", READ, Resource::Rooms),
     ("/api/v1/config", READ, Resource::Config),
     ("/api/v1/versions", READ, Resource::Versions),
     ("/api/v1/summaries", READ, Resource::Summaries),
@@ -120,6 +122,7 @@ pub(super) async fn serve(
         Resource::OpenApi => Answer::plain(200, OPENAPI).of_kind("application/json"),
         Resource::Shards => own::shards(shared).await,
         Resource::Hooks => Answer::json(200, &shared.hooks.to_json()),
+        Resource::Rooms => Answer::json(200, &shared.rooms.borrow().to_json()),
         Resource::Config => Answer::json(200, &shared.settings.get().in_force()),
         Resource::Versions => srs::versions(shared),
         Resource::Summaries => summary::summaries(shared).await,
