@@ -88,7 +88,7 @@ pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
 /// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.
 pub const HOOK_CALLS_WAITING_MAX: usize = 20_000;
 /// Connections to one endpoint that are kept open without a call; one more closes the oldest.
-pub const HOOK_IDLE_CONNECTIONS_MAX: usize = 64;
+pub const HOOK_IDLE_CONNECTIONS_MAX: usize = HOOK_CALLS_UNDER_WAY_MAX;
 /// Bytes of a hook's answer behind its head; the rest is not read and the connection is closed.
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.

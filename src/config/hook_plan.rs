@@ -81,6 +81,8 @@ pub struct HookTarget {
     pub retry: Retry,
     /// PEM file of the certificates to verify with.
     pub ca: Option<String>,
+    /// For so long an address of the host is used before the name is looked up again.
+    pub dns_cache: Duration,
     /// User-Agent of the srs dialect.
     pub user_agent: String,
     /// `server_id` of the srs dialect, when the operator gave one.
@@ -225,6 +227,7 @@ impl HookTarget {
             update_strict: hooks.notify_update_strict,
             retry: entry.retry.unwrap_or(hooks.retry),
             ca: text(entry.ca.as_deref().unwrap_or(&hooks.ca)),
+            dns_cache: hooks.dns_cache.0,
             user_agent,
             server_id: text(&hooks.server_id),
         })

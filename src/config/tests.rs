@@ -147,6 +147,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("hooks.ca", "/etc/ssl/own.pem"),
     ("hooks.close_silently", "true"),
     ("hooks.dialect", "srs"),
+    ("hooks.dns_cache", "5s"),
     ("hooks.enabled", "false"),
     ("hooks.event_headers", "true"),
     ("hooks.notify_method", "get"),

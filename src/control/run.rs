@@ -46,6 +46,8 @@ pub enum ControlEvent {
     Drain,
     /// These settings hold from now on.
     Reload(Arc<Settings>),
+    /// Files that the settings name may have changed.
+    RereadFiles,
 }
 
 /// What the control shard is made of; sent to its thread.
@@ -153,6 +155,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                     control.drain(now);
                 }
                 ControlEvent::Reload(settings) => control.reload(settings),
+                ControlEvent::RereadFiles => control.hooks.reread_files(),
             }
         }
         control.turn(now);

@@ -11,6 +11,7 @@ pub(crate) mod downloads;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
 pub(crate) mod http;
+pub(crate) mod latency;
 pub(crate) mod media;
 pub(crate) mod namespace;
 pub(crate) mod noise;

@@ -14,9 +14,11 @@
 //! | `delivery`  | end events: order, further attempts                                         |
 //! | `client`    | the HTTP client: connections, caps, deadline                                |
 //! | `seats`, `breaker`, `resolver`, `stats` | its parts                                      |
+//! | `complaints` | at most so many log lines                                                  |
 
 mod breaker;
 mod client;
+mod complaints;
 mod delivery;
 mod event;
 mod judge;
@@ -35,13 +37,14 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use self::client::Client;
+use self::complaints::{Complaint, Complaints};
 use self::delivery::Deliveries;
 use self::event::Identity;
 use self::sessions::Sessions;
 pub(super) use self::stats::HookTotals;
 use self::stats::Stats;
 use super::settings::CurrentSettings;
-use crate::config::HookEvent;
+use crate::config::{HookEvent, HookTarget};
 use crate::media::Moment;
 use crate::rt::doorbell::Bell;
 use crate::rt::executor::spawn_local;
@@ -62,6 +65,7 @@ struct Shared {
     sessions: RefCell<Sessions>,
     deliveries: Deliveries,
     stats: RefCell<Stats>,
+    complaints: RefCell<Complaints>,
     identity: Identity,
     results: RefCell<VecDeque<HookResult>>,
     /// Wakes the control shard's loop.
@@ -102,6 +106,7 @@ impl Hooks {
                 sessions: RefCell::default(),
                 deliveries: Deliveries::default(),
                 stats: RefCell::default(),
+                complaints: RefCell::default(),
                 identity: Identity::new(random),
                 results: RefCell::default(),
                 bell,
@@ -166,6 +171,12 @@ impl Hooks {
         !self.shared.results.borrow().is_empty()
     }
 
+    /// Reads the certificates of https hooks again.
+    pub(super) fn reread_files(&self) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move { shared.client.reread_certificates().await });
+    }
+
     /// The server ends: what is to be told is told, but not again.
     pub(super) fn end(&self) {
         self.shared.deliveries.end();
@@ -221,6 +232,17 @@ impl Hooks {
 }
 
 impl Shared {
+    /// See [`Complaints::admit`].
+    fn complains(
+        &self,
+        complaint: Complaint,
+        event: HookEvent,
+        target: &HookTarget,
+    ) -> Option<u64> {
+        let now = crate::rt::clock::now();
+        self.complaints.borrow_mut().admit(complaint, event, target, now)
+    }
+
     fn result(&self, result: HookResult) {
         self.results.borrow_mut().push_back(result);
         self.bell.ring_if_asleep();

@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::client::{CallError, Failure};
 use super::event::Judgement;
 use crate::config::{HookEvent, HookTarget};
-use crate::shard::Histogram;
+use crate::shard::Histogram as Times;
 
+/// Upper edges of the histogram that the API shows, in microseconds.
+const EDGES_US: [u64; 13] = [
+    500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    3_000_000, 10_000_000,
+];
 /// Two digits: a few kilobytes per hook.
 const DIGITS: u8 = 2;
 
@@ -38,7 +44,7 @@ pub(in crate::control) struct EventTotals {
     /// Calls that were made again.
     pub(in crate::control) retried: u64,
     /// How long those took that were answered.
-    pub(in crate::control) duration: Histogram,
+    pub(in crate::control) duration: Times,
 }
 
 #[derive(Debug)]
@@ -51,9 +57,9 @@ struct HookStats {
     retried: u64,
     failed: BTreeMap<&'static str, u64>,
     /// Of calls that were answered, in fixed buckets.
-    duration: Histogram,
+    duration: Times,
     /// Microseconds of calls that were answered.
-    latency: Option<hdrhistogram::Histogram<u64>>,
+    latency: Option<Histogram<u64>>,
 }
 
 impl Stats {
@@ -118,6 +124,11 @@ impl Stats {
             .iter()
             .map(|((event, url), hook)| {
                 let quantile = |q: f64| hook.latency.as_ref().map(|it| it.value_at_quantile(q));
+                // Of the calls that took at most so long, as histograms are scraped.
+                let at_most = |edge: u64| hook.latency.as_ref().map(|it| it.count_between(0, edge));
+                let edges = EDGES_US.iter();
+                let histogram: Vec<_> =
+                    edges.map(|&edge| json!({ "le_us": edge, "count": at_most(edge) })).collect();
                 json!({
                     "event": event,
                     "url": url,
@@ -132,7 +143,9 @@ impl Stats {
                         "p50": quantile(0.5),
                         "p90": quantile(0.9),
                         "p99": quantile(0.99),
-                        "max": hook.latency.as_ref().map(|it| it.max()),
+                        "max": hook.latency.as_ref().map(Histogram::max),
+                        "count": hook.latency.as_ref().map(Histogram::len),
+                        "histogram": histogram,
                     },
                 })
             })
@@ -150,8 +163,39 @@ impl Stats {
             told: 0,
             retried: 0,
             failed: BTreeMap::new(),
-            duration: Histogram::default(),
-            latency: hdrhistogram::Histogram::new_with_bounds(1, 120_000_000, DIGITS).ok(),
+            duration: Times::default(),
+            latency: Histogram::new_with_bounds(1, 120_000_000, DIGITS).ok(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::target;
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_outcome_and_answers_by_their_time() {
+        let target = target("on_play = \"http://h/play?key=secret\"", HookEvent::Play);
+        let mut stats = Stats::default();
+        let mut count = |ms, judgement: &Judgement| {
+            let took = Duration::from_millis(ms);
+            stats.count(HookEvent::Play, &target, took, Ok(Some(judgement)));
+        };
+        count(1, &Judgement::Accept);
+        count(4, &Judgement::Refuse(String::new()));
+        count(40, &Judgement::Rename(String::new()));
+        count(400, &Judgement::Fail(String::new()));
+        let report = &stats.to_json()[0];
+        assert_eq!(report["url"], "http://h/play", "without the key");
+        for outcome in ["accepted", "refused", "renamed"] {
+            assert_eq!(report[outcome], 1, "{outcome}");
+        }
+        assert_eq!((&report["calls"], &report["failed"]["answer"]), (&4.into(), &1.into()));
+        let latency = &report["latency_us"];
+        let histogram = latency["histogram"].as_array().unwrap();
+        let counts: Vec<_> = histogram.iter().map(|it| it["count"].as_u64().unwrap()).collect();
+        assert_eq!(counts, [0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4]);
+        assert_eq!(latency["count"], 4);
     }
 }
