@@ -111,6 +111,8 @@ pub const PUSH_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub const PUSH_QUEUE_MESSAGES_MAX: usize = 4 * 1024;
 /// Messages of one client to its channels that wait to be judged; more are refused.
 pub const PUSH_CLIENT_SENDS_MAX: u32 = 16;
+/// Bytes of clients' messages that a hook is asked about; more are refused.
+pub const PUSH_UNJUDGED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Targets of one batch of posts; more are answered 413.
 pub const PUSH_BATCH_TARGETS_MAX: usize = 10_000;
 /// Body of a request to the API; more is answered 413.

@@ -10,6 +10,7 @@
 //! | `nginx`, `srs` | the two dialects: requests out, verdicts in                              |
 //! | `sessions`  | which events a connection has had, and still has to have                    |
 //! | `judge`     | asking the gating hooks of one question, in order                           |
+//! | `message`   | asking about what clients of the push channel say                             |
 //! | `update`    | asking from time to time whether a stream may go on                         |
 //! | `delivery`  | end events: order, further attempts                                         |
 //! | `client`    | the HTTP client: connections, caps, deadline                                |
@@ -22,6 +23,7 @@ mod complaints;
 mod delivery;
 mod event;
 mod judge;
+mod message;
 mod nginx;
 mod resolver;
 mod seats;
@@ -43,12 +45,14 @@ use self::event::Identity;
 use self::sessions::Sessions;
 pub(super) use self::stats::HookTotals;
 use self::stats::Stats;
+use super::push::MessageToJudge;
 use super::settings::CurrentSettings;
 use crate::config::{HookEvent, HookTarget};
 use crate::media::Moment;
+use crate::proto::push_message::PushBody;
 use crate::rt::doorbell::Bell;
 use crate::rt::executor::spawn_local;
-use crate::session::{Ask, ClientId, Departure, Refusal};
+use crate::session::{Ask, ClientId, Departure, Refusal, SendRefusal};
 use crate::shard::{AskToken, ConnKey, Node};
 
 /// The hooks of the server.
@@ -81,6 +85,13 @@ pub(super) enum HookResult {
     Refused(AskToken, Refusal),
     /// Ask the shard of a stream for its clock.
     Measure(AskToken),
+    /// What becomes of a client's push message.
+    Message {
+        /// Who said it.
+        client: ClientId,
+        /// Pass it on, with another body if there is one, or not.
+        verdict: Result<Option<PushBody>, SendRefusal>,
+    },
     /// Close the connection.
     Close {
         /// Its shard.
@@ -123,6 +134,11 @@ impl Hooks {
     /// Lets the hooks judge a question; the result comes from [`Hooks::take_results`].
     pub(super) fn judge(&self, token: AskToken, ask: Ask) {
         spawn_local(judge::run(Rc::clone(&self.shared), token, ask));
+    }
+
+    /// Lets the hooks judge a client's push message; the result comes from [`Hooks::take_results`].
+    pub(super) fn judge_message(&self, message: MessageToJudge) {
+        spawn_local(message::run(Rc::clone(&self.shared), message));
     }
 
     /// The last word on a question, which the shard is told next.
