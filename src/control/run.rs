@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
+use super::orders::Orders;
 use super::push::{MessageToJudge, Push, Router, unix_s};
 use super::registry::Registry;
 use super::relays::Relays;
@@ -79,6 +80,7 @@ struct Control {
     hooks: Hooks,
     relays: Rc<RefCell<Relays>>,
     reports: Reports,
+    orders: Orders,
     shards: usize,
     open: Arc<AtomicUsize>,
     draining: Option<Draining>,
@@ -118,12 +120,14 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     relays.borrow_mut().fetch_static(clock::now(), &mut first);
     let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
+    let orders = Orders::new(plan.mesh.doorbell().bell());
     let api = Api::new(ApiParts {
         settings: settings.clone(),
         registry: Rc::clone(&registry),
         rooms: Rc::clone(&rooms),
         push: push.clone(),
         reports: reports.clone(),
+        orders: orders.clone(),
         hooks: hooks.clone(),
         relays: Rc::clone(&relays),
         accepted: Arc::clone(&plan.accepted),
@@ -143,6 +147,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         hooks,
         relays,
         reports,
+        orders,
         shards,
         open: Arc::clone(&plan.accepted.open),
         draining: None,
@@ -170,6 +175,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         let has_more = || {
             plan.events.has_pending()
                 || control.reports.has_request()
+                || !control.orders.is_empty()
                 || control.hooks.has_results()
                 || control.relays.borrow().has_results()
                 || control.push.with(|router| router.has_outgoing())
@@ -215,9 +221,12 @@ impl Control {
         for (node, notice) in self.push.with(Router::take_outgoing) {
             self.outbox.notice(node, notice);
         }
-        if self.reports.take_request() {
+        for (node, notice) in self.orders.take() {
+            self.outbox.notice(node, notice);
+        }
+        if let Some(order) = self.reports.take_request() {
             for shard in 0..self.shards {
-                self.outbox.notice(shard, Notice::ReportRequest);
+                self.outbox.notice(shard, Notice::Survey(order));
             }
         }
         // The control shard sends no media, so there are no gaps.

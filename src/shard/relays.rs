@@ -163,7 +163,8 @@ impl Shard {
         let Session::Relay(_) = &conn.session else { return };
         let (bytes_in, bytes_out) = (conn.bytes_in, conn.bytes_out);
         let viewers = conn.plays.iter().filter_map(|play| self.viewers.get(&play.stream));
-        let skips = viewers.filter_map(|viewed| viewed.viewer(key)).map(|it| it.skips).sum();
+        let untold = viewers.filter_map(|viewed| viewed.viewer(key)).map(|it| it.skips_untold);
+        let skips = u64::from(conn.skips) + untold.map(u64::from).sum::<u64>();
         self.relay_news(key, RelayNews::Progress { bytes_in, bytes_out, skips });
     }
 

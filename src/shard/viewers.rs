@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::messages::{ConnKey, Subscription};
+use super::meter::Meter;
 use super::reception::{Paused, Target};
 use crate::config::AppSettings;
 use crate::media::{
@@ -34,8 +35,6 @@ pub struct Viewer {
     pub waiting_since: Moment,
     /// When it is further behind, it skips.
     pub max_lag: Duration,
-    /// How often it has skipped.
-    pub skips: u64,
     /// Not before this moment is it too slow: it has just been given the backlog of a join point.
     pub late_from: Moment,
     /// Bytes sent in the current pass.
@@ -44,6 +43,8 @@ pub struct Viewer {
     pub may_go_on: bool,
     /// Has just begun: it does not wait for the flush.
     pub is_eager: bool,
+    /// How often it was moved forward since its connection took note.
+    pub skips_untold: u32,
     /// Has been told that the stream ended.
     pub ended: bool,
     /// The log that it changes to as soon as the track that it lacks can begin.
@@ -67,6 +68,8 @@ pub struct LogState {
     pub waiting: usize,
     /// How many viewers have a target.
     pub changing: usize,
+    /// Bytes that the kernel has taken of it.
+    pub sent_bytes: u64,
 }
 
 /// One stream on this shard.
@@ -106,6 +109,10 @@ pub struct ViewerStream {
     pub(super) gop: Gop,
     /// Timestamp of the newest frame.
     last_ms: u64,
+    /// Bytes sent of logs that are given back.
+    pub(super) sent_before: u64,
+    /// The rate of bytes sent.
+    meter: Meter<1>,
 }
 
 /// Counts of what viewers wanted of a stream.
@@ -145,11 +152,11 @@ impl Viewer {
             blocked_since: None,
             waiting_since: now,
             max_lag,
-            skips: 0,
             late_from: Moment::ZERO,
             pass_bytes: 0,
             may_go_on: false,
             is_eager: false,
+            skips_untold: 0,
             ended: false,
             target: None,
         }
@@ -171,6 +178,7 @@ impl ViewerStream {
         name: StreamName,
         settings: Arc<AppSettings>,
         logs_max: usize,
+        now: Moment,
     ) -> Self {
         Self {
             id,
@@ -190,6 +198,8 @@ impl ViewerStream {
             fourccs: Vec::new(),
             has_new_fourccs: false,
             last_ms: 0,
+            sent_before: 0,
+            meter: Meter::new(now),
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
@@ -453,6 +463,23 @@ impl ViewerStream {
         [logs, ending].into_iter().flatten().min()
     }
 
+    /// Bytes of it that the kernel has taken since it has viewers here.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_before + self.logs.iter().map(|state| state.sent_bytes).sum::<u64>()
+    }
+
+    /// Remembers how much was sent by now.
+    pub(super) fn roll_meter(&mut self, now: Moment) {
+        let sent = self.sent_bytes();
+        self.meter.roll(now, [sent]);
+    }
+
+    /// Bytes sent per second of the last while.
+    pub(super) fn sent_per_second(&self, now: Moment) -> f64 {
+        let [rate] = self.meter.per_second(now, [self.sent_bytes()]);
+        rate
+    }
+
     /// Bytes held by its logs.
     pub fn held_bytes(&self) -> u64 {
         self.logs.iter().map(|state| state.log.held_bytes()).sum()
@@ -469,6 +496,7 @@ impl LogState {
             has_eager: false,
             waiting: 0,
             changing: 0,
+            sent_bytes: 0,
         }
     }
 
