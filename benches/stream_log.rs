@@ -127,7 +127,7 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
     let mut pool = SegmentPool::default();
     for viewer in 0..viewers {
         let connection = ConnKey { slot: viewer as u32, generation: 1 };
-        let viewer = Viewer::new(connection, 1, Moment::ZERO);
+        let viewer = Viewer::new(connection, 1, Duration::from_secs(10), Moment::ZERO);
         stream.attach(viewer, RTMP, true, Moment::ZERO, &mut pool);
     }
     let mut joined = Vec::new();
