@@ -18,9 +18,6 @@ pub(super) fn list(config: &Config) -> Vec<String> {
         relays(&table.apps, &["vhosts", vhost], &mut found);
         push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
-    if config.signalling.store != "memory" {
-        say(&["signalling", "store"], "rooms are in memory only", &mut found);
-    }
     cluster(&config.cluster, &mut found);
     found
 }
