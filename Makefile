@@ -13,7 +13,7 @@ help:
 	@echo "make test-unit         unit and property tests only"
 	@echo "make test-integration  real clients against the real server (TEST=name for one file)"
 	@echo "make soak              ten minutes of forty ffmpegs that publish and forty that play, beside"
-	@echo "                       2,000 viewers, release profile"
+	@echo "                       2,000 viewers; 10,000 push clients; release profile"
 	@echo "make lint              formatting, clippy, documentation: no warning"
 	@echo "make bench             micro-benchmarks"
 	@echo "make bench-instructions  their instructions per operation, into benches/instructions.txt"
@@ -47,7 +47,7 @@ test-integration: build
 # Builds as for users: memory and latency are judged.
 soak: test-deps
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) test --release --workspace --test at_scale -- --ignored --nocapture
+	$(CARGO) test --release --workspace --test at_scale --test push_members -- --ignored --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

@@ -79,7 +79,7 @@ pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
 /// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.
 pub const HOOK_CALLS_WAITING_MAX: usize = 20_000;
 /// Connections to one endpoint that are kept open without a call; one more closes the oldest.
-pub const HOOK_IDLE_CONNECTIONS_MAX: usize = 64;
+pub const HOOK_IDLE_CONNECTIONS_MAX: usize = HOOK_CALLS_UNDER_WAY_MAX;
 /// Bytes of a hook's answer behind its head; the rest is not read and the connection is closed.
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.
@@ -102,6 +102,8 @@ pub const PUSH_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub const PUSH_QUEUE_MESSAGES_MAX: usize = 4 * 1024;
 /// Messages of one client to its channels that wait to be judged; more are refused.
 pub const PUSH_CLIENT_SENDS_MAX: u32 = 16;
+/// Bytes of clients' messages that a hook is asked about; more are refused.
+pub const PUSH_UNJUDGED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Targets of one batch of posts; more are answered 413.
 pub const PUSH_BATCH_TARGETS_MAX: usize = 10_000;
 /// Body of a request to the API; more is answered 413.

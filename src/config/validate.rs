@@ -119,7 +119,13 @@ fn app_hooks(app: &App, in_apps: &[&str], check: &mut Check<'_>) {
         let nginx = entries
             .iter()
             .any(|entry| entry.dialect.unwrap_or(app.hooks.dialect) == Dialect::Nginx);
-        if nginx && in_apps.contains(&name) {
+        if name == "on_message" && in_apps.contains(&name) {
+            check.at(
+                &["hooks", name],
+                "clients of the push channel may have no app: on_message belongs in [hooks] or \
+                 [vhosts.\"NAME\".hooks]",
+            );
+        } else if nginx && in_apps.contains(&name) {
             check.at(
                 &["hooks", name],
                 format!(

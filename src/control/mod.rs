@@ -22,7 +22,7 @@ mod run;
 mod settings;
 
 pub use api::ApiListener;
-pub use push::{PushCounters, Router};
+pub use push::{MessageToJudge, PushCounters, Router};
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};
 pub use settings::CurrentSettings;

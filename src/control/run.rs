@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
-use super::push::{Push, Router, unix_s};
+use super::push::{MessageToJudge, Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::rooms::Rooms;
@@ -45,6 +45,8 @@ pub enum ControlEvent {
     Drain,
     /// These settings hold from now on.
     Reload(Arc<Settings>),
+    /// Files that the settings name may have changed.
+    RereadFiles,
 }
 
 /// What the control shard is made of; sent to its thread.
@@ -150,6 +152,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                     control.drain(now);
                 }
                 ControlEvent::Reload(settings) => control.reload(settings),
+                ControlEvent::RereadFiles => control.hooks.reread_files(),
             }
         }
         control.turn(now);
@@ -238,12 +241,16 @@ impl Control {
                 }
                 Notice::PushLeft(client) => self.push.with(|router| router.left(client)),
                 Notice::PushSend { connection, client, channel, body } => {
-                    self.push.with(|router| {
-                        router.client_send(from, connection, client, channel, &body, now);
+                    let to_judge = self.push.with(|router| {
+                        router.client_send(from, connection, client, channel, body, now)
                     });
+                    self.judge_message(to_judge);
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
-                Notice::Gone(gone) => self.hooks.closed(&gone),
+                Notice::Gone(gone) => {
+                    self.push.with(|router| router.gone(gone.id));
+                    self.hooks.closed(&gone);
+                }
                 Notice::Measured { token, client, timestamp_ms } => {
                     self.hooks.measured(token, client, timestamp_ms);
                 }
@@ -317,6 +324,13 @@ impl Control {
         }
     }
 
+    /// Asks the hook about a message of a client.
+    fn judge_message(&self, message: Option<MessageToJudge>) {
+        if let Some(message) = message {
+            self.hooks.judge_message(message);
+        }
+    }
+
     fn hook_result(&mut self, result: HookResult, now: Moment) {
         let mut out = Vec::new();
         match result {
@@ -327,6 +341,10 @@ impl Control {
                 self.registry.borrow_mut().refused(token, refusal, &mut out);
             }
             HookResult::Measure(token) => out.push((token.node, Notice::Measure(token))),
+            HookResult::Message { client, verdict } => {
+                let next = self.push.with(|router| router.judged(client, verdict, now));
+                self.judge_message(next);
+            }
             HookResult::Close { node, connection, why } => {
                 out.push((node, Notice::Dismiss { connection, why }));
             }

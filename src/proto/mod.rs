@@ -11,6 +11,7 @@ pub mod name;
 pub mod palava;
 pub mod proxy_protocol;
 pub mod push_message;
+pub mod push_name;
 pub mod push_session;
 pub mod rtmp;
 pub mod websocket;

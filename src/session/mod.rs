@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 
 use crate::media::Moment;
 use crate::proto::push_message::PushBody;
+use crate::proto::push_name::PushName;
 
 /// What a session wants of its shard.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ pub enum Event {
     /// A client's message to a channel.
     PushSend {
         /// The channel.
-        channel: i64,
+        channel: PushName,
         /// The message.
         body: PushBody,
     },

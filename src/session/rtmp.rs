@@ -22,6 +22,7 @@ use crate::media::{Moment, Track};
 use crate::proto::amf0::Value;
 use crate::proto::name::{ConnectName, PlayPath, StreamName};
 use crate::proto::push_message::PushBody;
+use crate::proto::push_name::PushName;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
@@ -620,12 +621,15 @@ impl RtmpSession {
 
     /// A message to a channel; one that cannot be passed on is dropped, and counted by who judges it.
     fn push_send(&mut self, call: &Command, io: &mut Io<'_>) {
-        let channel = call.f64_arg(0).filter(|number| number.fract() == 0.0);
+        let channel = match call.args.first() {
+            Some(Value::Number(number)) => PushName::of_f64(*number),
+            name => name.and_then(Value::as_str).and_then(|name| name.parse().ok()),
+        };
         let (Some(channel), Some(text)) = (channel, call.str_arg(1)) else { return };
         if self.is_member && self.sends < limits::PUSH_CLIENT_SENDS_MAX {
             self.sends += 1;
             let body = PushBody::Text(text.to_owned());
-            io.events.push(Event::PushSend { channel: channel as i64, body });
+            io.events.push(Event::PushSend { channel, body });
         }
     }
 

@@ -157,12 +157,9 @@ impl Shard {
                     .session
                     .client()
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
-                let ask = Box::new(Ask {
-                    peer: conn.session.peer(),
-                    since: conn.since,
-                    client,
-                    what: want,
-                });
+                // Of a proxy's connection each request may be another client's.
+                conn.peer = conn.session.peer();
+                let ask = Box::new(Ask { peer: conn.peer, since: conn.since, client, what: want });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();

@@ -15,6 +15,7 @@ use crate::config::Settings;
 use crate::limits;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::proto::push_message::PushBody;
+use crate::proto::push_name::PushName;
 use crate::session::{
     Ask, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, RoomClient, SendRefusal,
     Verdict,
@@ -303,7 +304,7 @@ pub enum Notice {
         /// Whose it is.
         client: ClientId,
         /// The channel.
-        channel: i64,
+        channel: PushName,
         /// The message.
         body: PushBody,
     },

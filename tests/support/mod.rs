@@ -10,6 +10,7 @@ pub(crate) mod browser;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
 pub(crate) mod http;
+pub(crate) mod latency;
 pub(crate) mod media;
 pub(crate) mod namespace;
 pub(crate) mod noise;

@@ -195,6 +195,8 @@ fn action(event: HookEvent) -> &'static str {
         HookEvent::Done => "on_done",
         HookEvent::Update => "on_update",
         HookEvent::RecordDone => "on_dvr",
+        // Told in no dialect, see `message`.
+        HookEvent::Message => "on_message",
     }
 }
 

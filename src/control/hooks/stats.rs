@@ -10,6 +10,11 @@ use super::client::{CallError, Failure};
 use super::event::Judgement;
 use crate::config::{HookEvent, HookTarget};
 
+/// Upper edges of the histogram that the API shows, in microseconds.
+const EDGES_US: [u64; 13] = [
+    500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
+    3_000_000, 10_000_000,
+];
 /// Two digits: a few kilobytes per hook.
 const DIGITS: u8 = 2;
 
@@ -75,6 +80,11 @@ impl Stats {
             .iter()
             .map(|((event, url), hook)| {
                 let quantile = |q: f64| hook.latency.as_ref().map(|it| it.value_at_quantile(q));
+                // Of the calls that took at most so long, as histograms are scraped.
+                let at_most = |edge: u64| hook.latency.as_ref().map(|it| it.count_between(0, edge));
+                let edges = EDGES_US.iter();
+                let histogram: Vec<_> =
+                    edges.map(|&edge| json!({ "le_us": edge, "count": at_most(edge) })).collect();
                 json!({
                     "event": event,
                     "url": url,
@@ -90,6 +100,8 @@ impl Stats {
                         "p90": quantile(0.9),
                         "p99": quantile(0.99),
                         "max": hook.latency.as_ref().map(Histogram::max),
+                        "count": hook.latency.as_ref().map(Histogram::len),
+                        "histogram": histogram,
                     },
                 })
             })
@@ -109,5 +121,36 @@ impl Stats {
             failed: BTreeMap::new(),
             latency: Histogram::new_with_bounds(1, 120_000_000, DIGITS).ok(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::tests::target;
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_by_outcome_and_answers_by_their_time() {
+        let target = target("on_play = \"http://h/play?key=secret\"", HookEvent::Play);
+        let mut stats = Stats::default();
+        let mut count = |ms, judgement: &Judgement| {
+            let took = Duration::from_millis(ms);
+            stats.count(HookEvent::Play, &target, took, Ok(Some(judgement)));
+        };
+        count(1, &Judgement::Accept);
+        count(4, &Judgement::Refuse(String::new()));
+        count(40, &Judgement::Rename(String::new()));
+        count(400, &Judgement::Fail(String::new()));
+        let report = &stats.to_json()[0];
+        assert_eq!(report["url"], "http://h/play", "without the key");
+        for outcome in ["accepted", "refused", "renamed"] {
+            assert_eq!(report[outcome], 1, "{outcome}");
+        }
+        assert_eq!((&report["calls"], &report["failed"]["answer"]), (&4.into(), &1.into()));
+        let latency = &report["latency_us"];
+        let histogram = latency["histogram"].as_array().unwrap();
+        let counts: Vec<_> = histogram.iter().map(|it| it["count"].as_u64().unwrap()).collect();
+        assert_eq!(counts, [0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 4]);
+        assert_eq!(latency["count"], 4);
     }
 }
