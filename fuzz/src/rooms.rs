@@ -17,7 +17,6 @@ pub fn run(data: &[u8]) {
         max_members: 3,
         resume: Duration::from_secs(30),
         turn: Some(("secret".to_owned(), Duration::from_secs(60))),
-        has_gate: false,
     };
     let mut bits = 0_u128;
     let random = move || {
@@ -62,7 +61,6 @@ impl Rooms {
                     assert!(frame["event"].is_string());
                 }
                 Effect::Close(client, ..) => panic!("{client} was closed"),
-                Effect::Gate(..) => panic!("nobody is asked"),
                 Effect::Store(client, request) => {
                     let mut deliveries = Vec::new();
                     let reply = self.store.request(request, self.now, &mut deliveries);

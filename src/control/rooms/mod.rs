@@ -23,8 +23,7 @@ mod store;
 mod turn;
 
 pub use front::{
-    CLOSE_SHUTDOWN, CLOSE_SUPERSEDED, Effect, Front, FrontCounters, GateQuestion, Present,
-    RoomRules,
+    CLOSE_SHUTDOWN, CLOSE_SUPERSEDED, Effect, Front, FrontCounters, Present, RoomRules,
 };
 pub use memory::MemoryStore;
 pub use service::{RoomConnection, Rooms};

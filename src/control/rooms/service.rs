@@ -114,7 +114,7 @@ impl Rooms {
         match notice {
             Notice::RoomOpened { connection: key, id, peer, client } => {
                 let connection = RoomConnection { node, key };
-                let RoomClient { origin, .. } = *client;
+                let RoomClient { origin } = *client;
                 self.clients.insert(connection, Client { id, peer, origin });
                 self.front.opened(connection);
             }
@@ -260,11 +260,6 @@ impl Rooms {
                     self.outgoing.push((node, Notice::RoomClose { connection: key, code, why }));
                 }
                 Effect::Store(connection, request) => self.request(connection, request, moment),
-                Effect::Gate(connection, _) => {
-                    let mut out = Vec::new();
-                    self.front.judged(connection, true, &mut out);
-                    self.first(out);
-                }
             }
         }
     }
@@ -327,7 +322,6 @@ fn rules(settings: &SignallingSettings) -> Arc<RoomRules> {
         max_members: settings.max_members,
         resume: settings.resume,
         turn: settings.turn.clone(),
-        has_gate: false,
     })
 }
 
