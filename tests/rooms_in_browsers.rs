@@ -63,18 +63,18 @@ fn meet(addresses: [SocketAddr; 2]) {
     }
     for tab in &mut tabs {
         tab.wait_for("the other is seen", MEET_LIMIT, "count('peer_stream_ready')");
-        tab.wait_for("pictures are decoded", MEET_LIMIT, "frames_decoded().then((n) => n > 30)");
+        tab.wait_for("pictures are decoded", MEET_LIMIT, "decoded > 30");
         tab.wait_for("a data channel is open", MEET_LIMIT, "window.channel");
     }
     let [ada, bob] = &mut tabs[..] else { unreachable!() };
-    ada.evaluate("channel.send('over the channel')");
+    ada.evaluate("void channel.send('over the channel')");
     bob.wait_for("it came", SOON, "seen.channel.includes('over the channel')");
-    bob.evaluate("others()[0].sendMessage('over the server')");
+    bob.evaluate("void others()[0].sendMessage('over the server')");
     ada.wait_for("it came", SOON, "seen.messages.includes('over the server')");
-    ada.evaluate("session.getRoom().localPeer.updateStatus({ name: 'Grace' })");
+    ada.evaluate("void session.getRoom().getLocalPeer().updateStatus({ name: 'Grace' })");
     bob.wait_for("the name is told", SOON, "others()[0].status.name === 'Grace'");
-    println!("decoded: {} {}", ada.evaluate("frames_decoded()"), bob.evaluate("frames_decoded()"));
-    ada.evaluate("session.getRoom().leave()");
+    println!("decoded: {} {}", ada.evaluate("decoded"), bob.evaluate("decoded"));
+    ada.evaluate("void session.getRoom().leave()");
     bob.wait_for("the leave is told", SOON, "count('peer_left')");
     for tab in &mut tabs {
         assert_eq!(tab.evaluate("seen.errors.length"), 0, "{}", tab.evaluate("seen.errors"));
@@ -121,17 +121,17 @@ fn the_demo_page_meets_itself_and_palava() {
     }
     let mut third = browser.open(&site.origin());
     third.evaluate(&format!("start('ws://{address}{PATH}', 'meeting', 'Palava')"));
-    third.wait_for("pictures are decoded", MEET_LIMIT, "frames_decoded().then((n) => n > 30)");
+    third.wait_for("pictures are decoded", MEET_LIMIT, "decoded > 30");
     for tab in [&mut first, &mut second] {
         tab.wait_for("all three are seen", MEET_LIMIT, &playing(3));
     }
-    first.evaluate("room.send('hello')");
+    first.evaluate("void room.send('hello')");
     second.wait_for("it came", SOON, "document.body.innerText.includes('Ada: hello')");
-    third.evaluate("session.getRoom().leave()");
+    third.evaluate("void session.getRoom().leave()");
     first.wait_for("the leave is seen", SOON, &playing(2));
     // Without its server for a moment each comes back under its id.
     let id = second.evaluate("room.id");
-    second.evaluate("room.socket.close()");
+    second.evaluate("void room.socket.close()");
     second.wait_for(
         "it is back",
         MEET_LIMIT,
