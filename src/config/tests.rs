@@ -120,6 +120,7 @@ fn commented_keys(section: &str) -> Vec<&'static str> {
 /// Each key of the default file with another valid value.
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("api.listen", "127.0.0.1:1"),
+    ("api.metrics_listen", "127.0.0.1:1"),
     ("api.token", "123"),
     ("apps.default.access", "{ deny = 'play', from = 'all' }"),
     ("apps.default.gop_bytes", "1MiB"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
+use super::orders::Orders;
 use super::push::{MessageToJudge, Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
@@ -77,6 +78,7 @@ struct Control {
     outbox: Outbox,
     hooks: Hooks,
     reports: Reports,
+    orders: Orders,
     shards: usize,
     open: Arc<AtomicUsize>,
     draining: Option<Draining>,
@@ -113,12 +115,14 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         Rooms::new(&plan.settings.signalling, plan.mesh.doorbell()).map_err(io::Error::other)?;
     let rooms = Rc::new(RefCell::new(rooms));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
+    let orders = Orders::new(plan.mesh.doorbell().bell());
     let api = Api::new(ApiParts {
         settings: settings.clone(),
         registry: Rc::clone(&registry),
         rooms: Rc::clone(&rooms),
         push: push.clone(),
         reports: reports.clone(),
+        orders: orders.clone(),
         hooks: hooks.clone(),
         accepted: Arc::clone(&plan.accepted),
         log_losses: plan.log_losses,
@@ -136,6 +140,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         outbox: Outbox::new(nodes),
         hooks,
         reports,
+        orders,
         shards,
         open: Arc::clone(&plan.accepted.open),
         draining: None,
@@ -162,6 +167,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         let has_more = || {
             plan.events.has_pending()
                 || control.reports.has_request()
+                || !control.orders.is_empty()
                 || control.hooks.has_results()
                 || control.rooms.borrow().has_events()
                 || control.push.with(|router| router.has_outgoing())
@@ -205,9 +211,12 @@ impl Control {
         for (node, notice) in self.push.with(Router::take_outgoing) {
             self.outbox.notice(node, notice);
         }
-        if self.reports.take_request() {
+        for (node, notice) in self.orders.take() {
+            self.outbox.notice(node, notice);
+        }
+        if let Some(order) = self.reports.take_request() {
             for shard in 0..self.shards {
-                self.outbox.notice(shard, Notice::ReportRequest);
+                self.outbox.notice(shard, Notice::Survey(order));
             }
         }
         // The control shard sends no media, so there are no gaps.
