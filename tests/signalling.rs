@@ -20,7 +20,7 @@ use support::wait::{SOON, eventually};
 /// Where the memberships of a test are kept.
 enum World {
     Memory(Server),
-    Redis(Redis, [Server; 2]),
+    Redis(Redis, Box<[Server; 2]>),
 }
 
 impl World {
@@ -34,8 +34,8 @@ impl World {
         let url = redis.url();
         let mut all = vec![("signalling.store", url.as_str())];
         all.extend_from_slice(overrides);
-        let servers = [Server::start(&all), Server::start(&all)];
-        for server in &servers {
+        let servers = Box::new([Server::start(&all), Server::start(&all)]);
+        for server in servers.iter() {
             wait_for_store(server, true);
         }
         Self::Redis(redis, servers)
@@ -675,7 +675,8 @@ fn look_at(joined: &Value) -> Vec<String> {
 #[test]
 fn members_of_a_killed_node_leave_within_its_lease() {
     const LEASE: Duration = Duration::from_secs(6);
-    let World::Redis(redis, [first, second]) = World::redis(&[]) else { unreachable!() };
+    let World::Redis(redis, servers) = World::redis(&[]) else { unreachable!() };
+    let [first, second] = *servers;
     let mut stays = Palava::open(first.http());
     let stays_id = id(&stays.join("room", None));
     let mut lost = Palava::open(second.http());
@@ -770,11 +771,12 @@ fn rooms_outlive_their_redis() {
 
 #[test]
 fn a_server_that_ends_leaves_nothing_in_redis() {
-    let World::Redis(redis, [first, second]) =
+    let World::Redis(redis, servers) =
         World::redis(&[("signalling.shutdown", "0s"), ("signalling.resume", "0s")])
     else {
         unreachable!()
     };
+    let [first, second] = *servers;
     let mut stays = Palava::open(first.http());
     stays.join("room", None);
     let mut told = Palava::open(second.http());

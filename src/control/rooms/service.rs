@@ -201,6 +201,14 @@ impl Rooms {
         counters
     }
 
+    /// Whether the store answers.
+    pub fn is_store_up(&self) -> bool {
+        match &self.store {
+            Store::Memory(_) => true,
+            Store::Shared { is_up, .. } => *is_up,
+        }
+    }
+
     /// Counts of rooms since the start.
     pub fn statistics(&self) -> &Statistics {
         match &self.store {
@@ -229,13 +237,13 @@ impl Rooms {
             .map(|(room, members)| json!({ "room": room, "members": members }))
             .collect();
         let statistics = self.statistics();
-        let (store, is_up) = match &self.store {
-            Store::Memory(_) => ("memory", true),
-            Store::Shared { is_up, .. } => ("redis", *is_up),
+        let store = match &self.store {
+            Store::Memory(_) => "memory",
+            Store::Shared { .. } => "redis",
         };
         json!({
             "store": store,
-            "store_up": is_up,
+            "store_up": self.is_store_up(),
             "connections": self.connections(),
             "members": members,
             "rooms": rooms,

@@ -516,10 +516,11 @@ impl Worker {
                 }
             }
         }
-        if self.link.is_some() && self.next_renewal <= now {
-            if let Err(error) = self.renew() {
-                self.lost(&error.to_string());
-            }
+        if self.link.is_some()
+            && self.next_renewal <= now
+            && let Err(error) = self.renew()
+        {
+            self.lost(&error.to_string());
         }
         if self.link.is_some() && self.make_up_at.is_some_and(|at| at <= now) {
             self.make_up_at = None;
