@@ -281,6 +281,8 @@ impl<C: Copy + Ord + std::hash::Hash> Front<C> {
             self.renewals.pop_first();
             let Some(client) = self.clients.get_mut(&connection) else { continue };
             client.renewal = None;
+            // It is time, also where the clock on the wall has gone slower.
+            client.turn_until_unix_s = 0;
             if client.room.is_some()
                 && let Some(turn) = self.turn_credentials(connection, now)
             {
