@@ -663,7 +663,6 @@ fn what_is_not_built_is_named() {
             "vhosts.v.hooks.on_relay=http://h/",
             "hooks.on_relay is set (--set vhosts.v.hooks.on_relay), but ",
         ),
-        ("signalling.store=redis://h/", "signalling.store is set, "),
         ("cluster.advertise=rtmp://h", "cluster.advertise is set, "),
     ];
     for (set, expected) in table {
