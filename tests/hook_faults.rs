@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
-use support::hook_server::{HookServer, Recorded, Reply};
+use support::hook_server::{HookServer, Nobody, Recorded, Reply};
 use support::http;
 use support::noise::go_first;
 use support::process::Process;
@@ -108,24 +108,33 @@ impl Fault {
 struct BackEnd {
     url: String,
     recorder: Option<HookServer>,
-    _tls: Option<Process>,
+    _guard: Guard,
+}
+
+/// What has to live as long as the back end.
+#[expect(dead_code, reason = "only dropped")]
+enum Guard {
+    None,
+    Down(Nobody),
+    Tls(Process),
 }
 
 impl BackEnd {
     fn start(fault: Fault, scratch: &Scratch) -> Self {
         match fault {
             Fault::Down => {
-                let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-                let address = listener.local_addr().expect("it is bound");
-                Self { url: format!("http://{address}"), recorder: None, _tls: None }
+                let nobody = Nobody::listens();
+                let url = format!("http://{}", nobody.address);
+                Self { url, recorder: None, _guard: Guard::Down(nobody) }
             }
             Fault::Certificate => {
                 let (process, address) = tls_back_end(scratch);
-                Self { url: format!("https://{address}"), recorder: None, _tls: Some(process) }
+                let url = format!("https://{address}");
+                Self { url, recorder: None, _guard: Guard::Tls(process) }
             }
             fault => {
                 let recorder = HookServer::start(move |_| fault.reply());
-                Self { url: recorder.url(""), recorder: Some(recorder), _tls: None }
+                Self { url: recorder.url(""), recorder: Some(recorder), _guard: Guard::None }
             }
         }
     }
@@ -160,7 +169,17 @@ fn certificate(scratch: &Scratch, prefix: &str) -> (PathBuf, PathBuf) {
     let [key, cert] = ["key", "cert"].map(|name| scratch.file(&format!("{prefix}{name}.pem")));
     let mut command = Command::new("openssl");
     command
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ])
         .args(["-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1"])
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .arg("-keyout")
@@ -338,15 +357,14 @@ fn each_fault_of_an_end_event_is_survived() {
 
 #[test]
 fn an_end_event_reaches_a_back_end_that_comes_back() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("it is bound");
-    drop(listener);
+    let nobody = Nobody::listens();
+    let address = nobody.address;
     let server = Server::start(&[("hooks.on_publish_done", &format!("http://{address}/hook"))]);
     assert_eq!(ask(&server, Question::Publish), Outcome::Accepted);
     eventually("the first attempt has failed", SOON, || {
         (server.api().hooks()["hooks"][0]["failed"]["connect"].as_u64() >= Some(1)).then_some(())
     });
-    let recorder = HookServer::start_on(address, |_| Reply::ok());
+    let recorder = nobody.begins(|_| Reply::ok());
     recorder.wait_for("publish_done", 1);
     eventually("nothing waits", SOON, || {
         (server.api().hooks()["events_waiting"] == 0).then_some(())

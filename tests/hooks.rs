@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
 use support::ffmpeg::{Pace, Player, publish};
-use support::hook_server::{HookServer, Recorded, Reply};
+use support::hook_server::{HookServer, Nobody, Recorded, Reply};
 use support::http;
 use support::media::SHORT;
 use support::process::Process;
@@ -560,9 +560,8 @@ fn each_play_of_a_connection_is_paired() {
 /// Every client is refused, and every refusal counted, but not every one is a line of the log.
 #[test]
 fn a_back_end_that_is_down_fills_no_log() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/", free.local_addr().expect("it is bound"));
-    drop(free);
+    let nobody = Nobody::listens();
+    let url = format!("http://{}/", nobody.address);
     let server = Server::start(&[("hooks.on_play", &url)]);
     let started = Instant::now();
     for _ in 0..200 {

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use super::wait::{SOON, eventually};
 
 /// What a request looked like.
@@ -46,6 +48,31 @@ pub(crate) struct HookServer {
     requests: Arc<Mutex<Vec<Recorded>>>,
     connections: Arc<AtomicUsize>,
     answer: Arc<Mutex<Answer>>,
+}
+
+/// An address on which nobody listens, and nobody else will while this lives.
+pub(crate) struct Nobody {
+    socket: Socket,
+    pub(crate) address: SocketAddr,
+}
+
+impl Nobody {
+    /// On loopback.
+    pub(crate) fn listens() -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+        let address = socket.local_addr().expect("it is bound").as_socket().expect("of IPv4");
+        Self { socket, address }
+    }
+
+    /// Listens from now on.
+    pub(crate) fn begins(
+        self,
+        answer: impl FnMut(&Recorded) -> Reply + Send + 'static,
+    ) -> HookServer {
+        self.socket.listen(128).expect("nobody else has it");
+        HookServer::start_with(self.socket.into(), answer)
+    }
 }
 
 type Answer = Box<dyn FnMut(&Recorded) -> Reply + Send>;
@@ -116,7 +143,13 @@ impl HookServer {
         address: SocketAddr,
         answer: impl FnMut(&Recorded) -> Reply + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).expect("the recorder's port is free");
+        Self::start_with(TcpListener::bind(address).expect("the recorder's port is free"), answer)
+    }
+
+    fn start_with(
+        listener: TcpListener,
+        answer: impl FnMut(&Recorded) -> Reply + Send + 'static,
+    ) -> Self {
         let server = Self {
             address: listener.local_addr().expect("it is bound"),
             requests: Arc::default(),
