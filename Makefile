@@ -5,7 +5,7 @@ CARGO ?= cargo
 WAITING_TESTS ?= 8
 
 .PHONY: help run build test test-deps test-unit test-integration soak lint bench \
-	bench-instructions bench-peers
+	bench-instructions bench-peers bench-hooks
 
 help:
 	@echo "make run               build and run the server, release profile (ARGS='…' for its options)"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench             micro-benchmarks"
 	@echo "make bench-instructions  their instructions per operation, into benches/instructions.txt"
 	@echo "                       (ARGS=--check compares with that file)"
+	@echo "make bench-hooks       hooks per second beside wrk's figure (ARGS=--quick: 40 s, not 3 minutes)"
 	@echo "make bench-peers       this server beside nginx-rtmp (ARGS=--quick: minutes, not an hour)"
 
 run:
@@ -66,3 +67,8 @@ bench-peers:
 	@scripts/test-deps nginx libnginx-mod-rtmp
 	$(CARGO) build --release --workspace
 	$(CARGO) bench --bench peers -- $(ARGS)
+
+bench-hooks:
+	@scripts/test-deps wrk
+	$(CARGO) build --release --workspace
+	$(CARGO) bench --bench hooks -- $(ARGS)

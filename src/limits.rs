@@ -38,7 +38,7 @@ pub const ROOM_MESSAGES_PER_S: u32 = 50;
 pub const ROOM_BYTES_AT_ONCE: u32 = 512 * 1024;
 /// Bytes of those messages per second over time.
 pub const ROOM_BYTES_PER_S: u32 = 128 * 1024;
-/// Messages of a signalling client that wait for the store or the application; one more is dropped and
+/// Messages of a signalling client that wait for the store; one more is dropped and
 /// answered with an error.
 pub const ROOM_MESSAGES_WAITING: usize = 256;
 /// Length of app, instance, stream or vhost after decoding; longer names are refused.
@@ -72,6 +72,15 @@ pub const EARLY_HEADER_BYTES_MAX: usize = 256 * 1024;
 pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;
+/// Streams and connections that a shard looks at in one turn while it draws up its account for the API;
+/// the rest waits for the next turn: 10,000 clients take 20 turns of less than a millisecond.
+pub const SURVEY_ITEMS_PER_TURN_MAX: usize = 512;
+/// A shard whose account has not come by then is left out of an answer of the API.
+pub const SURVEY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The least and the most entries of one page of a list of the API; other wishes are taken for these.
+pub const API_PAGE_MIN: usize = 10;
+/// See [`API_PAGE_MIN`].
+pub const API_PAGE_MAX: usize = 1000;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
 /// Calls of hooks under way at one endpoint (scheme, host, port); more wait.

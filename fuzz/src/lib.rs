@@ -15,6 +15,7 @@ pub mod handshake;
 pub mod http_request;
 pub mod http_session;
 pub mod names;
+pub mod rooms;
 pub mod rtmp_client;
 pub mod rtmp_server;
 
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("http_request", http_request::run),
     ("http_session", http_session::run),
     ("names", names::run),
+    ("rooms", rooms::run),
     ("rtmp_client", rtmp_client::run),
     ("rtmp_server", rtmp_server::run),
 ];

@@ -86,6 +86,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
         api: ApiSettings {
             listen: addresses(&config.api.listen),
             token: Some(config.api.token.clone()).filter(|token| !token.is_empty()),
+            metrics_listen: addresses(&config.api.metrics_listen),
         },
         log: LogSettings {
             format: config.log.format,

@@ -120,6 +120,7 @@ fn commented_keys(section: &str) -> Vec<&'static str> {
 /// Each key of the default file with another valid value.
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("api.listen", "127.0.0.1:1"),
+    ("api.metrics_listen", "127.0.0.1:1"),
     ("api.token", "123"),
     ("apps.default.access", "{ deny = 'play', from = 'all' }"),
     ("apps.default.gop_bytes", "1MiB"),
@@ -663,7 +664,6 @@ fn what_is_not_built_is_named() {
             "hooks.on_relay is set (--set vhosts.v.hooks.on_relay), but ",
         ),
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
-        ("signalling.store=redis://h/", "signalling.store is set, "),
         ("cluster.node=a", "cluster.node is set, "),
     ];
     for (set, expected) in table {

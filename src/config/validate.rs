@@ -153,10 +153,11 @@ fn server_and_limits(config: &Config, check: &mut Check<'_>) {
 }
 
 fn listeners(config: &Config, check: &mut Check<'_>) {
-    let sections: [(&[&str], &[Address]); 4] = [
+    let sections: [(&[&str], &[Address]); 5] = [
         (&["rtmp", "listen"], &config.rtmp.listen),
         (&["http", "listen"], &config.http.listen),
         (&["api", "listen"], &config.api.listen),
+        (&["api", "metrics_listen"], &config.api.metrics_listen),
         (&["signalling", "listen"], &config.signalling.listen),
     ];
     let mut taken = HashMap::new();

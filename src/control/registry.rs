@@ -202,6 +202,21 @@ impl Registry {
         self.counters
     }
 
+    /// Connected clients of each vhost.
+    pub fn connected(&self) -> BTreeMap<&str, u64> {
+        let mut all = BTreeMap::new();
+        for ((vhost, _), count) in &self.connections {
+            *all.entry(vhost.as_str()).or_default() += count;
+        }
+        all
+    }
+
+    /// How many streams there are, and how many of them are published.
+    pub fn stream_count(&self) -> (usize, usize) {
+        let published = self.streams.values().filter(|stream| stream.publisher.is_some()).count();
+        (self.streams.len(), published)
+    }
+
     /// All streams, by age.
     pub fn entries(&self) -> Vec<StreamEntry> {
         self.streams

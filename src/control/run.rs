@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
+use super::orders::Orders;
 use super::push::{MessageToJudge, Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
@@ -77,6 +78,7 @@ struct Control {
     outbox: Outbox,
     hooks: Hooks,
     reports: Reports,
+    orders: Orders,
     shards: usize,
     open: Arc<AtomicUsize>,
     draining: Option<Draining>,
@@ -109,14 +111,18 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
-    let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
+    let rooms =
+        Rooms::new(&plan.settings.signalling, plan.mesh.doorbell()).map_err(io::Error::other)?;
+    let rooms = Rc::new(RefCell::new(rooms));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
+    let orders = Orders::new(plan.mesh.doorbell().bell());
     let api = Api::new(ApiParts {
         settings: settings.clone(),
         registry: Rc::clone(&registry),
         rooms: Rc::clone(&rooms),
         push: push.clone(),
         reports: reports.clone(),
+        orders: orders.clone(),
         hooks: hooks.clone(),
         accepted: Arc::clone(&plan.accepted),
         log_losses: plan.log_losses,
@@ -134,6 +140,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         outbox: Outbox::new(nodes),
         hooks,
         reports,
+        orders,
         shards,
         open: Arc::clone(&plan.accepted.open),
         draining: None,
@@ -160,7 +167,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         let has_more = || {
             plan.events.has_pending()
                 || control.reports.has_request()
+                || !control.orders.is_empty()
                 || control.hooks.has_results()
+                || control.rooms.borrow().has_events()
                 || control.push.with(|router| router.has_outgoing())
         };
         if !control.outbox.is_empty() {
@@ -202,9 +211,12 @@ impl Control {
         for (node, notice) in self.push.with(Router::take_outgoing) {
             self.outbox.notice(node, notice);
         }
-        if self.reports.take_request() {
+        for (node, notice) in self.orders.take() {
+            self.outbox.notice(node, notice);
+        }
+        if let Some(order) = self.reports.take_request() {
             for shard in 0..self.shards {
-                self.outbox.notice(shard, Notice::ReportRequest);
+                self.outbox.notice(shard, Notice::Survey(order));
             }
         }
         // The control shard sends no media, so there are no gaps.
@@ -393,8 +405,8 @@ impl Control {
     /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
     fn is_at_end(&mut self, now: Moment) -> bool {
         let Some(draining) = &mut self.draining else { return false };
-        let are_rooms_empty = self.rooms.borrow().is_empty();
-        if self.drained == self.shards && self.hooks.is_quiet() && are_rooms_empty {
+        let is_drained = self.drained == self.shards && self.hooks.is_quiet();
+        if is_drained && self.rooms.borrow_mut().is_over() {
             return true;
         }
         let connections = self.open.load(Ordering::Relaxed);

@@ -4,6 +4,7 @@
 pub mod amf0;
 pub mod amf3;
 pub mod codec;
+pub mod decoder_config;
 pub mod flv;
 pub mod http;
 pub mod http_response;

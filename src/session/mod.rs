@@ -195,6 +195,21 @@ impl Session {
         }
     }
 
+    /// What a message stream publishes or plays goes on under another name, as if the client had asked
+    /// for it. `headers` are those of a publisher. HTTP knows no such thing.
+    pub fn redirect(
+        &mut self,
+        message_stream_id: u32,
+        to: &str,
+        headers: Vec<MediaMessage>,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        match self {
+            Self::Rtmp(session) => session.redirect(message_stream_id, to, headers, io),
+            Self::Http(_) => Ok(()),
+        }
+    }
+
     /// The first frame is about to be sent to a viewer; `has` tells the tracks of the stream.
     pub fn media_begins(&mut self, has_video: bool, has_audio: bool, io: &mut Io<'_>) {
         if let Self::Http(session) = self {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Grant, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::push_ask::session_of;
@@ -677,6 +677,44 @@ impl RtmpSession {
         let serial = self.ask(want, io);
         self.streams[at].state =
             StreamState::PublishAsked { serial, name, recorded, early: Vec::new(), early_bytes: 0 };
+        Ok(())
+    }
+
+    /// The application wants a message stream to publish or play something else. Like nginx-rtmp's
+    /// control/redirect: what there is ends, and the same is asked for under the new name.
+    pub fn redirect(
+        &mut self,
+        id: u32,
+        to: &str,
+        headers: Vec<MediaMessage>,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let Some(stream) = self.streams.iter().find(|stream| stream.id == id) else {
+            return Ok(());
+        };
+        let is_publisher = matches!(stream.state, StreamState::Publishing { .. });
+        let is_player = stream.state.played().is_some();
+        if !is_publisher && !is_player {
+            return Ok(());
+        }
+        // A name that no stream can have is refused before anything ends.
+        if let Err(reason) = self.resolve(to) {
+            tracing::warn!(client = self.id.0, to, %reason, "a redirect to a name that cannot be");
+            return Ok(());
+        }
+        self.end_stream(id, io)?;
+        if is_player {
+            return self.ask_to_play(id, to, PlayRange::default(), None, io);
+        }
+        let at = self.stream_at(id)?;
+        let (name, args) = self.resolve(to)?;
+        let kind = "live".to_owned();
+        let want = Want::Publish { name: name.clone(), sent: sent_name(to), kind, args };
+        let serial = self.ask(want, io);
+        let early_bytes =
+            headers.iter().map(|it| it.payload.len() + size_of::<MediaMessage>()).sum();
+        self.streams[at].state =
+            StreamState::PublishAsked { serial, name, recorded: None, early: headers, early_bytes };
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod downloads;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
 pub(crate) mod http;

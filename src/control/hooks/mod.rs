@@ -43,6 +43,7 @@ use self::complaints::{Complaint, Complaints};
 use self::delivery::Deliveries;
 use self::event::Identity;
 use self::sessions::Sessions;
+pub(super) use self::stats::HookTotals;
 use self::stats::Stats;
 use super::push::MessageToJudge;
 use super::settings::CurrentSettings;
@@ -200,6 +201,24 @@ impl Hooks {
     /// Whether everything is told.
     pub(super) fn is_quiet(&self) -> bool {
         self.shared.deliveries.is_quiet()
+    }
+
+    /// Names of the server and of this start, as the SRS dialect tells them.
+    pub(super) fn identity(&self) -> (String, String) {
+        let settings = self.shared.settings.get();
+        let identity = &self.shared.identity;
+        let given = Some(&settings.config.hooks.server_id).filter(|id| !id.is_empty());
+        (given.unwrap_or(&identity.server).clone(), identity.service.clone())
+    }
+
+    /// The id of a stream in the SRS dialect, by its URL.
+    pub(super) fn srs_stream_id(&self, url: &str) -> String {
+        srs::digest(&self.identity().0, url)
+    }
+
+    /// Counts for metrics.
+    pub(super) fn totals(&self) -> HookTotals {
+        self.shared.stats.borrow().totals()
     }
 
     /// For the API.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::client::{CallError, Failure};
 use super::event::Judgement;
 use crate::config::{HookEvent, HookTarget};
+use crate::shard::Histogram as Times;
 
 /// Upper edges of the histogram that the API shows, in microseconds.
 const EDGES_US: [u64; 13] = [
@@ -26,6 +27,26 @@ pub(super) struct Stats {
     pub(super) given_up: BTreeMap<&'static str, u64>,
 }
 
+/// Counts for metrics.
+#[derive(Debug, Default)]
+pub(in crate::control) struct HookTotals {
+    /// By event.
+    pub(in crate::control) events: BTreeMap<&'static str, EventTotals>,
+    /// End events that were given up, by reason.
+    pub(in crate::control) given_up: BTreeMap<&'static str, u64>,
+}
+
+/// Of one event.
+#[derive(Debug, Default)]
+pub(in crate::control) struct EventTotals {
+    /// Calls by how they ended.
+    pub(in crate::control) results: BTreeMap<&'static str, u64>,
+    /// Calls that were made again.
+    pub(in crate::control) retried: u64,
+    /// How long those took that were answered.
+    pub(in crate::control) duration: Times,
+}
+
 #[derive(Debug)]
 struct HookStats {
     calls: u64,
@@ -35,6 +56,8 @@ struct HookStats {
     told: u64,
     retried: u64,
     failed: BTreeMap<&'static str, u64>,
+    /// Of calls that were answered, in fixed buckets.
+    duration: Times,
     /// Microseconds of calls that were answered.
     latency: Option<Histogram<u64>>,
 }
@@ -61,6 +84,7 @@ impl Stats {
                         *hook.failed.entry(Failure::Answer.word()).or_default() += 1;
                     }
                 }
+                hook.duration.record(took, 1);
                 if let Some(latency) = &mut hook.latency {
                     latency.saturating_record(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
                 }
@@ -72,6 +96,26 @@ impl Stats {
     /// An end event is sent again.
     pub(super) fn retried(&mut self, event: HookEvent, target: &HookTarget) {
         self.hook(event, target).retried += 1;
+    }
+
+    /// Sums over URLs, which may be many.
+    pub(super) fn totals(&self) -> HookTotals {
+        let mut totals = HookTotals { given_up: self.given_up.clone(), ..HookTotals::default() };
+        for ((event, _), hook) in &self.hooks {
+            let event = totals.events.entry(event).or_default();
+            for (result, count) in [
+                ("accepted", hook.accepted),
+                ("renamed", hook.renamed),
+                ("refused", hook.refused),
+                ("told", hook.told),
+                ("failed", hook.failed.values().sum()),
+            ] {
+                *event.results.entry(result).or_default() += count;
+            }
+            event.retried += hook.retried;
+            event.duration.add(&hook.duration);
+        }
+        totals
     }
 
     /// For the API.
@@ -119,6 +163,7 @@ impl Stats {
             told: 0,
             retried: 0,
             failed: BTreeMap::new(),
+            duration: Times::default(),
             latency: Histogram::new_with_bounds(1, 120_000_000, DIGITS).ok(),
         })
     }
