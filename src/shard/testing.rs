@@ -138,6 +138,7 @@ impl Rig {
                                 router.client_send(node, connection, client, channel, body, now);
                             self.unjudged.extend(to_judge);
                         }
+                        Notice::Gone(gone) => router.gone(gone.id),
                         Notice::Withdrawn(token) => registry.withdrawn(token),
                         Notice::Disconnected(client) => registry.disconnected(&client),
                         Notice::PublishStarted { stream, epoch } => {

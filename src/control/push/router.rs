@@ -80,6 +80,8 @@ pub struct PushCounters {
     pub recovered: u64,
     /// Connections that came back and may have missed more.
     pub gaps: u64,
+    /// Connections with a session whose connect is still judged.
+    pub sessions_pending: usize,
     /// Connections that are members.
     pub members: usize,
     /// Channels and users with members.
@@ -178,6 +180,7 @@ impl Router {
     pub fn counters(&self) -> PushCounters {
         let (history_messages, history_bytes) = self.history.size();
         PushCounters {
+            sessions_pending: self.pending.len(),
             members: self.members.len(),
             targets: self.targets.len(),
             history_messages,

@@ -17,7 +17,7 @@ use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::client::Role;
 use crate::proto::rtmp::command::{self, Command};
 use crate::proto::rtmp::message;
-use crate::session::PushWire;
+use crate::session::{PushWire, SendRefusal};
 use crate::shard::Protocol;
 use crate::shard::testing::{Rig, run};
 
@@ -444,7 +444,6 @@ fn clients_send_to_channels_of_their_session_only() {
             r#"{"channel":1}"#,
             r#"{"ping":1}"#,
         ] {
-            // The key of the mask is 0.
             let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
             frame.extend_from_slice(text.as_bytes());
             socket.socket.write_all(&frame).unwrap();
@@ -459,6 +458,81 @@ fn clients_send_to_channels_of_their_session_only() {
         assert_eq!(found[5], r#"{"pong":true}"#);
         let counters = rig.router.counters();
         assert_eq!((counters.client_sends, counters.client_sends_refused), (2, 4));
+    });
+}
+
+/// What a browser sends to say something on channel 1; the key of the mask is 0.
+fn said(text: &str) -> Vec<u8> {
+    let text = format!(r#"{{"channel":1,"message":"{text}"}}"#);
+    let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(text.as_bytes());
+    frame
+}
+
+#[test]
+fn messages_of_a_client_are_judged_one_at_a_time_and_stay_in_order() {
+    run(|| async {
+        let more = "client_send = \"hook\"\n[hooks]\non_message = [\"http://h/\"]";
+        let mut rig = Rig::new(&config(more), 2);
+        let mut speaker = Member::join(&mut rig, 0, PushWire::WebSocket, 1, &[1]);
+        let mut other = Member::join(&mut rig, 1, PushWire::WebSocket, 2, &[1]);
+        turns(&mut rig, 10, &mut [&mut speaker, &mut other]).await;
+        for number in 0..18 {
+            speaker.socket.write_all(&said(&number.to_string())).unwrap();
+        }
+        other.socket.write_all(&said("other")).unwrap();
+        turns(&mut rig, 10, &mut [&mut speaker, &mut other]).await;
+        let asked: Vec<_> = rig.unjudged.iter().map(|it| it.body.clone()).collect();
+        let text = |text: &str| PushBody::Text(text.to_owned());
+        assert!(asked.len() == 2 && asked.contains(&text("0")) && asked.contains(&text("other")));
+        let busy = speaker.texts().iter().filter(|it| it.contains("busy")).count();
+        assert_eq!(busy, 2, "of 18, 16 wait");
+        // The other one is not kept waiting by the first.
+        let (mine, others): (Vec<_>, Vec<_>) =
+            rig.unjudged.drain(..).partition(|it| it.user == 1.into());
+        assert_eq!(rig.router.judged(others[0].client, Ok(None), rig.now), None);
+        let client = mine[0].client;
+        let mut next = mine.into_iter().next();
+        let mut judged = 0;
+        while let Some(asked) = next {
+            assert_eq!(asked.body, text(&judged.to_string()));
+            let verdict = match judged % 3 {
+                0 => Ok(None),
+                1 => Ok(Some(text(&format!("new {judged}")))),
+                _ => Err(SendRefusal::Refused),
+            };
+            // Who has gone meanwhile is heard all the same.
+            if judged == 8 {
+                speaker.socket.shutdown(std::net::Shutdown::Both).unwrap();
+                turns(&mut rig, 10, &mut [&mut other]).await;
+                assert_eq!(rig.router.counters().members, 1);
+            }
+            next = rig.router.judged(client, verdict, rig.now);
+            judged += 1;
+        }
+        assert_eq!((judged, rig.router.counters().unjudged_bytes), (16, 0));
+        rig.control_turn();
+        turns(&mut rig, 10, &mut [&mut other]).await;
+        let expected = [
+            "other", "0", "new 1", "3", "new 4", "6", "new 7", "9", "new 10", "12", "new 13", "15",
+        ];
+        assert_eq!(other.texts(), expected);
+        assert_eq!(rig.router.judged(client, Ok(None), rig.now), None, "nothing was asked");
+    });
+}
+
+#[test]
+fn a_session_is_forgotten_with_a_connection_that_ends_while_its_connect_is_judged() {
+    run(|| async {
+        let more = "[hooks]\non_connect = [\"http://h/\"]";
+        let mut rig = Rig::new(&config(more), 1);
+        let member = Member::join(&mut rig, 0, PushWire::Rtmp, 1, &[1]);
+        turns(&mut rig, 10, &mut []).await;
+        assert_eq!(rig.router.counters().sessions_pending, 1);
+        drop(member);
+        turns(&mut rig, 10, &mut []).await;
+        let counters = rig.router.counters();
+        assert_eq!((counters.sessions_pending, counters.members), (0, 0));
     });
 }
 
