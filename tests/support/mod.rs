@@ -16,7 +16,6 @@ pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod process;
 pub(crate) mod publisher;
-pub(crate) mod rtmp;
 pub(crate) mod rtmp_client;
 pub(crate) mod scratch;
 pub(crate) mod server;
