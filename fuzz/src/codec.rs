@@ -1,6 +1,6 @@
 //! Headers of audio and video packets: only the header decides, and every codec has a name.
 
-use shardcast::proto::codec::{self, PacketKind};
+use shardcast::proto::codec::{self, BodyTrack, PacketKind};
 
 /// The body of an audio or video message.
 pub fn run(data: &[u8]) {
@@ -26,5 +26,22 @@ pub fn run(data: &[u8]) {
             }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    tracks(data, codec::video_tracks(data), codec::video_tracks(&longer));
+    tracks(data, codec::audio_tracks(data), codec::audio_tracks(&longer));
+}
+
+/// Tracks end, are named in the body, and stay the same when there is more of it.
+fn tracks(
+    data: &[u8],
+    found: impl Iterator<Item = BodyTrack>,
+    of_longer: impl Iterator<Item = BodyTrack>,
+) {
+    let tracks: Vec<BodyTrack> = found.take(data.len() + 1).collect();
+    assert!(tracks.len() <= data.len(), "more tracks than bytes");
+    let of_longer: Vec<BodyTrack> = of_longer.take(tracks.len()).collect();
+    assert_eq!(of_longer, tracks);
+    for fourcc in tracks.iter().filter_map(|track| track.fourcc) {
+        assert!(data.windows(4).any(|window| window == fourcc));
     }
 }
