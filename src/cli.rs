@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::session::SessionCommand;
 use crate::config::{DEFAULT_TOML, Settings, Source};
+
+mod session;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -54,6 +57,11 @@ enum Command {
     },
     /// Print the commented default configuration
     DefaultConfig,
+    /// Sign and check sessions of the push channel, with push.secret of the configuration
+    Session {
+        #[command(subcommand)]
+        command: SessionCommand,
+    },
 }
 
 /// What is left to do after the command line.
@@ -74,6 +82,7 @@ Examples:
   SHARDCAST_HTTP_LISTEN=127.0.0.1:8081 shardcast   set a key by environment
   shardcast check /etc/shardcast.toml              say what is wrong with a file
   shardcast default-config > shardcast.toml        begin a file of your own
+  shardcast --set push.secret=KEY session sign --user 5 --channels 10,12
 
 Publish and play:
   ffmpeg -re -i FILE -c copy -f flv rtmp://127.0.0.1/live/cam
@@ -96,6 +105,12 @@ impl Cli {
                 set.extend(overrides.set);
                 return Action::Exit(check(config.as_deref(), &file, &set));
             }
+            Some(Command::Session { command }) => {
+                return Action::Exit(match Source::new(config, set).load() {
+                    Ok(settings) => say(command.run(&settings)),
+                    Err(lines) => complain(&lines),
+                });
+            }
             Some(Command::Run(options)) => {
                 config = options.config.or(config);
                 set.extend(options.overrides.set);
@@ -117,6 +132,13 @@ fn check(config: Option<&Path>, file: &Path, set: &[String]) -> ExitCode {
     match Source::new(Some(file.to_owned()), set.to_vec()).load() {
         Ok(_) => print(&format!("{} is valid\n", file.display())),
         Err(lines) => complain(&lines),
+    }
+}
+
+fn say(result: Result<String, String>) -> ExitCode {
+    match result {
+        Ok(text) => print(&text),
+        Err(line) => complain(&[line]),
     }
 }
 

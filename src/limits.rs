@@ -69,3 +69,27 @@ pub const HOOK_IDLE_CONNECTIONS_MAX: usize = 64;
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.
 pub const HOOK_END_EVENTS_MAX: usize = 100_000;
+/// Length of a push session's token; a longer one is refused.
+pub const PUSH_TOKEN_BYTES_MAX: usize = 8 * 1024;
+/// Channels that one push session may name; a session with more is refused.
+pub const PUSH_CHANNELS_MAX: usize = 256;
+/// What `push.history.messages` may be at most.
+pub const PUSH_HISTORY_MESSAGES_MAX: usize = 10_000;
+/// Bytes of messages kept for clients that come back, of all channels; at the cap the oldest go.
+pub const PUSH_HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of push messages on their way to the shards; at the cap a post waits, then gets 503.
+pub const PUSH_IN_FLIGHT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Push messages on their way to the shards; at the cap a post waits, then gets 503.
+pub const PUSH_IN_FLIGHT_MESSAGES_MAX: usize = 8 * 1024;
+/// Bytes of push messages that wait for one client; more close its connection.
+pub const PUSH_QUEUE_BYTES_MAX: usize = 1024 * 1024;
+/// Push messages that wait for one client; more close its connection.
+pub const PUSH_QUEUE_MESSAGES_MAX: usize = 4 * 1024;
+/// Messages of one client to its channels that wait to be judged; more are refused.
+pub const PUSH_CLIENT_SENDS_MAX: u32 = 16;
+/// Targets of one batch of posts; more are answered 413.
+pub const PUSH_BATCH_TARGETS_MAX: usize = 10_000;
+/// Body of a request to the API; more is answered 413.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Sends of waiting output per turn of a shard; the rest waits for the next turn, which follows at once.
+pub const OUTPUT_SENDS_PER_TURN_MAX: usize = 1024;

@@ -52,6 +52,11 @@ fn operate_page() {
 }
 
 #[test]
+fn push_page() {
+    run_document("docs/push.md");
+}
+
+#[test]
 fn every_page_is_run_and_every_block_is_marked() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
@@ -61,7 +66,8 @@ fn every_page_is_run_and_every_block_is_marked() {
             pages.push(path);
         }
     }
-    let tested = ["README.md", "docs/operate.md", "docs/play.md", "docs/publish.md"];
+    let tested =
+        ["README.md", "docs/operate.md", "docs/play.md", "docs/publish.md", "docs/push.md"];
     for page in pages {
         let name = page.strip_prefix(root).expect("a page of ours");
         let to_run =

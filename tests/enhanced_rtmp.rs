@@ -242,7 +242,7 @@ fn begin_playing(name: &str) -> (Server, [Player; 2], Scratch) {
 
 fn players(server: &Server, scratch: &Scratch, name: &str) -> [Player; 2] {
     [(server.rtmp_url(STREAM), "rtmp"), (server.flv_url(STREAM), "flv")].map(|(url, wire)| {
-        Player::start_with(Ffmpeg::Nine, &url, scratch.file(&format!("{name}-{wire}.md5")))
+        Player::start_with(Ffmpeg::Nine, &[], &url, scratch.file(&format!("{name}-{wire}.md5")))
     })
 }
 

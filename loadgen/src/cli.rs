@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ffmpeg::FleetPlan;
+use crate::push::PushArgs;
 
 /// Load generator for RTMP and HTTP-FLV servers.
 ///
@@ -36,6 +37,8 @@ Examples:
   Forty ffmpegs that publish and forty that play a file, beside 2,000 viewers:
     loadgen ffmpeg rtmp://localhost/live/load --publishers 40 --players 40 --file video.flv \\
       --pid $(pidof shardcast)
+  Messages to 10,000 members of a push channel:
+    loadgen push --secret KEY --members-rtmp 5000 --members-websocket 5000 --pid $(pidof shardcast)
   See the synthetic stream:
     loadgen synthesize synthetic.flv && ffplay synthetic.flv";
 
@@ -106,6 +109,16 @@ pub(crate) enum Command {
         /// Write the report as JSON, for programs; `-` is standard output.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+    },
+    /// Connect members of a push channel, send them messages, and say what that costs.
+    Push(PushArgs),
+    /// The sender that `push` compares with.
+    #[command(hide = true, name = "push-floor")]
+    PushFloor {
+        /// Connections to wait for.
+        connections: u64,
+        /// Bytes of a message.
+        bytes: usize,
     },
     /// Write the synthetic stream to an FLV file, to look at it.
     Synthesize {
@@ -335,7 +348,7 @@ fn defaults<T: Args>() -> T {
     T::from_arg_matches(&command.get_matches_from(["defaults"])).expect("each has a default")
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let at = text.find(|letter: char| letter.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(at);
     let factor = match unit {

@@ -15,6 +15,7 @@
 //! | `wire_form`   | how many bytes a server spends on a message                      |
 //! | `ffmpeg`      | ffmpegs that publish and play, followed packet by packet         |
 //! | `hook_sink`   | a back end for hooks that counts pairs                           |
+//! | `push`        | members of a push channel, and what messages to them cost        |
 //! | `usage`       | CPU and memory of a process                                      |
 //! | `report`      | the report and its verdict                                       |
 
@@ -32,6 +33,7 @@ mod plan;
 mod poll;
 mod published;
 mod publisher;
+mod push;
 mod report;
 mod run;
 mod socket;
@@ -96,10 +98,21 @@ fn main() -> ExitCode {
             };
             run::hooks(sink, json.as_deref())
         }
+        Command::Push(args) => {
+            return leave(push::execute(args).map_err(|error| error.to_string()));
+        }
+        Command::PushFloor { connections, bytes } => {
+            let served = push::serve_floor(*connections, *bytes);
+            return leave(served.map(|()| true).map_err(|error| error.to_string()));
+        }
         Command::Synthesize { file, shape, duration } => {
             run::synthesize(file, *shape, *duration).map(|()| true)
         }
     };
+    leave(result.map_err(|error| error.to_string()))
+}
+
+fn leave(result: Result<bool, String>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),

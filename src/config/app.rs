@@ -54,6 +54,8 @@ pub struct App {
     pub viewer: Viewer,
     /// Hooks in place of the vhost's.
     pub hooks: Hooks,
+    /// Whether clients need a push session; unset is as `push.required` says.
+    pub push_required: Option<bool>,
     /// Targets that each stream of `NAME/_definst_` is sent to.
     pub push: Vec<Relay>,
     /// Sources that streams of `NAME/_definst_` are fetched from.
@@ -263,6 +265,7 @@ impl Default for App {
             play: Play::default(),
             viewer: Viewer::default(),
             hooks: Hooks::default(),
+            push_required: None,
             push: Vec::new(),
             pull: Vec::new(),
         }

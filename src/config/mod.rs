@@ -43,7 +43,7 @@ pub use hook_plan::{HookEvent, HookPlan, HookTarget, HookUrl};
 pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Retry};
 pub use http::{Api, FlvMissing, Http};
 pub use load::Sources;
-pub use push::{ClientSend, History, Push};
+pub use push::{ClientSend, History, Push, PushSettings};
 pub use reload::{Reloaded, Source};
 pub use rtmp::Rtmp;
 pub use server::{

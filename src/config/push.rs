@@ -1,5 +1,7 @@
 //! `[push]`: the push channel.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use super::value::{ByteSize, Time};
@@ -18,6 +20,42 @@ pub struct Push {
     pub max_message: ByteSize,
     /// What is kept for clients that come back.
     pub history: History,
+}
+
+/// The push channel of one vhost, as the running server reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PushSettings {
+    /// Keys of sessions; none means no sessions.
+    pub secrets: Vec<String>,
+    /// Whether RTMP clients and HTTP viewers need a session; an app may say otherwise.
+    pub required: bool,
+    /// Whether clients may send.
+    pub client_send: ClientSend,
+    /// Longest message after decoding, in bytes.
+    pub message_bytes_max: usize,
+    /// Messages kept per channel and user; 0 is none.
+    pub history_messages: usize,
+    /// How long they are kept; `None` is as long as there is room.
+    pub history_age: Option<Duration>,
+}
+
+impl PushSettings {
+    /// Of a table whose values were validated.
+    pub(super) fn of(push: &Push) -> Self {
+        Self {
+            secrets: push.secret.clone(),
+            required: push.required,
+            client_send: push.client_send,
+            message_bytes_max: usize::try_from(push.max_message.0).unwrap_or(usize::MAX),
+            history_messages: push.history.messages,
+            history_age: push.history.age.limit(),
+        }
+    }
+
+    /// Whether messages are kept.
+    pub fn has_history(&self) -> bool {
+        self.history_messages > 0
+    }
 }
 
 /// `push.client_send`

@@ -14,6 +14,7 @@ use super::de::read;
 use super::error::{ConfigError, dotted};
 use super::hook_plan::HookPlan;
 use super::hooks::Hooks;
+use super::push::{Push, PushSettings};
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
     ServerSettings, Settings, VhostApps,
@@ -131,6 +132,16 @@ fn vhost_apps(
     unsupported::hooks(&of_vhost, &layers, unsupported);
     let connections = plan(HookPlan::of_connections(&of_vhost), &layers)?;
 
+    // Key by key, as everywhere: the vhost's over the top level's.
+    let mut layers = Node::default();
+    for table in [Some(tree), own_table].into_iter().flatten() {
+        if let Some(push) = table.child("push") {
+            layers.overlay(push);
+        }
+    }
+    let push: Push = read(&["push"], &layers)?;
+    let push = Arc::new(PushSettings::of(&push));
+
     let mut resolve = |app: Option<&str>| -> Result<Arc<AppSettings>, ConfigError> {
         let mut layers = Node::default();
         if let Some(hooks) = tree.child("hooks") {
@@ -155,17 +166,23 @@ fn vhost_apps(
         }
         path.extend(["apps", app.unwrap_or(DEFAULT_APP)]);
         let table: App = read(&path, &layers)?;
-        errors.extend(validate::app(&table, &layers, &dotted(path), &in_apps));
+        errors.extend(validate::app(&table, &layers, &dotted(path.iter().copied()), &in_apps));
         unsupported::hooks(&table.hooks, &layers, unsupported);
         let hooks = plan(HookPlan::of_app(&table.hooks, &of_vhost, &in_apps), &layers)?;
-        Ok(Arc::new(app_settings(&table, hooks)))
+        if table.push_required == Some(true) && push.secrets.is_empty() {
+            let place = layers.origin_of(&["push_required"]);
+            let key = dotted([path.as_slice(), &["push_required"]].concat());
+            let reason = "a session is required, but push.secret is empty";
+            errors.push(ConfigError::new(place, &key, reason));
+        }
+        Ok(Arc::new(app_settings(&table, hooks, &push)))
     };
     let default = resolve(None)?;
     let mut named = HashMap::new();
     for key in keys {
         named.insert(key.to_owned(), resolve(Some(key))?);
     }
-    Ok(VhostApps { connections, default, named })
+    Ok(VhostApps { connections, default, named, push })
 }
 
 /// A plan whose URLs can be read.
@@ -201,7 +218,7 @@ fn lay_apps(
     }
 }
 
-fn app_settings(app: &App, hooks: Arc<HookPlan>) -> AppSettings {
+fn app_settings(app: &App, hooks: Arc<HookPlan>, push: &PushSettings) -> AppSettings {
     let (video, audio, turn_min) = app.latency.preset();
     AppSettings {
         latency: app.latency,
@@ -225,6 +242,7 @@ fn app_settings(app: &App, hooks: Arc<HookPlan>) -> AppSettings {
         access: app.access.clone(),
         referer: app.referer.clone(),
         hooks,
+        session_required: app.push_required.unwrap_or(push.required),
     }
 }
 

@@ -11,6 +11,7 @@ use super::error::ConfigError;
 use super::hook_plan::HookPlan;
 use super::http::FlvMissing;
 use super::load::Sources;
+use super::push::PushSettings;
 use super::server::{Accept, ControlCore, Egress, LogFormat, Shards, UnknownApps};
 use super::tree::Node;
 use super::value::Net;
@@ -189,6 +190,8 @@ pub struct AppSettings {
     /// Who is asked and told. Those of connections in the nginx dialect are elsewhere: see
     /// [`Settings::connection_hooks`].
     pub hooks: Arc<HookPlan>,
+    /// Whether clients need a push session.
+    pub session_required: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -198,6 +201,7 @@ pub(super) struct VhostApps {
     pub(super) default: Arc<AppSettings>,
     /// By `app` or `app/instance`.
     pub(super) named: HashMap<String, Arc<AppSettings>>,
+    pub(super) push: Arc<PushSettings>,
 }
 
 impl Settings {
@@ -234,6 +238,11 @@ impl Settings {
             let of_apps = std::iter::once(&apps.default).chain(apps.named.values());
             of_apps.map(|app| &*app.hooks).chain(std::iter::once(&*apps.connections))
         })
+    }
+
+    /// The push channel of a vhost; one that is not configured is the default one.
+    pub fn push(&self, vhost: &str) -> &Arc<PushSettings> {
+        &self.apps_of(vhost).push
     }
 
     fn apps_of(&self, vhost: &str) -> &VhostApps {

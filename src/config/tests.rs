@@ -606,6 +606,29 @@ fn referers_are_hosts_and_the_hosts_below_them() {
 }
 
 #[test]
+fn a_vhost_has_its_own_push_channel_and_inherits_what_it_does_not_say() {
+    let settings = load(
+        "[push]\nsecret = [\"a\", \"b\"]\nmax_message = \"1KiB\"\nrequired = true\n\
+         [vhosts.\"v.test\".push]\nsecret = \"c\"\nrequired = false\n\
+         [vhosts.\"w.test\"]\n\
+         [apps.open]\npush_required = false\n\
+         [vhosts.\"v.test\".apps.closed]\npush_required = true\n",
+    );
+    let (top, own) = (settings.push("other"), settings.push("v.test"));
+    assert_eq!((top.secrets.as_slice(), top.required), (&["a", "b"].map(str::to_owned)[..], true));
+    assert_eq!((own.secrets.as_slice(), own.required), (&["c".to_owned()][..], false));
+    assert_eq!(own.message_bytes_max, 1024);
+    assert_eq!(settings.push("w.test"), top);
+    let required = |vhost: &str, app: &str| settings.app(vhost, app, "_definst_").session_required;
+    assert!(required("other", "live") && !required("other", "open"));
+    assert!(!required("v.test", "live") && required("v.test", "closed"));
+    assert!(
+        complaint("[apps.live]\npush_required = true")
+            .starts_with("f.toml:2:1: apps.live.push_required: a session is required")
+    );
+}
+
+#[test]
 fn what_is_not_built_is_named() {
     let table = [
         ("hooks.on_relay=http://h/", "hooks.on_relay is set (--set hooks.on_relay), but "),
@@ -617,12 +640,11 @@ fn what_is_not_built_is_named() {
             "vhosts.v.hooks.on_message=http://h/",
             "hooks.on_message is set (--set vhosts.v.hooks.on_message), but ",
         ),
-        ("vhosts.v.push.secret=1", "vhosts.v.push.secret is set, "),
+        ("vhosts.v.push.client_send=hook", "vhosts.v.push.client_send is set, "),
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
-        ("push.secret=1", "push.secret is set, "),
+        ("push.client_send=hook", "push.client_send is set, "),
         ("signalling.listen=127.0.0.1:4233", "signalling.listen is set, "),
         ("cluster.node=a", "cluster.node is set, "),
-        ("demo.enabled=true", "demo.enabled is set, "),
     ];
     for (set, expected) in table {
         let settings = with_set(&[set]).unwrap();

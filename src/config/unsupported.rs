@@ -6,7 +6,7 @@ use super::app::App;
 use super::cluster::Cluster;
 use super::error::dotted;
 use super::hooks::Hooks;
-use super::push::Push;
+use super::push::{ClientSend, Push};
 use super::signalling::Signalling;
 use super::tree::Node;
 
@@ -21,9 +21,6 @@ pub(super) fn list(config: &Config) -> Vec<String> {
     }
     signalling(&config.signalling, &mut found);
     cluster(&config.cluster, &mut found);
-    if config.demo.enabled {
-        say(&["demo", "enabled"], "there are no demo pages", &mut found);
-    }
     found
 }
 
@@ -61,18 +58,9 @@ fn relays(apps: &std::collections::BTreeMap<String, App>, path: &[&str], found: 
 }
 
 fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {
-    let default = Push::default();
-    for (key, changed) in [
-        ("secret", push.secret != default.secret),
-        ("required", push.required != default.required),
-        ("client_send", push.client_send != default.client_send),
-        ("max_message", push.max_message != default.max_message),
-        ("history", push.history != default.history),
-    ] {
-        if changed {
-            let path = [path, &[key]].concat();
-            say(&path, "there is no push channel", found);
-        }
+    if push.client_send == ClientSend::Hook {
+        let path = [path, &["client_send"]].concat();
+        say(&path, "the hook on_message is not called", found);
     }
 }
 

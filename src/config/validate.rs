@@ -49,6 +49,10 @@ pub(super) fn sections(config: &Config, tree: &Node) -> Vec<ConfigError> {
         if push.max_message.0 > 1 << 20 || push.max_message.0 == 0 {
             check.at(&at("max_message"), "the limit lies between 1 byte and 1 MiB");
         }
+        if push.history.messages > limits::PUSH_HISTORY_MESSAGES_MAX {
+            let most = limits::PUSH_HISTORY_MESSAGES_MAX;
+            check.at(&at("history"), format!("at most {most} messages are kept per channel"));
+        }
     }
     signalling_and_cluster(config, &mut check);
     check.errors

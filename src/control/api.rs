@@ -4,6 +4,7 @@
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
 //! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
 //! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
+//! The push channel's resources are in `push/http`.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -16,7 +17,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::answer::Answer;
 use super::hooks::Hooks;
+use super::push::{self, Push};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
@@ -50,6 +53,7 @@ pub(super) struct Api {
 struct Shared {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    push: Push,
     reports: Reports,
     hooks: Hooks,
     accepted: Arc<AcceptCounters>,
@@ -59,17 +63,11 @@ struct Shared {
     is_draining: Cell<bool>,
 }
 
-/// Status, content type and body.
-struct Answer {
-    status: u16,
-    kind: &'static str,
-    body: String,
-}
-
 impl Api {
     pub(super) fn new(
         settings: &CurrentSettings,
         registry: &Rc<RefCell<Registry>>,
+        push: &Push,
         reports: &Reports,
         hooks: &Hooks,
         accepted: &Arc<AcceptCounters>,
@@ -79,6 +77,7 @@ impl Api {
             shared: Rc::new(Shared {
                 settings: settings.clone(),
                 registry: Rc::clone(registry),
+                push: push.clone(),
                 reports: reports.clone(),
                 hooks: hooks.clone(),
                 accepted: Arc::clone(accepted),
@@ -142,42 +141,94 @@ impl Api {
                 Ok(request) => {
                     let used = request.head_len.min(head.len());
                     head.drain(..used);
-                    // A body would be taken for the next request.
-                    let has_body = request.is_chunked()
-                        || request.content_length().map_or(true, |length| length.is_some());
-                    let keep_alive = request.keep_alive() && !has_body;
-                    (self.answer(request).await, keep_alive, request.method == Method::Head)
+                    let (answer, is_read) = self.request(request, &mut head, &mut stream).await?;
+                    // A body that was not read would be taken for the next request.
+                    let keep_alive = request.keep_alive() && is_read;
+                    (answer, keep_alive, request.method == Method::Head)
                 }
                 Err(error) => (Answer::text(error.status(), error.to_string()), false, false),
             };
             let bytes = answer.encode(keep_alive, is_head);
-            stream.write_all_before(&bytes, deadline).await?;
+            stream.write_all_before(&bytes, clock::now() + REQUEST_MAX).await?;
             if !keep_alive {
                 return Ok(());
             }
         }
     }
 
-    async fn answer(&self, request: &Request) -> Answer {
-        if !matches!(request.method, Method::Get | Method::Head) {
-            return Answer::text(405, "use GET");
-        }
+    /// Answers a request; says whether its body was read. `rest` is what has come behind the head.
+    async fn request(
+        &self,
+        request: &Request,
+        rest: &mut Vec<u8>,
+        stream: &mut Stream,
+    ) -> io::Result<(Answer, bool)> {
+        let length = request.content_length().ok().flatten();
+        let has_body = request.is_chunked() || length.is_some_and(|length| length > 0);
         if request.path == "/health/live" {
-            return Answer::text(200, "ok");
+            let is_read = matches!(request.method, Method::Get | Method::Head);
+            let answer =
+                if is_read { Answer::text(200, "ok") } else { Answer::text(405, "use GET") };
+            return Ok((answer, !has_body));
         }
         let settings = self.shared.settings.get();
         if let Some(token) = &settings.api.token
             && !is_authorised(request, token)
         {
-            return Answer::text(401, "send the header Authorization: Bearer with api.token");
+            let text = "send the header Authorization: Bearer with api.token";
+            return Ok((Answer::text(401, text), !has_body));
+        }
+        let deadline = clock::now() + REQUEST_MAX;
+        let body = match self.body(request, rest, stream, deadline).await? {
+            Ok(body) => body,
+            Err(answer) => return Ok((answer, false)),
+        };
+        let answer = match push::serve(&self.shared.push, request, &body, deadline).await {
+            Some(answer) => answer,
+            None => self.answer(request).await,
+        };
+        Ok((answer, true))
+    }
+
+    /// Reads the body of a request, or says why not.
+    async fn body(
+        &self,
+        request: &Request,
+        rest: &mut Vec<u8>,
+        stream: &mut Stream,
+        deadline: Moment,
+    ) -> io::Result<Result<Vec<u8>, Answer>> {
+        if request.is_chunked() {
+            let text = "send the body with Content-Length, not in chunks";
+            return Ok(Err(Answer::text(411, text)));
+        }
+        let length = request.content_length().ok().flatten().unwrap_or_default();
+        let most = limits::API_BODY_BYTES_MAX;
+        let Some(length) = usize::try_from(length).ok().filter(|length| *length <= most) else {
+            return Ok(Err(Answer::text(413, format!("a body has at most {most} bytes"))));
+        };
+        if request.header_has("expect", "100-continue") && rest.len() < length {
+            stream.write_all_before(b"HTTP/1.1 100 Continue\r\n\r\n", deadline).await?;
+        }
+        let mut buffer = vec![0; if rest.len() < length { 16 * 1024 } else { 0 }];
+        while rest.len() < length {
+            let count = stream.read_before(&mut buffer, deadline).await?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            rest.extend_from_slice(&buffer[..count]);
+        }
+        let behind = rest.split_off(length);
+        Ok(Ok(std::mem::replace(rest, behind)))
+    }
+
+    async fn answer(&self, request: &Request) -> Answer {
+        if !matches!(request.method, Method::Get | Method::Head) {
+            return Answer::text(405, "use GET");
         }
         match request.path.as_str() {
             "/api/v1/shards" => self.shards().await,
-            "/api/v1/hooks" => Answer {
-                status: 200,
-                kind: "application/json",
-                body: format!("{}\n", self.shared.hooks.to_json()),
-            },
+            "/api/v1/hooks" => Answer::json(200, &self.shared.hooks.to_json()),
             "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
             "/health/ready" => Answer::text(200, "ready"),
             _ => Answer::text(404, "no such resource; try /api/v1/shards"),
@@ -196,6 +247,7 @@ impl Api {
             "control": {
                 "registry": registry.counters(),
                 "streams": registry.entries(),
+                "push": self.shared.push.with(|router| router.counters()),
                 "cpu_us": clock::thread_cpu().as_micros() as u64,
             },
             "acceptor": {
@@ -211,34 +263,7 @@ impl Api {
                 "access_lines_lost": self.shared.log_losses.access_lines(),
             },
         });
-        Answer { status: 200, kind: "application/json", body: format!("{body}\n") }
-    }
-}
-
-impl Answer {
-    fn text(status: u16, text: impl Into<String>) -> Self {
-        let body = format!("{}\n", text.into());
-        Self { status, kind: "text/plain; charset=utf-8", body }
-    }
-
-    fn encode(&self, keep_alive: bool, is_head: bool) -> Vec<u8> {
-        let length = self.body.len().to_string();
-        let connection = if keep_alive { "keep-alive" } else { "close" };
-        let mut headers = vec![
-            ("Content-Type", self.kind),
-            ("Content-Length", length.as_str()),
-            ("Cache-Control", "no-store"),
-            ("Connection", connection),
-        ];
-        if self.status == 401 {
-            headers.push(("WWW-Authenticate", "Bearer"));
-        }
-        let mut out = Vec::with_capacity(256 + self.body.len());
-        http::write_head(self.status, &headers, &mut out);
-        if !is_head {
-            out.extend_from_slice(self.body.as_bytes());
-        }
-        out
+        Answer::json(200, &body)
     }
 }
 

@@ -7,16 +7,20 @@
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
+//! | `push`     | the push channel: members, channels, messages                      |
 //! | `settings` | the settings in force; everything here asks for them at each use   |
 
+mod answer;
 mod api;
 mod hooks;
+mod push;
 mod registry;
 mod reports;
 mod run;
 mod settings;
 
 pub use api::ApiListener;
+pub use push::{PushCounters, Router};
 pub use registry::{Outgoing, Registry, RegistryCounters, StreamEntry};
 pub use run::{ControlEvent, ControlPlan, run};
 pub use settings::CurrentSettings;

@@ -504,7 +504,7 @@ impl Registry {
             return Verdict::Refuse(refusal);
         }
         *self.connections.entry((client.vhost.clone(), client.app.clone())).or_default() += 1;
-        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings })
+        Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings, push: None })
     }
 
     /// Whether the client's application takes one more connection.

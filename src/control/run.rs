@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener};
 use super::hooks::{HookResult, Hooks};
+use super::push::{Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::settings::CurrentSettings;
@@ -20,7 +21,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::Verdict;
+use crate::session::{Refusal, RefusalReason, Verdict};
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -67,6 +68,7 @@ pub struct ControlPlan {
 struct Control {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    push: Push,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
@@ -94,8 +96,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
     let losses = plan.log_losses;
-    let api = Api::new(&settings, &registry, &reports, &hooks, &plan.accepted, losses);
+    let api = Api::new(&settings, &registry, &push, &reports, &hooks, &plan.accepted, losses);
     for listener in plan.api {
         api.serve(listener);
     }
@@ -103,6 +106,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let mut control = Control {
         settings,
         registry,
+        push,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
@@ -133,6 +137,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             plan.events.has_pending()
                 || control.reports.has_request()
                 || control.hooks.has_results()
+                || control.push.with(|router| router.has_outgoing())
         };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
@@ -168,6 +173,9 @@ impl Control {
             self.hook_result(result, now);
         }
         self.judge();
+        for (node, notice) in self.push.with(Router::take_outgoing) {
+            self.outbox.notice(node, notice);
+        }
         if self.reports.take_request() {
             for shard in 0..self.shards {
                 self.outbox.notice(shard, Notice::ReportRequest);
@@ -182,9 +190,31 @@ impl Control {
         {
             let mut registry = self.registry.borrow_mut();
             match notice {
+                Notice::PushJoin(token, _) if self.draining.is_some() => {
+                    let refusal =
+                        Refusal::new(RefusalReason::Draining, "the server is shutting down");
+                    out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
+                }
                 Notice::Ask(token, ask) => {
                     self.hooks.asked(token, &ask);
-                    registry.ask(token, &ask, now, &mut out);
+                    match self.push.with(|router| router.check(token, &ask, unix_s())) {
+                        Some(refusal) => {
+                            let verdict = Box::new(Verdict::Refuse(refusal));
+                            out.push((from, Notice::Verdict(token, verdict)));
+                        }
+                        None => registry.ask(token, &ask, now, &mut out),
+                    }
+                }
+                Notice::PushJoin(token, ask) => {
+                    let verdict =
+                        self.push.with(|router| router.subscribe(token, &ask, now, unix_s()));
+                    out.push((from, Notice::Verdict(token, Box::new(verdict))));
+                }
+                Notice::PushLeft(client) => self.push.with(|router| router.left(client)),
+                Notice::PushSend { connection, client, channel, body } => {
+                    self.push.with(|router| {
+                        router.client_send(from, connection, client, channel, &body, now);
+                    });
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
                 Notice::Gone(gone) => self.hooks.closed(&gone),
@@ -214,13 +244,25 @@ impl Control {
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
-        for (node, notice) in out {
-            if let Notice::Verdict(token, verdict) = &notice {
-                let is_accepted = matches!(**verdict, Verdict::Accept(_));
-                self.hooks.verdict(*token, is_accepted, now);
-            }
-            self.outbox.notice(node, notice);
+        if out.is_empty() {
+            return;
         }
+        self.push.with(|router| {
+            for (node, mut notice) in out {
+                if let Notice::Verdict(token, verdict) = &notice {
+                    let is_accepted = matches!(**verdict, Verdict::Accept(_));
+                    self.hooks.verdict(*token, is_accepted, now);
+                }
+                // Whatever was posted before a verdict is said before it.
+                for (node, notice) in router.take_outgoing() {
+                    self.outbox.notice(node, notice);
+                }
+                if let Notice::Verdict(token, verdict) = &mut notice {
+                    router.attach(*token, verdict);
+                }
+                self.outbox.notice(node, notice);
+            }
+        });
     }
 
     /// Gives the hooks what they have to judge.
@@ -251,6 +293,7 @@ impl Control {
     /// the media shards take them for connections that come from now on.
     fn reload(&mut self, settings: Arc<Settings>) {
         self.registry.borrow_mut().reload(Arc::clone(&settings));
+        self.push.with(|router| router.reload(Arc::clone(&settings)));
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
         }

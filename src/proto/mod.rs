@@ -9,5 +9,7 @@ pub mod http;
 pub mod http_response;
 pub mod name;
 pub mod proxy_protocol;
+pub mod push_message;
+pub mod push_session;
 pub mod rtmp;
 pub mod websocket;

@@ -144,7 +144,17 @@ impl WebSocketError {
 /// Writes the header of a whole binary message; its payload follows. The bytes are the same for every
 /// client, because what a server sends has no mask.
 pub fn write_binary_header(payload_len: usize, sink: &mut impl FnMut(&[u8])) {
-    let header = FrameHeader { opcode: OpCode::Data(Data::Binary), ..FrameHeader::default() };
+    write_header(Data::Binary, payload_len, sink);
+}
+
+/// Writes a whole text message, the same for every client.
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
+    write_header(Data::Text, text.len(), &mut |bytes| out.extend_from_slice(bytes));
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn write_header(kind: Data, payload_len: usize, sink: &mut impl FnMut(&[u8])) {
+    let header = FrameHeader { opcode: OpCode::Data(kind), ..FrameHeader::default() };
     let mut bytes = [0; HEADER_BYTES_MAX];
     let mut unused = &mut bytes[..];
     let written = header.format(payload_len as u64, &mut unused);

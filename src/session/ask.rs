@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::client_id::ClientId;
+use super::push_ask::{Membership, PushGrant};
 use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
@@ -35,6 +36,10 @@ pub struct ClientInfo {
     pub swf_url: String,
     /// `pageUrl`; for HTTP the Referer.
     pub page_url: String,
+    /// The token of a push session, as sent: the first argument of connect behind the command object
+    /// when it is a string; for HTTP `session` of the query. One that is longer than
+    /// [`limits::PUSH_TOKEN_BYTES_MAX`](crate::limits::PUSH_TOKEN_BYTES_MAX) is cut just above.
+    pub session: Option<String>,
     /// Codecs by FourCC that it can take; `None` over HTTP, where nobody says so.
     pub codecs: Option<AnnouncedCodecs>,
 }
@@ -129,7 +134,11 @@ pub enum Grant {
         client: Arc<ClientInfo>,
         /// Settings of its application.
         settings: Arc<AppSettings>,
+        /// Which push messages it gets, when it has a session.
+        push: Option<Arc<Membership>>,
     },
+    /// The connection gets push messages, and nothing else.
+    Push(PushGrant),
     /// The name is claimed for this connection.
     Publish {
         /// The stream's number.

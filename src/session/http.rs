@@ -1,5 +1,5 @@
-//! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`, and the upgrade of the
-//! same URL to a WebSocket.
+//! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`, the upgrade of the
+//! same URL to a WebSocket, and `GET /push` for messages.
 //!
 //! Requests are answered one after the other; those that come early wait. Behind a short answer the
 //! connection goes on, a stream's body ends with it. Who may not view learns nothing: the verdict
@@ -8,9 +8,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use super::ask::{ClientInfo, PlayRange, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Grant, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
+use super::demo::{self, Demo};
+use super::push::{self, Opening, PushStream};
+use super::push_ask::{PushWire, SendRefusal, session_of};
 use super::websocket::WebSocketSession;
 use super::{Event, Io};
 use crate::config::Settings;
@@ -23,6 +26,7 @@ use crate::proto::websocket::{self, Upgrade};
 
 const NO_CACHE: (&str, &str) = ("Cache-Control", "no-cache, no-store");
 const RETRY: (&str, &str) = ("Retry-After", "2");
+const PUSH_PATH: &str = "/push";
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
 /// One HTTP connection.
@@ -62,6 +66,8 @@ enum State {
         socket: Box<WebSocketSession>,
         has_begun: bool,
     },
+    /// Messages are being sent.
+    Push(Box<PushStream>),
     /// The last answer is given.
     Ended,
 }
@@ -71,6 +77,7 @@ enum Wanted {
     Head,
     Body,
     WebSocket(Upgrade),
+    Push(Opening),
 }
 
 /// How the request at hand is answered.
@@ -115,7 +122,11 @@ impl HttpSession {
 
     /// The protocol's name in logs.
     pub fn protocol(&self) -> &'static str {
-        if matches!(self.state, State::Upgraded { .. }) { "websocket" } else { "http" }
+        match &self.state {
+            State::Upgraded { .. } => "websocket",
+            State::Push(stream) => stream.protocol(),
+            _ => "http",
+        }
     }
 
     /// A trusted proxy has said for whom it connects.
@@ -127,6 +138,21 @@ impl HttpSession {
     /// The form in which the stream is sent.
     pub fn wire(&self) -> Wire {
         if matches!(self.state, State::Upgraded { .. }) { Wire::WsFlv } else { Wire::Flv }
+    }
+
+    /// The form in which push messages are sent.
+    pub fn push_wire(&self) -> Option<PushWire> {
+        match &self.state {
+            State::Push(stream) => Some(stream.wire()),
+            _ => None,
+        }
+    }
+
+    /// A message of the client to a channel was judged.
+    pub fn push_sent(&mut self, refusal: Option<SendRefusal>, io: &mut Io<'_>) {
+        if let State::Push(stream) = &mut self.state {
+            stream.sent(refusal, io);
+        }
     }
 
     /// The message stream of the question, 0, while its answer is awaited and wanted.
@@ -143,6 +169,7 @@ impl HttpSession {
                 State::Reading | State::Asked(_) => {}
                 // A viewer has nothing to say that is of interest.
                 State::Upgraded { socket, .. } => return socket.input(bytes, io, drop),
+                State::Push(stream) => return stream.input(bytes, io),
                 // Nothing is expected behind the request; a viewer that chatters is read and ignored.
                 State::Waiting | State::Streaming | State::Ended => return Ok(()),
             }
@@ -197,6 +224,30 @@ impl HttpSession {
                 let early = std::mem::take(&mut self.unread);
                 self.input(&early, io)
             }
+            (Verdict::Accept(Grant::Push(_)), Wanted::Push(_)) if self.has_lost_input => {
+                self.answer(400, "frames came before the answer to the upgrade", &[], io)
+            }
+            (Verdict::Accept(Grant::Push(grant)), Wanted::Push(opening)) => {
+                match opening {
+                    Opening::WebSocket(upgrade) => upgrade.write_answer(io.out),
+                    Opening::Events => self.head(200, false, &push::EVENT_HEADERS, io),
+                }
+                let stream = PushStream::begin(Arc::clone(&self.settings), opening, grant, io);
+                self.state = State::Push(Box::new(stream));
+                let early = std::mem::take(&mut self.unread);
+                self.input(&early, io)
+            }
+            (Verdict::Accept(_), Wanted::Push(_)) => {
+                debug_assert!(false, "a grant for another question");
+                Err(CloseReason::Internal)
+            }
+            // A page learns nothing of an upgrade that fails, but it does of a close code.
+            (Verdict::Refuse(refusal), Wanted::Push(Opening::WebSocket(upgrade))) => {
+                upgrade.write_answer(io.out);
+                push::refuse(refusal, io);
+                self.state = State::Ended;
+                Err(CloseReason::Refused(refusal.description.clone()))
+            }
             (Verdict::Refuse(refusal), _) => self.refuse(refusal, io),
         }
     }
@@ -246,6 +297,7 @@ impl HttpSession {
                 self.refuse(&Refusal::new(RefusalReason::Unavailable, text), io)
             }
             State::Upgraded { socket, .. } => socket.tick(io),
+            State::Push(stream) => stream.tick(io),
             State::Asked(_) | State::Waiting | State::Streaming | State::Ended => Ok(()),
         }
     }
@@ -255,6 +307,7 @@ impl HttpSession {
         match &mut self.state {
             State::Asked(_) | State::Waiting => {}
             State::Upgraded { socket, .. } => return socket.farewell(reason, io),
+            State::Push(stream) => return stream.farewell(reason, io),
             State::Reading | State::Streaming | State::Ended => return,
         }
         let (status, headers): (u16, &[_]) = match reason {
@@ -325,6 +378,14 @@ impl HttpSession {
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
             self.settings.vhost_named(host).map(str::to_owned)
         });
+        if self.settings.config.demo.enabled
+            && let Some(page) = demo::page(request, self.settings.push(&vhost))
+        {
+            return self.demo(page, io);
+        }
+        if request.path == PUSH_PATH {
+            return self.push_request(request, vhost, io);
+        }
         let stream = match StreamName::from_http_path(&vhost, &request.path) {
             Ok(stream) => stream,
             Err(error) => return self.answer(404, &error.to_string(), &[], io),
@@ -354,6 +415,7 @@ impl HttpSession {
             swf_url: String::new(),
             page_url: header("referer"),
             codecs: None,
+            session: session_of(&request.query().value("session").unwrap_or_default()),
         }));
         self.state = State::Asked(wanted);
         self.since = io.now;
@@ -390,6 +452,67 @@ impl HttpSession {
         if let Some(address) = client {
             self.peer = SocketAddr::new(IpAddr::to_canonical(&address), 0);
         }
+    }
+
+    fn demo(&mut self, page: Demo, io: &mut Io<'_>) -> Result<(), CloseReason> {
+        match page {
+            Demo::Missing(text) => self.answer(404, text, &[], io),
+            Demo::Redirect(location) => {
+                self.answer(302, "the page with a session", &[("Location", &location)], io)
+            }
+            Demo::File(kind, text) => {
+                let length = text.len().to_string();
+                let headers =
+                    [("Content-Type", kind), ("Content-Length", length.as_str()), NO_CACHE];
+                self.head(200, self.reply.keep_alive, &headers, io);
+                if !self.reply.is_head {
+                    io.out.extend_from_slice(text.as_bytes());
+                }
+                self.answered(io)
+            }
+        }
+    }
+
+    /// A client that wants push messages.
+    fn push_request(
+        &mut self,
+        request: &Request,
+        vhost: String,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let opening = match Opening::of(request) {
+            Ok(opening) => opening,
+            Err((status, text, headers)) => return self.answer(status, &text, headers, io),
+        };
+        if !self.is_own_origin(request.header("origin")) {
+            let text = "http.origins does not name the origin of this page";
+            return self.answer(403, text, &[], io);
+        }
+        let query = |key| request.query().value(key).unwrap_or_default();
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        self.client = Some(Arc::new(ClientInfo {
+            id: self.id,
+            vhost,
+            flash_version: header("user-agent"),
+            page_url: header("referer"),
+            session: session_of(&query("session")),
+            ..ClientInfo::default()
+        }));
+        self.since = io.now;
+        self.serial = self.serial.wrapping_add(1);
+        let wire = opening.wire();
+        // What a browser sends of its own accord knows better than the URL it began with.
+        let since = request.header("last-event-id").map_or_else(|| query("since"), Into::into);
+        let since = Some(since.into_owned()).filter(|since| !since.is_empty());
+        self.state = State::Asked(Wanted::Push(opening));
+        io.events.push(Event::PushJoin { serial: self.serial, wire, since });
+        Ok(())
+    }
+
+    /// Whether a page of this origin may have push messages. What is no page names no origin.
+    fn is_own_origin(&self, origin: Option<&str>) -> bool {
+        let allowed = &self.settings.http.origins;
+        allowed.is_empty() || origin.is_none_or(|origin| allowed.iter().any(|it| it == origin))
     }
 
     fn refuse(&mut self, refusal: &Refusal, io: &mut Io<'_>) -> Result<(), CloseReason> {

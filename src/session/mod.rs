@@ -4,8 +4,11 @@
 mod ask;
 mod client_id;
 mod close;
+mod demo;
 mod http;
 mod media_message;
+mod push;
+mod push_ask;
 mod reception;
 mod rtmp;
 mod rtmp_replies;
@@ -18,12 +21,14 @@ pub use client_id::ClientId;
 pub use close::CloseReason;
 pub use http::HttpSession;
 pub use media_message::MediaMessage;
+pub use push_ask::{Membership, PushAsk, PushGrant, PushTarget, PushWire, SendRefusal};
 pub use reception::Reception;
 pub use rtmp::RtmpSession;
 
 use std::net::SocketAddr;
 
 use crate::media::Moment;
+use crate::proto::push_message::PushBody;
 
 /// What a session wants of its shard.
 #[derive(Debug)]
@@ -37,6 +42,22 @@ pub enum Event {
     },
     /// A publisher's message.
     Media(MediaMessage),
+    /// Ask the control shard for push messages; the answer goes to `verdict` with the same serial.
+    PushJoin {
+        /// Which of the session's questions.
+        serial: u32,
+        /// How it wants its messages.
+        wire: PushWire,
+        /// The id of the last message that it has seen, as sent.
+        since: Option<String>,
+    },
+    /// A client's message to a channel.
+    PushSend {
+        /// The channel.
+        channel: i64,
+        /// The message.
+        body: PushBody,
+    },
     /// The publisher ends its stream, with a goodbye.
     EndPublish {
         /// The message stream.
@@ -104,6 +125,22 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.verdict(serial, verdict, io),
             Self::Http(session) => session.verdict(serial, verdict, io),
+        }
+    }
+
+    /// The form in which the connection gets push messages, when it gets nothing else.
+    pub fn push_wire(&self) -> Option<PushWire> {
+        match self {
+            Self::Rtmp(_) => None,
+            Self::Http(session) => session.push_wire(),
+        }
+    }
+
+    /// What became of a message of this client to a channel.
+    pub fn push_sent(&mut self, refusal: Option<SendRefusal>, io: &mut Io<'_>) {
+        match self {
+            Self::Rtmp(session) => session.push_sent(),
+            Self::Http(session) => session.push_sent(refusal, io),
         }
     }
 

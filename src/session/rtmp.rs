@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
+use super::push_ask::session_of;
 use super::rtmp_replies::Replies;
 use super::{Event, Io, MediaMessage, Reception};
 use crate::config::{AppSettings, Settings};
@@ -20,6 +21,7 @@ use crate::limits;
 use crate::media::{Moment, Track};
 use crate::proto::amf0::Value;
 use crate::proto::name::{ConnectName, PlayPath, StreamName};
+use crate::proto::push_message::PushBody;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
@@ -53,6 +55,10 @@ pub struct RtmpSession {
     acknowledged: u64,
     last_input: Moment,
     ping_sent: Option<Moment>,
+    /// It gets push messages, and so may be silent for as long as it answers pings.
+    is_member: bool,
+    /// Its messages to channels that are not judged yet.
+    sends: u32,
     /// It connects again when asked to (Enhanced RTMP v2).
     can_reconnect: bool,
 }
@@ -165,6 +171,8 @@ impl RtmpSession {
             acknowledged: 0,
             last_input: now,
             ping_sent: None,
+            is_member: false,
+            sends: 0,
             can_reconnect: false,
             settings,
             id,
@@ -277,7 +285,7 @@ impl RtmpSession {
             self.refuse_unanswered(io)?;
         }
         let limits = &self.settings.limits;
-        let mut is_busy = false;
+        let mut is_busy = self.is_member;
         for stream in &self.streams {
             match &stream.state {
                 StreamState::Publishing { settings, last_media, .. } => {
@@ -500,6 +508,11 @@ impl RtmpSession {
                 replies.fc_subscribe(&name);
                 Ok(())
             }
+            // Erlyvideo's clients call it one or the other, and await no answer.
+            "sendMessage" | "send_message" => {
+                self.push_send(&call, io);
+                Ok(())
+            }
             // A live stream has no length.
             "getStreamLength" => {
                 self.replies(io).result(call.transaction, Value::Number(0.0));
@@ -538,6 +551,7 @@ impl RtmpSession {
             swf_url: text("swfUrl"),
             page_url: text("pageUrl"),
             codecs: Some(AnnouncedCodecs::of_connect(&call.object)),
+            session: call.str_arg(0).and_then(session_of),
         });
         let serial = self.ask(Want::Connect, io);
         let object_encoding = call.object.property("objectEncoding").and_then(Value::as_f64);
@@ -573,6 +587,7 @@ impl RtmpSession {
                     _ => asked,
                 };
                 self.connect = Connect::Accepted { name, client };
+                self.is_member = matches!(grant, Grant::Connect { push: Some(_), .. });
                 self.idle_since = io.now;
                 let max_message = self.settings.rtmp.max_message;
                 let max_message = max_message.min(limits::RTMP_MESSAGE_BYTES_MAX);
@@ -601,6 +616,22 @@ impl RtmpSession {
                 Err(CloseReason::Refused(refusal.description.clone()))
             }
         }
+    }
+
+    /// A message to a channel; one that cannot be passed on is dropped, and counted by who judges it.
+    fn push_send(&mut self, call: &Command, io: &mut Io<'_>) {
+        let channel = call.f64_arg(0).filter(|number| number.fract() == 0.0);
+        let (Some(channel), Some(text)) = (channel, call.str_arg(1)) else { return };
+        if self.is_member && self.sends < limits::PUSH_CLIENT_SENDS_MAX {
+            self.sends += 1;
+            let body = PushBody::Text(text.to_owned());
+            io.events.push(Event::PushSend { channel: channel as i64, body });
+        }
+    }
+
+    /// A message of the client to a channel was judged.
+    pub fn push_sent(&mut self) {
+        self.sends = self.sends.saturating_sub(1);
     }
 
     fn on_create_stream(&mut self, call: &Command, io: &mut Io<'_>) -> Result<(), CloseReason> {

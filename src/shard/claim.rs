@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::messages::Notice;
 use crate::media::{Epoch, Resume, StreamId};
-use crate::session::ClientInfo;
+use crate::session::{ClientInfo, Membership, PushTarget, PushWire};
 
 /// Notices to the control shard that drops leave behind; emptied once per turn.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +79,33 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.releases.0.borrow_mut().push(Notice::Disconnected(Arc::clone(&self.client)));
+    }
+}
+
+/// A membership that is in force. Dropping it says that the member is gone.
+#[derive(Debug)]
+pub struct Member {
+    membership: Arc<Membership>,
+    /// How it gets its messages.
+    pub wire: PushWire,
+    releases: Releases,
+}
+
+impl Member {
+    /// The membership that a verdict gave.
+    pub fn new(membership: Arc<Membership>, wire: PushWire, releases: &Releases) -> Self {
+        Self { membership, wire, releases: releases.clone() }
+    }
+
+    /// Its channels and its user.
+    pub fn targets(&self) -> &[PushTarget] {
+        &self.membership.targets
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.releases.0.borrow_mut().push(Notice::PushLeft(self.membership.client));
     }
 }
 

@@ -119,9 +119,11 @@ impl Shard {
     {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let mut events = std::mem::take(&mut self.events);
+        let before = conn.out.len();
         let mut io = Io { now, out: &mut conn.out, events: &mut events };
         let session = &mut conn.session;
         let result = catch_unwind(AssertUnwindSafe(|| call(session, &mut io)));
+        conn.keep_order(before);
         let too_much = conn.has_too_much_out();
         self.list_output(key);
         for event in events.drain(..) {
@@ -165,6 +167,12 @@ impl Shard {
                     conn.publish_asks.push(serial);
                 }
                 self.outbox.notice(self.control, Notice::Ask(token, ask));
+            }
+            Event::PushJoin { serial, wire, since } => self.push_ask(key, serial, wire, since),
+            Event::PushSend { channel, body } => {
+                let Some(conn) = self.conns.get(key) else { return };
+                let notice = Notice::PushSend { connection: key, client: conn.id, channel, body };
+                self.outbox.notice(self.control, notice);
             }
             Event::EndPublish { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
@@ -363,7 +371,7 @@ impl Shard {
     /// Puts a connection with output on the list.
     pub(super) fn list_output(&mut self, key: ConnKey) {
         if let Some(conn) = self.conns.get_mut(key)
-            && !conn.out.is_empty()
+            && conn.has_output()
             && !conn.is_out_listed
         {
             conn.is_out_listed = true;
@@ -372,11 +380,14 @@ impl Shard {
     }
 
     /// Sends the output of every connection that is not in the middle of a message; of the others, the
-    /// egress pass sends it at the next boundary.
+    /// egress pass sends it at the next boundary. A message to very many connections takes several turns.
     pub(super) fn send_outputs(&mut self, now: Moment) {
         let mut list = std::mem::take(&mut self.out_list);
+        let mut sends = 0;
+        self.has_outputs_left = false;
         list.retain(|&key| {
             let Some(conn) = self.conns.get_mut(key) else { return false };
+            conn.refill();
             if conn.out.is_empty() {
                 conn.is_out_listed = false;
                 return false;
@@ -384,20 +395,18 @@ impl Shard {
             if conn.out_next_try > now || conn.mid_message.is_some() {
                 return true;
             }
-            match socket::send_now(&*conn, &conn.out) {
-                Ok(sent) => {
-                    conn.out_refusals = 0;
-                    conn.out_sent(sent);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => {
-                    conn.is_out_listed = false;
-                    conn.out.clear();
-                    self.pass.dead.push((key, CloseReason::PeerClosed));
-                    return false;
-                }
+            if sends >= limits::OUTPUT_SENDS_PER_TURN_MAX {
+                self.has_outputs_left = true;
+                return true;
             }
-            conn.is_out_listed = !conn.out.is_empty();
+            let Ok(count) = conn.send_output() else {
+                conn.is_out_listed = false;
+                conn.drop_output();
+                self.pass.dead.push((key, CloseReason::PeerClosed));
+                return false;
+            };
+            sends += count;
+            conn.is_out_listed = conn.has_output();
             if conn.is_out_listed {
                 conn.out_next_try = now + back_off(conn.out_refusals);
                 conn.out_refusals = conn.out_refusals.saturating_add(1);
@@ -441,12 +450,17 @@ impl Shard {
             if catch_unwind(AssertUnwindSafe(|| session.farewell(&reason, &mut io))).is_err() {
                 conn.out.truncate(farewell_after);
             }
+            conn.keep_order(farewell_after);
         }
         conn.admission = None;
+        let member = conn.member.take();
         *self.counters.closed.entry(reason.word()).or_default() += 1;
         let departure = Box::new(conn.departure());
         let why = reason.to_string();
         conn.closing = Some(Closing { reason, since: now, deadline, is_shut: false });
+        if let Some(member) = member {
+            self.members.leave(key, &member);
+        }
         for play in plays {
             self.end_play(key, play, &why, now);
         }
@@ -467,7 +481,7 @@ impl Shard {
         let mut list = std::mem::take(&mut self.closing);
         list.retain(|&key| {
             let Some(conn) = self.conns.get_mut(key) else { return false };
-            let is_sent = conn.out.is_empty();
+            let is_sent = !conn.has_output();
             let Some(closing) = &mut conn.closing else { return false };
             let mut is_over = closing.deadline <= now;
             if is_sent && !is_over && !closing.is_shut {

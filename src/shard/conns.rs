@@ -1,15 +1,20 @@
 //! The connection table of a shard: it owns the sockets. A key carries a generation, so that an answer
 //! for a connection that is gone never reaches another one in the same slot.
 
+use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::claim::Admission;
+use bytes::{Bytes, BytesMut};
+
+use super::claim::{Admission, Member};
 use super::load::Seat;
 use super::messages::ConnKey;
 use crate::limits;
 use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
+use crate::rt::socket;
 use crate::session::{ClientId, CloseReason, Departure, Session};
 
 /// Something that a connection plays.
@@ -50,6 +55,18 @@ pub struct Closing {
     pub is_shut: bool,
 }
 
+/// Shared messages go to a connection in pieces of this size, so that a large one is not copied whole
+/// for everybody who cannot take it at once.
+const SHARED_PIECE_BYTES: usize = 16 * 1024;
+
+/// What waits behind `out`.
+#[derive(Debug)]
+struct Waiting {
+    bytes: Bytes,
+    /// The session wrote it: no other connection gets it.
+    is_own: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
@@ -67,6 +84,12 @@ pub struct Conn {
     /// Bytes at the front of the output that are the rest of a message of a stream: they do not count as
     /// output that the client lets pile up.
     pub rest_bytes: usize,
+    /// What comes behind `out`: whole messages that other connections get as well. Whoever empties
+    /// `out` calls [`Conn::out_sent`], which takes the next piece from here.
+    shared: VecDeque<Waiting>,
+    shared_bytes: usize,
+    /// Those of them that the session wrote.
+    own_bytes: usize,
     /// Not before this moment: the socket was full.
     pub out_next_try: Moment,
     /// Refusals in a row, for the back-off.
@@ -87,6 +110,8 @@ pub struct Conn {
     pub admission: Option<Admission>,
     /// The log has a line about codecs that it gets without having announced them.
     pub has_codec_line: bool,
+    /// It gets push messages.
+    pub member: Option<Member>,
     _seat: Seat,
     /// Set when it is on its way out.
     pub closing: Option<Closing>,
@@ -116,6 +141,9 @@ impl Conn {
             session,
             out: Vec::new(),
             rest_bytes: 0,
+            shared: VecDeque::new(),
+            shared_bytes: 0,
+            own_bytes: 0,
             out_next_try: Moment::ZERO,
             out_refusals: 0,
             is_out_listed: false,
@@ -126,6 +154,7 @@ impl Conn {
             mid_message: None,
             admission: None,
             has_codec_line: false,
+            member: None,
             _seat: seat,
             closing: None,
             since: now,
@@ -160,9 +189,11 @@ impl Conn {
         self.out.splice(0..0, rest);
     }
 
-    /// Whether the client lets its answers pile up.
+    /// Whether the client lets its answers pile up, wherever they wait. Shared messages have a cap of
+    /// their own, see [`Conn::push_shared`]; what of one is in `out` counts here, too.
     pub fn has_too_much_out(&self) -> bool {
-        self.out.len().saturating_sub(self.rest_bytes) > limits::OUTPUT_BYTES_MAX
+        let own_bytes = self.out.len().saturating_sub(self.rest_bytes) + self.own_bytes;
+        own_bytes > limits::OUTPUT_BYTES_MAX
     }
 
     /// The first `count` bytes of the output are sent.
@@ -173,6 +204,105 @@ impl Conn {
         if self.out.is_empty() && self.out.capacity() > 4096 {
             self.out = Vec::new();
         }
+        // A message that has begun is finished before anything else is sent.
+        self.refill();
+    }
+
+    /// Moves a piece of what comes next into the empty `out`, so that it is sent at the next boundary.
+    pub fn refill(&mut self) {
+        if !self.out.is_empty() {
+            return;
+        }
+        let Some(next) = self.shared.front_mut() else { return };
+        let piece = next.bytes.split_to(next.bytes.len().min(SHARED_PIECE_BYTES));
+        self.shared_bytes -= piece.len();
+        if next.is_own {
+            self.own_bytes -= piece.len();
+        }
+        self.out.extend_from_slice(&piece);
+        if next.bytes.is_empty() {
+            self.shared.pop_front();
+        }
+        if self.shared.is_empty() {
+            self.shared = VecDeque::new();
+        }
+    }
+
+    /// Queues a message that other connections get as well. False when more waits already than may.
+    pub fn push_shared(&mut self, message: &Bytes) -> bool {
+        let waiting = self.out.len() + self.shared_bytes;
+        let is_full = waiting + message.len() > limits::PUSH_QUEUE_BYTES_MAX
+            || self.shared.len() >= limits::PUSH_QUEUE_MESSAGES_MAX;
+        if waiting > 0 && is_full {
+            return false;
+        }
+        if self.shared.is_empty() && self.out.len() + message.len() <= SHARED_PIECE_BYTES {
+            self.out.extend_from_slice(message);
+        } else {
+            self.shared_bytes += message.len();
+            self.shared.push_back(Waiting { bytes: message.clone(), is_own: false });
+        }
+        true
+    }
+
+    /// What was written to `out` behind its first `before` bytes goes behind the shared messages: it may
+    /// not stand inside of one.
+    pub fn keep_order(&mut self, before: usize) {
+        if !self.shared.is_empty() && self.out.len() > before {
+            let written = self.out.split_off(before);
+            self.shared_bytes += written.len();
+            self.own_bytes += written.len();
+            // Many short answers are one piece: what each of them would cost has no cap of its own.
+            match self.shared.back_mut().filter(|last| last.is_own) {
+                Some(last) => {
+                    let mut bytes = BytesMut::from(std::mem::take(&mut last.bytes));
+                    bytes.extend_from_slice(&written);
+                    last.bytes = bytes.freeze();
+                }
+                None => {
+                    self.shared.push_back(Waiting { bytes: written.into(), is_own: true });
+                }
+            }
+        }
+    }
+
+    /// Sends output as far as the socket takes it, within the share of a pass; says how many sends that
+    /// took. The caller has looked whether the connection is inside a message.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn send_output(&mut self) -> io::Result<usize> {
+        let mut sends = 0;
+        let mut budget = limits::SEND_BYTES_PER_PASS_MAX;
+        self.refill();
+        while !self.out.is_empty() && budget > 0 {
+            sends += 1;
+            let len = self.out.len();
+            match socket::send_now(&*self, &self.out) {
+                Ok(sent) => {
+                    self.out_refusals = 0;
+                    budget = if sent == len { budget.saturating_sub(sent) } else { 0 };
+                    self.out_sent(sent);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sends)
+    }
+
+    /// Whether something waits to be sent.
+    pub fn has_output(&self) -> bool {
+        !self.out.is_empty() || !self.shared.is_empty()
+    }
+
+    /// Forgets what waits to be sent.
+    pub fn drop_output(&mut self) {
+        self.out.clear();
+        self.rest_bytes = 0;
+        self.shared.clear();
+        self.shared_bytes = 0;
+        self.own_bytes = 0;
     }
 }
 
@@ -311,6 +441,58 @@ mod tests {
         ] {
             assert_eq!(ConnKey::from_token(key.token()), key);
         }
+    }
+
+    #[test]
+    fn what_a_session_says_never_stands_inside_a_shared_message() {
+        let mut conn = conn();
+        let large = Bytes::from(vec![1; SHARED_PIECE_BYTES + 100]);
+        assert!(conn.push_shared(&large) && conn.push_shared(&Bytes::from_static(&[2; 10])));
+        conn.refill();
+        assert_eq!(conn.out.len(), SHARED_PIECE_BYTES);
+        conn.out_sent(100);
+        let before = conn.out.len();
+        conn.out.extend([3; 5]);
+        conn.keep_order(before);
+        let mut sent = vec![1; 100];
+        while conn.has_output() {
+            sent.push(conn.out[0]);
+            conn.out_sent(1);
+        }
+        let expected = [vec![1; SHARED_PIECE_BYTES + 100], vec![2; 10], vec![3; 5]].concat();
+        assert_eq!(sent, expected);
+        assert_eq!((conn.shared_bytes, conn.own_bytes, conn.shared.capacity()), (0, 0, 0));
+    }
+
+    #[test]
+    fn answers_behind_shared_messages_count_as_answers_that_pile_up() {
+        let mut conn = conn();
+        assert!(conn.push_shared(&Bytes::from(vec![1; 3 * SHARED_PIECE_BYTES])));
+        conn.refill();
+        let mut answers = 0;
+        while !conn.has_too_much_out() {
+            let before = conn.out.len();
+            conn.out.extend([3; 10]);
+            conn.keep_order(before);
+            answers += 1;
+        }
+        assert_eq!(answers, (limits::OUTPUT_BYTES_MAX - SHARED_PIECE_BYTES) / 10 + 1);
+        assert_eq!(conn.shared.len(), 2, "answers in a row are one piece");
+        conn.drop_output();
+        assert!(!conn.has_too_much_out() && !conn.has_output());
+    }
+
+    #[test]
+    fn what_waits_for_one_connection_is_bounded_in_bytes_and_messages() {
+        let mut conn = conn();
+        let huge = Bytes::from(vec![0; 2 * limits::PUSH_QUEUE_BYTES_MAX]);
+        assert!(conn.push_shared(&huge), "a message alone goes however large it is");
+        assert!(!conn.push_shared(&Bytes::from_static(&[0])));
+        conn.drop_output();
+        let one = Bytes::from_static(&[0; 17]);
+        let taken = (0..100_000).take_while(|_| conn.push_shared(&one)).count();
+        let in_out = SHARED_PIECE_BYTES / one.len();
+        assert_eq!(taken, in_out + limits::PUSH_QUEUE_MESSAGES_MAX);
     }
 
     #[test]

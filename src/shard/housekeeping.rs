@@ -146,6 +146,7 @@ impl Shard {
             egress,
             egress_backend: format!("{:?}", self.pass.egress().backend()),
             mesh: self.outbox.counters,
+            push: self.members.deliveries,
             drops,
             closed: self.counters.closed.clone(),
             reception,

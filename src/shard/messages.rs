@@ -5,11 +5,18 @@
 //! and go before any media. Media that does not fit is dropped up to the next join point, counted.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::config::Settings;
+use crate::limits;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
-use crate::session::{Ask, ClientId, ClientInfo, Departure, Owner, Verdict};
+use crate::proto::push_message::PushBody;
+use crate::session::{
+    Ask, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, SendRefusal, Verdict,
+};
 use crate::shard::report::ShardReport;
 
 /// Number of a node: media shards from 0 on, the control shard last.
@@ -60,6 +67,70 @@ pub struct MediaBatch {
     pub start: Option<Arc<Preamble>>,
     /// The frames.
     pub frames: Vec<Frame>,
+}
+
+/// A push message on its way to the shards with members: written once in each form that somebody
+/// needs, and the same bytes for all.
+#[derive(Debug)]
+pub struct PushMessage {
+    /// The channel or user.
+    pub target: PushTarget,
+    /// What its members are sent.
+    pub forms: PushForms,
+    in_flight: Arc<InFlight>,
+}
+
+/// A message in the forms in which members get it; empty where nobody does.
+#[derive(Clone, Debug, Default)]
+pub struct PushForms {
+    /// Chunks of a command.
+    pub rtmp: Bytes,
+    /// A frame with a text.
+    pub websocket: Bytes,
+    /// A server-sent event.
+    pub sse: Bytes,
+}
+
+/// Messages that some shard has not taken yet.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    bytes: AtomicUsize,
+    messages: AtomicUsize,
+}
+
+impl InFlight {
+    /// Bytes on their way.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next message has to wait.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= limits::PUSH_IN_FLIGHT_BYTES_MAX
+            || self.messages.load(Ordering::Relaxed) >= limits::PUSH_IN_FLIGHT_MESSAGES_MAX
+    }
+}
+
+impl PushForms {
+    fn bytes(&self) -> usize {
+        self.rtmp.len() + self.websocket.len() + self.sse.len()
+    }
+}
+
+impl PushMessage {
+    /// A message that counts as on its way until the last shard has dropped it.
+    pub fn new(target: PushTarget, forms: PushForms, in_flight: &Arc<InFlight>) -> Self {
+        in_flight.bytes.fetch_add(forms.bytes(), Ordering::Relaxed);
+        in_flight.messages.fetch_add(1, Ordering::Relaxed);
+        Self { target, forms, in_flight: Arc::clone(in_flight) }
+    }
+}
+
+impl Drop for PushMessage {
+    fn drop(&mut self) {
+        self.in_flight.bytes.fetch_sub(self.forms.bytes(), Ordering::Relaxed);
+        self.in_flight.messages.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is never dropped.
@@ -178,6 +249,30 @@ pub enum Notice {
         epoch: Epoch,
         /// Address of the new publisher, for the client and the log.
         by: String,
+    },
+    /// Shard to control: may this connection have push messages?
+    PushJoin(AskToken, Box<PushAsk>),
+    /// Control to every shard with members: a message for them.
+    Push(Arc<PushMessage>),
+    /// Shard to control: a member is gone.
+    PushLeft(ClientId),
+    /// Shard to control: a member says something on a channel.
+    PushSend {
+        /// The connection.
+        connection: ConnKey,
+        /// Whose it is.
+        client: ClientId,
+        /// The channel.
+        channel: i64,
+        /// The message.
+        body: PushBody,
+    },
+    /// Control to shard: what became of that.
+    PushSent {
+        /// The connection.
+        connection: ConnKey,
+        /// Why it was not passed on.
+        refusal: Option<SendRefusal>,
     },
     /// Control to shard: these settings hold for connections that come from now on.
     Settings(Arc<Settings>),

@@ -36,6 +36,7 @@ mod notices;
 mod outbox;
 mod pace;
 mod publication;
+mod push;
 mod reception;
 mod report;
 mod run;
@@ -55,9 +56,13 @@ pub use claim::{Claim, Releases};
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
-pub use messages::{AskToken, ConnKey, Envelope, MediaBatch, Node, Notice, Subscription};
+pub use messages::{
+    AskToken, ConnKey, Envelope, InFlight, MediaBatch, Node, Notice, PushForms, PushMessage,
+    Subscription,
+};
 pub use outbox::{Gap, MeshCounters, Outbox};
 pub use publication::Publication;
+pub use push::PushDeliveries;
 pub use reception::{Paused, Target};
 pub use report::{ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
@@ -85,6 +90,7 @@ pub struct Shard {
     conns: ConnTable,
     publications: HashMap<StreamId, Publication>,
     viewers: HashMap<StreamId, ViewerStream>,
+    members: push::Members,
     outbox: Outbox,
     releases: Releases,
     pool: SegmentPool,
@@ -95,6 +101,8 @@ pub struct Shard {
     events: Vec<Event>,
     /// Connections with output to send.
     out_list: Vec<ConnKey>,
+    /// Some of them have not had their turn yet, so that the next one begins at once.
+    has_outputs_left: bool,
     /// Connections on their way out.
     closing: Vec<ConnKey>,
     /// Viewers that begin with the frame just appended.

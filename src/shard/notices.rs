@@ -13,7 +13,7 @@ use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
 use crate::rt::socket;
-use crate::session::{CloseReason, Grant, Owner, Session, Verdict};
+use crate::session::{CloseReason, Grant, Owner, PushWire, Session, Verdict};
 
 /// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
 const ENDING_MAX: Duration = Duration::from_secs(5);
@@ -70,6 +70,15 @@ impl Shard {
                     self.close(key, CloseReason::Replaced(format!("replaced by {by}")), now);
                 }
             }
+            Notice::Push(message) => self.push(&message, now),
+            Notice::PushSent { connection, refusal } => {
+                if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
+                    self.drive(connection, now, |session, io| {
+                        session.push_sent(refusal, io);
+                        Ok(())
+                    });
+                }
+            }
             Notice::ReportRequest => {
                 let report = Box::new(self.report());
                 self.outbox.notice(self.control, Notice::Report(report));
@@ -91,6 +100,9 @@ impl Shard {
             | Notice::PublishEnded { .. }
             | Notice::LeftStream { .. }
             | Notice::Silence { .. }
+            | Notice::PushJoin(..)
+            | Notice::PushLeft(_)
+            | Notice::PushSend { .. }
             | Notice::Report(_)
             | Notice::Drained => debug_assert!(false, "a notice for the control shard"),
         }
@@ -133,7 +145,7 @@ impl Shard {
             .filter(|conn| conn.closing.is_none())
             .and_then(|conn| conn.session.message_stream_of(token.serial));
         match verdict {
-            Verdict::Accept(Grant::Connect { client, .. }) => {
+            Verdict::Accept(Grant::Connect { client, push, .. }) => {
                 let admission = Admission::new(Arc::clone(client), &self.releases);
                 if let Some(conn) = self.conns.get_mut(key)
                     && conn.closing.is_none()
@@ -147,6 +159,13 @@ impl Shard {
                     );
                 }
                 self.tell(token, verdict, now);
+                if let Some(membership) = push {
+                    self.push_join(key, membership, PushWire::Rtmp);
+                }
+            }
+            Verdict::Accept(Grant::Push(grant)) => {
+                self.tell(token, verdict, now);
+                self.push_granted(key, grant, now);
             }
             Verdict::Accept(Grant::Publish { stream, epoch, name, resume, settings }) => {
                 let claim = Claim::new(*stream, *epoch, *resume, &self.releases);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::flush::EgressCounters;
 use super::outbox::MeshCounters;
 use super::publication::PublicationCounters;
+use super::push::PushDeliveries;
 use super::viewers::ReceptionCounters;
 
 /// One shard, at one moment.
@@ -35,6 +36,8 @@ pub struct ShardReport {
     pub egress_backend: String,
     /// Traffic with the other nodes.
     pub mesh: MeshCounters,
+    /// Push messages to members.
+    pub push: PushDeliveries,
     /// Frames and viewers that lost something, by reason.
     pub drops: BTreeMap<&'static str, u64>,
     /// Connections closed since the start, by reason.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::run::ShardPlan;
 use super::{Envelope, NewConnection, Notice, Outbox, Protocol, Seat, Shard};
 use crate::config::{Settings, Sources};
-use crate::control::Registry;
+use crate::control::{Registry, Router};
 use crate::media::{Moment, Wire};
 use crate::proto::amf0::Value;
 use crate::proto::rtmp::Message;
@@ -20,6 +20,7 @@ use crate::rt::egress::EgressChoice;
 use crate::rt::executor::spawn_pinned;
 use crate::rt::mesh::{Mesh, MeshEnd, inbox};
 use crate::session::ClientId;
+use crate::session::Verdict;
 
 /// Of what clients send.
 const CHUNK_SIZE: u32 = 60_000;
@@ -41,6 +42,7 @@ pub(super) fn settings(toml: &str) -> Arc<Settings> {
 pub(super) struct Rig {
     pub(super) shards: Vec<Shard>,
     pub(super) registry: Registry,
+    pub(super) router: Router,
     pub(super) now: Moment,
     /// Notices of shards that the registry does not take.
     pub(super) heard: Vec<Notice>,
@@ -76,7 +78,8 @@ impl Rig {
         Self {
             outbox: Outbox::new(shards.len() + 1),
             shards,
-            registry: Registry::new(settings),
+            registry: Registry::new(Arc::clone(&settings)),
+            router: Router::new(settings, 7),
             now: Moment::ZERO + Duration::from_secs(1_000),
             heard: Vec::new(),
             control,
@@ -113,8 +116,23 @@ impl Rig {
             while let Some(envelope) = self.control.try_recv(node) {
                 for notice in envelope.notices {
                     let (registry, now) = (&mut self.registry, self.now);
+                    let router = &mut self.router;
                     match notice {
-                        Notice::Ask(token, ask) => registry.ask(token, &ask, now, &mut out),
+                        Notice::Ask(token, ask) => match router.check(token, &ask, 0) {
+                            Some(refusal) => {
+                                let verdict = Box::new(Verdict::Refuse(refusal));
+                                out.push((node, Notice::Verdict(token, verdict)));
+                            }
+                            None => registry.ask(token, &ask, now, &mut out),
+                        },
+                        Notice::PushJoin(token, ask) => {
+                            let verdict = Box::new(router.subscribe(token, &ask, now, 0));
+                            out.push((node, Notice::Verdict(token, verdict)));
+                        }
+                        Notice::PushLeft(client) => router.left(client),
+                        Notice::PushSend { connection, client, channel, body } => {
+                            router.client_send(node, connection, client, channel, &body, now);
+                        }
                         Notice::Withdrawn(token) => registry.withdrawn(token),
                         Notice::Disconnected(client) => registry.disconnected(&client),
                         Notice::PublishStarted { stream, epoch } => {
@@ -131,14 +149,29 @@ impl Rig {
                         }
                         other => self.heard.push(other),
                     }
+                    self.speak(&mut out);
                 }
             }
         }
         self.registry.tick(self.now, &mut out);
-        for (node, notice) in out {
+        self.speak(&mut out);
+        self.outbox.hand_over(&self.control, &mut Vec::new());
+    }
+
+    /// As the control shard's loop does it.
+    fn speak(&mut self, out: &mut Vec<(usize, Notice)>) {
+        for (node, mut notice) in out.drain(..) {
+            for (node, notice) in self.router.take_outgoing() {
+                self.outbox.notice(node, notice);
+            }
+            if let Notice::Verdict(token, verdict) = &mut notice {
+                self.router.attach(*token, verdict);
+            }
             self.outbox.notice(node, notice);
         }
-        self.outbox.hand_over(&self.control, &mut Vec::new());
+        for (node, notice) in self.router.take_outgoing() {
+            self.outbox.notice(node, notice);
+        }
     }
 
     pub(super) fn say(&mut self, shard: usize, notice: Notice) {
@@ -223,7 +256,7 @@ pub(super) fn check(shard: &Shard) {
     for slot in 0..shard.conns.slots() {
         let Some(key) = shard.conns.key_at(slot) else { continue };
         let conn = shard.conns.get(key).unwrap();
-        assert!(conn.out.is_empty() || conn.is_out_listed, "output that nobody sends");
+        assert!(!conn.has_output() || conn.is_out_listed, "output that nobody sends");
     }
 }
 

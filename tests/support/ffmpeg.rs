@@ -80,13 +80,13 @@ pub(crate) struct Player {
 impl Player {
     /// Plays `url` to the end of the stream; `list` is the file that gets the packets.
     pub(crate) fn start(url: &str, list: PathBuf) -> Self {
-        Self::start_with(Ffmpeg::System, url, list)
+        Self::start_with(Ffmpeg::System, &[], url, list)
     }
 
-    /// [`Player::start`] with that ffmpeg.
-    pub(crate) fn start_with(ffmpeg: Ffmpeg, url: &str, list: PathBuf) -> Self {
+    /// [`Player::start`] with that ffmpeg and options for the input.
+    pub(crate) fn start_with(ffmpeg: Ffmpeg, options: &[&str], url: &str, list: PathBuf) -> Self {
         let mut command = ffmpeg.command();
-        command.args(["-copyts", "-i", url]);
+        command.arg("-copyts").args(options).args(["-i", url]);
         // Written at once, so that progress can be seen in the file.
         command.args(packets::COPY_TO_LIST).args(["-flush_packets", "1", "-y"]).arg(&list);
         let process = Process::spawn(&format!("ffmpeg plays {url}"), &mut command);

@@ -8,7 +8,9 @@ use tungstenite::{Message, WebSocket};
 use super::*;
 use crate::config::Sources;
 use crate::media::StreamId;
+use crate::proto::push_message::PushId;
 use crate::session::ask::Grant;
+use crate::session::{Membership, PushGrant};
 
 struct Server {
     session: HttpSession,
@@ -499,5 +501,110 @@ fn trusted_proxies_are_believed_and_nobody_else() {
         let request = format!("GET /live/s.flv HTTP/1.1\r\nHost: h\r\n{header}\r\n");
         assert_eq!(server.input(&request), Ok(()));
         assert_eq!(server.session.peer().ip().to_string(), expected, "{header:?}");
+    }
+}
+
+fn push_request(lines: &str) -> String {
+    format!("GET /push?session=a--b&since=7-1 HTTP/1.1\r\nHost: h\r\n{lines}\r\n")
+}
+
+fn push_grant(position: bool, gap: bool) -> Verdict {
+    let settings = Settings::load(&Sources::default()).unwrap();
+    Verdict::Accept(Grant::Push(PushGrant {
+        membership: Arc::new(Membership { client: ClientId(7), targets: Vec::new() }),
+        settings: Arc::clone(settings.push("__defaultVhost__")),
+        position: position.then_some(PushId { epoch: 7, offset: 3 }),
+        gap: gap.then(|| "7-1".to_owned()),
+        missed: Vec::new(),
+    }))
+}
+
+const EVENT_LINES: &str = "Accept: text/html, text/event-stream;q=0.9\r\n";
+
+#[test]
+fn push_requests_that_are_not_right() {
+    let origin = |lines: &str| format!("Origin: http://other\r\n{lines}");
+    let post = push_request(EVENT_LINES).replace("GET", "HEAD");
+    for (request, status) in [
+        (push_request(""), "426"),
+        (push_request("Accept: */*\r\n"), "426"),
+        (push_request("Upgrade: websocket\r\nConnection: Upgrade\r\n"), "426"),
+        (push_request(&origin(EVENT_LINES)), "403"),
+        (push_request(&origin(UPGRADE_LINES)), "403"),
+        (post, "405"),
+    ] {
+        let mut server = server("http.origins = [\"http://own\"]");
+        assert_eq!(server.input(&request), Ok(()), "{request}");
+        assert_eq!(server.statuses(), [status], "{request}");
+        assert!(server.events.is_empty());
+    }
+}
+
+#[test]
+fn who_asks_for_messages_is_asked_for_and_gets_its_place() {
+    let own = "Origin: http://own\r\n";
+    let cases = [
+        (EVENT_LINES, PushWire::Sse, "7-1"),
+        ("Accept: text/event-stream\r\nLast-Event-ID: 7-2\r\n", PushWire::Sse, "7-2"),
+        (UPGRADE_LINES, PushWire::WebSocket, "7-1"),
+    ];
+    for (lines, wire, since) in cases {
+        let mut server = server("http.origins = [\"http://own\"]");
+        assert_eq!(server.input(push_request(&format!("{own}{lines}"))), Ok(()));
+        let Some(Event::PushJoin { wire: asked, since: from, .. }) = server.events.pop() else {
+            panic!("no question")
+        };
+        assert_eq!((asked, from.as_deref()), (wire, Some(since)));
+        let client = server.session.client().expect("the request was read");
+        assert_eq!(client.session.as_deref(), Some("a--b"));
+        assert_eq!(server.session.push_wire(), None);
+        assert_eq!(server.verdict(&push_grant(true, true)), Ok(()));
+        assert_eq!(server.session.push_wire(), Some(wire));
+        let text = String::from_utf8_lossy(&server.out).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head");
+        let gap = r#"{"from":"7-1","gap":true}"#;
+        if wire == PushWire::Sse {
+            assert!(head.starts_with("HTTP/1.1 200 ") && !head.contains("Content-Length"));
+            assert_eq!(body, format!("retry: 2000\n\ndata: {gap}\n\nid: 7-3\n\n"));
+        } else {
+            assert!(head.starts_with("HTTP/1.1 101 "));
+            let hello = r#"{"hello":true,"id":"7-3"}"#;
+            assert_eq!(body, format!("\u{fffd}\u{19}{gap}\u{fffd}\u{19}{hello}"));
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_events_gives_signs_of_life() {
+    let mut server = server("http.ping = \"5s\"");
+    assert_eq!(server.input(push_request(EVENT_LINES)), Ok(()));
+    assert_eq!(server.verdict(&push_grant(false, false)), Ok(()));
+    server.out.clear();
+    for (after, expected) in [(4, ""), (6, ":\n\n"), (10, ""), (12, ":\n\n")] {
+        server.now = Moment::ZERO + Duration::from_secs(after);
+        assert_eq!(server.drive(HttpSession::tick), Ok(()));
+        assert_eq!(std::mem::take(&mut server.out), expected.as_bytes(), "after {after} s");
+    }
+}
+
+#[test]
+fn refused_push_clients_learn_why_in_their_way() {
+    for (lines, reason, start) in [
+        (EVENT_LINES, RefusalReason::Denied, "HTTP/1.1 403 "),
+        (EVENT_LINES, RefusalReason::Draining, "HTTP/1.1 503 "),
+        (UPGRADE_LINES, RefusalReason::Denied, "HTTP/1.1 101 "),
+        (UPGRADE_LINES, RefusalReason::Draining, "HTTP/1.1 101 "),
+    ] {
+        let mut server = server("");
+        let lines = format!("{lines}{}", if lines == EVENT_LINES { CLOSE_LINE } else { "" });
+        assert_eq!(server.input(push_request(&lines)), Ok(()));
+        let verdict = Verdict::Refuse(Refusal::new(reason, "why not"));
+        assert_eq!(server.verdict(&verdict), Err(CloseReason::Refused("why not".to_owned())));
+        assert!(server.out.starts_with(start.as_bytes()), "{start}");
+        if start.contains("101") {
+            let code: u16 = if reason == RefusalReason::Denied { 4403 } else { 1001 };
+            let close = [&[0x88, 9][..], &code.to_be_bytes(), b"why not"].concat();
+            assert!(server.out.ends_with(&close), "{reason:?}");
+        }
     }
 }

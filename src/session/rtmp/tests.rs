@@ -9,6 +9,7 @@ use crate::media::{Epoch, StreamId, Tracks};
 use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
 use crate::proto::rtmp::command;
+use crate::session::Membership;
 
 mod players;
 
@@ -22,6 +23,8 @@ struct Server {
     settings: Arc<Settings>,
     /// Questions are answered with this refusal, by the kind of question; others are accepted.
     refuse: Option<(&'static str, RefusalReason)>,
+    /// Connections are members of the push channel.
+    is_member: bool,
     /// Questions wait.
     is_slow: bool,
     reader: ChunkReader,
@@ -43,6 +46,7 @@ fn server(toml: &str) -> Server {
         closed: None,
         settings,
         refuse: None,
+        is_member: false,
         is_slow: false,
         reader: ChunkReader::new(ReaderLimits {
             message_bytes_max: 1 << 20,
@@ -101,7 +105,11 @@ impl Server {
         }
         let settings = self.settings.app("__defaultVhost__", "live", "_definst_");
         Verdict::Accept(match want {
-            Want::Connect => Grant::Connect { client: Arc::default(), settings },
+            Want::Connect => {
+                let membership = Membership { client: ClientId(7), targets: Vec::new() };
+                let push = self.is_member.then(|| Arc::new(membership));
+                Grant::Connect { client: Arc::default(), settings, push }
+            }
             Want::Publish { name, .. } => Grant::Publish {
                 stream: StreamId(1),
                 epoch: Epoch(1),
@@ -173,6 +181,8 @@ impl Server {
             Event::NotRecorded { message_stream_id, kind } => {
                 format!("not recorded {message_stream_id} {kind}")
             }
+            Event::PushJoin { .. } => "push join".to_owned(),
+            Event::PushSend { channel, body } => format!("push send {channel} {body:?}"),
         });
         words.collect()
     }
@@ -821,4 +831,77 @@ fn junk_in_the_body_of_commands_is_no_bug() {
         let payload = Bytes::copy_from_slice(payload);
         let _ = Command::parse(&payload);
     }
+}
+
+fn connect_with_args(args: &[Value]) -> Vec<u8> {
+    let object = Value::object([("app", Value::from("live"))]);
+    let payload = command::encode("connect", 1.0, &object, args);
+    message_bytes(0, message::COMMAND_AMF0, &payload, 128)
+}
+
+#[test]
+fn the_first_argument_of_connect_is_a_session_when_it_is_a_string() {
+    let long = "x".repeat(limits::PUSH_TOKEN_BYTES_MAX + 500);
+    let cut = &long[..limits::PUSH_TOKEN_BYTES_MAX + 1];
+    let table: [(Vec<Value>, Option<&str>); 6] = [
+        (vec![], None),
+        (vec![Value::from("a--b"), Value::Number(142.0)], Some("a--b")),
+        (vec![Value::Number(142.0), Value::from("a--b")], None),
+        (vec![Value::from("")], None),
+        (vec![Value::Null], None),
+        (vec![Value::from(long.as_str())], Some(cut)),
+    ];
+    for (args, expected) in table {
+        let mut server = server("");
+        server.is_slow = true;
+        server.handshake();
+        server.input(&connect_with_args(&args));
+        let client = server.session.client().expect("connect was read");
+        assert_eq!(client.session.as_deref(), expected, "{args:.60?}");
+    }
+}
+
+#[test]
+fn a_member_may_be_silent_for_as_long_as_it_answers_pings() {
+    for is_member in [false, true] {
+        let toml = "limits.idle_connection = \"20s\"\nrtmp.ping = \"60s\"";
+        let mut server = server(toml);
+        server.is_member = is_member;
+        server.connect();
+        server.tick_after(Duration::from_secs(21));
+        assert_eq!(server.closed.is_none(), is_member);
+        server.tick_after(Duration::from_secs(60));
+        server.tick_after(Duration::from_secs(60));
+        assert!(server.closed.is_some());
+    }
+}
+
+#[test]
+fn members_send_to_channels_so_many_at_a_time() {
+    let send = |name: &str, args: &[Value]| call(0, name, 0.0, args);
+    let hello = [Value::Number(10.0), Value::from("hello")];
+    let mut server = server("");
+    server.connect();
+    server.input(&send("sendMessage", &hello));
+    assert_eq!(server.words(), [] as [&str; 0], "no member");
+    let mut server = self::server("");
+    server.is_member = true;
+    server.connect();
+    for name in ["sendMessage", "send_message"] {
+        server.input(&send(name, &hello));
+        assert_eq!(server.words(), ["push send 10 Text(\"hello\")"]);
+        server.session.push_sent();
+    }
+    for wrong in [vec![], vec![Value::Number(1.5), Value::from("x")], vec![Value::from("10")]] {
+        server.input(&send("sendMessage", &wrong));
+    }
+    assert_eq!(server.words(), [] as [&str; 0]);
+    for _ in 0..20 {
+        server.input(&send("sendMessage", &hello));
+    }
+    assert_eq!(server.words().len(), limits::PUSH_CLIENT_SENDS_MAX as usize);
+    server.session.push_sent();
+    server.input(&send("sendMessage", &hello));
+    assert_eq!(server.words().len(), 1);
+    assert_eq!(server.said(), [] as [&str; 0], "clients await no answer");
 }
