@@ -13,7 +13,7 @@ NUMBER = b"\0" + struct.pack(">d", 5)
 
 def save_all(save):
     for group in (amf0, amf3, aggregate, codec, chunks, http, http_response, websocket,
-                  proxy_protocol, names, flv, sessions):
+                  proxy_protocol, push, names, flv, sessions):
         group(save)
 
 
@@ -394,6 +394,34 @@ def proxy_protocol(save):
     }
     for name, data in table.items():
         save("proxy_protocol", f"written-{name}", data)
+
+
+def push(save):
+    """Messages of the push channel, and tokens: those of the contract, and what may be wrong."""
+    bodies = {
+        "text": "hello", "quotes": 'he said "x"\n\r\\ \u2028 \U0001f40e', "json-text": '"\\u0041\\n"',
+        "object": '{"from": {"id": 5, "name": "n"}, "text": "t", "list": [1, 2.5, -3e300, null, true]}',
+        "array": "[1, [2, [3]], {}]", "number": "1e400", "null": "null", "false": "false", "empty": "",
+        "empty-text": '""', "deep": "[" * 40 + "]" * 40, "long": "x" * 70_000, "id": "17-1",
+        "id-too-large": "18446744073709551616-1", "half-an-id": "17-",
+    }
+    for name, text in bodies.items():
+        save("push_message", f"written-{name}", text.encode() or b"\n")
+    tokens = {
+        "contract": "eyJjaGFubmVscyI6WzEwLDEyXSwidXNlcl9pZCI6NX0=--0123456789abcdef0123456789abcdef01234567",
+        "unsigned": "eyJ1c2VyX2lkIjo1fQ==", "mac-short": "e30=--0123", "mac-no-hex": f"e30=--{'g' * 40}",
+        "mac-upper-case": f"e30=--{'A' * 40}", "long": "a" * 20_000 + "--" + "0" * 40,
+        "base64": "eyJ1c2VyX2lkIjo1fQ", "base64-lines": "eyJ1c2Vy\nX2lkIjo1\r\nfQ==", "base64-bad": "e*==",
+        "base64-spaces": "eyJ1c2VyX2lkIjo1LCJhIjoiPz8+In0 ",
+        "user": '{"user_id":5}', "channels": '{"channels":[12,10,10,-1],"user_id":5,"exp":1001}',
+        "expired": '{"user_id":5,"exp":1000}', "exp-text": '{"user_id":5,"exp":"x"}', "no-user": "{}",
+        "user-null": '{"user_id":null}', "user-text": '{"user_id":"5"}', "user-float": '{"user_id":5.5}',
+        "channels-null": '{"channels":null,"user_id":1}', "channels-text": '{"channels":"x","user_id":1}',
+        "channel-text": '{"channels":["x"],"user_id":1}', "array": "[1]", "no-json": "{",
+        "channels-too-many": '{"user_id":1,"channels":[' + ",".join(map(str, range(3000))) + "]}",
+    }
+    for name, text in tokens.items():
+        save("push_session", f"written-{name}", text.encode())
 
 
 def names(save):

@@ -19,6 +19,8 @@ pub mod http_response;
 pub mod http_session;
 pub mod names;
 pub mod proxy_protocol;
+pub mod push_message;
+pub mod push_session;
 pub mod rtmp_client;
 pub mod rtmp_server;
 pub mod websocket;
@@ -41,6 +43,8 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("http_session", http_session::run),
     ("names", names::run),
     ("proxy_protocol", proxy_protocol::run),
+    ("push_message", push_message::run),
+    ("push_session", push_session::run),
     ("rtmp_client", rtmp_client::run),
     ("rtmp_server", rtmp_server::run),
     ("websocket", websocket::run),

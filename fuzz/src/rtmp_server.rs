@@ -275,7 +275,9 @@ impl Server {
     fn accept(&mut self, serial: u32, want: &Want) {
         let settings = self.settings.app("__defaultVhost__", "live", "_definst_");
         let (grant, does) = match want {
-            Want::Connect => (Grant::Connect { client: Arc::default(), settings }, None),
+            Want::Connect => {
+                (Grant::Connect { client: Arc::default(), settings, push: None }, None)
+            }
             Want::Publish { name, .. } => {
                 let (stream, epoch, name) = (StreamId(1), Epoch(1), name.clone());
                 let grant = Grant::Publish { stream, epoch, name, resume: None, settings };
