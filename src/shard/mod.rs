@@ -10,6 +10,7 @@
 //! | `run`           | the executor of a shard: turns and the waits between them             |
 //! | `turn`          | one turn                                                             |
 //! | `connections`   | a connection's life on the shard: bytes in, events, output, the end   |
+//! | `newcomers`     | what those may cost who neither publish nor play                      |
 //! | `conns`         | the connection table                                                  |
 //! | `notices`       | what other nodes say, and what the shard does about it                |
 //! | `publication`   | the owner's side of a stream                                          |
@@ -32,6 +33,7 @@ mod flush;
 mod housekeeping;
 mod load;
 mod messages;
+mod newcomers;
 mod notices;
 mod outbox;
 mod pace;
@@ -75,6 +77,7 @@ use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use newcomers::Newcomers;
 use pace::{PassBudget, TurnPace};
 
 /// One media shard's state.
@@ -99,6 +102,7 @@ pub struct Shard {
     scratch: Box<[u8]>,
     ready: Vec<Ready>,
     events: Vec<Event>,
+    newcomers: Newcomers,
     /// Connections with output to send.
     out_list: Vec<ConnKey>,
     /// Some of them have not had their turn yet, so that the next one begins at once.
