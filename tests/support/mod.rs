@@ -9,6 +9,7 @@ pub(crate) mod api;
 pub(crate) mod browser;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
+pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod media;
 pub(crate) mod namespace;
