@@ -26,6 +26,21 @@ pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// A message of a WebSocket viewer, who has nothing to say; a longer one closes the connection.
 pub const WEBSOCKET_VIEWER_MESSAGE_BYTES_MAX: usize = 4 * 1024;
+/// A message of a signalling client: an offer with many candidates has some 20 KiB. A longer one closes the
+/// connection with code 1009.
+pub const ROOM_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Messages of a signalling client that are carried out at once; more are dropped and answered with an
+/// error, once a second.
+pub const ROOM_MESSAGES_AT_ONCE: u32 = 200;
+/// Messages of a signalling client per second over time.
+pub const ROOM_MESSAGES_PER_S: u32 = 50;
+/// Bytes of those messages at once; more are dropped likewise.
+pub const ROOM_BYTES_AT_ONCE: u32 = 512 * 1024;
+/// Bytes of those messages per second over time.
+pub const ROOM_BYTES_PER_S: u32 = 128 * 1024;
+/// Messages of a signalling client that wait for the store or the application; one more is dropped and
+/// answered with an error.
+pub const ROOM_MESSAGES_WAITING: usize = 256;
 /// Length of app, instance, stream or vhost after decoding; longer names are refused.
 pub const NAME_BYTES_MAX: usize = 512;
 /// Envelopes that a lane of the mesh holds; at the cap media is dropped up to the next join point and

@@ -77,8 +77,9 @@ fn serve(
     }
     let rtmp = listen("rtmp.listen", &settings.rtmp.listen)?;
     let http = listen("http.listen", &settings.http.listen)?;
+    let rooms = listen("signalling.listen", &settings.signalling.listen)?;
     let api = listen("api.listen", &settings.api.listen)?;
-    let banner = banner(&rtmp, &http, &api);
+    let banner = banner(&rtmp, &http, &rooms, &api, &settings.signalling.path);
 
     let cpus = report.usable_cpus;
     let shards = match settings.server.shards {
@@ -143,7 +144,7 @@ fn serve(
             settings: Arc::clone(&settings),
         })
         .map_err(|error| failed("listening to signals", error))?;
-    let listeners = [(rtmp, Protocol::Rtmp), (http, Protocol::Http)]
+    let listeners = [(rtmp, Protocol::Rtmp), (http, Protocol::Http), (rooms, Protocol::Rooms)]
         .into_iter()
         .flat_map(|(sockets, protocol)| {
             sockets.into_iter().map(move |(socket, _)| (socket, protocol))
@@ -226,7 +227,13 @@ fn random_seed() -> u64 {
     getrandom::u64().unwrap_or(0x5368_6172_6443_6173)
 }
 
-fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners) -> String {
+fn banner(
+    rtmp: &Listeners,
+    http: &Listeners,
+    rooms: &Listeners,
+    api: &Listeners,
+    path: &str,
+) -> String {
     let mut text = String::new();
     // Writing to a String does not fail.
     for (_, address) in rtmp {
@@ -237,6 +244,10 @@ fn banner(rtmp: &Listeners, http: &Listeners, api: &Listeners) -> String {
         let url = format!("{}/live/STREAM.flv", reachable(*address));
         let _ = writeln!(text, "play (HTTP-FLV): http://{url}");
         let _ = writeln!(text, "play (WebSocket-FLV): ws://{url}");
+        let _ = writeln!(text, "rooms: ws://{}{path}", reachable(*address));
+    }
+    for (_, address) in rooms {
+        let _ = writeln!(text, "rooms (palava): ws://{}", reachable(*address));
     }
     for (_, address) in api {
         let _ = writeln!(text, "API: http://{}/api/v1/shards", reachable(*address));

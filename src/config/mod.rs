@@ -52,7 +52,7 @@ pub use server::{
 };
 pub use settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
-    ServerSettings, Settings,
+    ServerSettings, Settings, SignallingSettings,
 };
 pub use signalling::{Signalling, Turn};
 pub use tree::Origin;

@@ -13,7 +13,7 @@ use super::tree::{Node, Value};
 use super::{DEFAULT_TOML, Sources};
 
 /// What takes effect without a restart; everything below a table counts as the table.
-const LIVE: [&[&str]; 8] = [
+const LIVE: [&[&str]; 11] = [
     &["api", "token"],
     &["apps"],
     &["hooks"],
@@ -21,6 +21,9 @@ const LIVE: [&[&str]; 8] = [
     &["http", "origins"],
     &["log", "level"],
     &["push"],
+    &["signalling", "max_members"],
+    &["signalling", "resume"],
+    &["signalling", "turn"],
     &["vhosts"],
 ];
 

@@ -17,7 +17,7 @@ use super::hooks::Hooks;
 use super::push::{Push, PushSettings};
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
-    ServerSettings, Settings, VhostApps,
+    ServerSettings, Settings, SignallingSettings, VhostApps,
 };
 use super::tree::Node;
 use super::value::Address;
@@ -82,6 +82,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
             ping: config.http.ping.limit(),
             ping_timeout: config.http.ping_timeout.0,
         },
+        signalling: signalling(&config),
         api: ApiSettings {
             listen: addresses(&config.api.listen),
             token: Some(config.api.token.clone()).filter(|token| !token.is_empty()),
@@ -243,6 +244,21 @@ fn app_settings(app: &App, hooks: Arc<HookPlan>, push: &PushSettings) -> AppSett
         referer: app.referer.clone(),
         hooks,
         session_required: app.push_required.unwrap_or(push.required),
+    }
+}
+
+fn signalling(config: &Config) -> SignallingSettings {
+    let table = &config.signalling;
+    SignallingSettings {
+        path: table.path.clone(),
+        listen: addresses(&table.listen),
+        redis: Some(table.store.clone()).filter(|store| store != "memory"),
+        lease: config.cluster.lease.0,
+        max_members: table.max_members,
+        shutdown: table.shutdown.0,
+        resume: table.resume.0,
+        turn: Some((table.turn.secret.clone(), table.turn.ttl.0))
+            .filter(|(secret, _)| !secret.is_empty()),
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Settings {
     pub rtmp: RtmpSettings,
     /// HTTP-FLV.
     pub http: HttpSettings,
+    /// Rooms.
+    pub signalling: SignallingSettings,
     /// The API.
     pub api: ApiSettings,
     /// Logs.
@@ -118,6 +120,27 @@ pub struct HttpSettings {
     pub ping: Option<Duration>,
     /// Time for the answer.
     pub ping_timeout: Duration,
+}
+
+/// `[signalling]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignallingSettings {
+    /// Path of the rooms on `http.listen`.
+    pub path: String,
+    /// Addresses where every path is that of the rooms, perhaps none.
+    pub listen: Vec<SocketAddr>,
+    /// Where memberships are kept: the URL of a Redis; `None` is the memory of the process.
+    pub redis: Option<String>,
+    /// How long a node may be silent before its members leave the rooms, when Redis keeps them.
+    pub lease: Duration,
+    /// Most members of a room; 0 is no limit.
+    pub max_members: usize,
+    /// Between the announcement of the end and the end.
+    pub shutdown: Duration,
+    /// How long a lost member may come back.
+    pub resume: Duration,
+    /// Secret and lifetime of TURN credentials.
+    pub turn: Option<(String, Duration)>,
 }
 
 /// `[api]`

@@ -643,7 +643,7 @@ fn what_is_not_built_is_named() {
         ("vhosts.v.push.client_send=hook", "vhosts.v.push.client_send is set, "),
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
         ("push.client_send=hook", "push.client_send is set, "),
-        ("signalling.listen=127.0.0.1:4233", "signalling.listen is set, "),
+        ("signalling.store=redis://h/", "signalling.store is set, "),
         ("cluster.node=a", "cluster.node is set, "),
     ];
     for (set, expected) in table {

@@ -7,7 +7,6 @@ use super::cluster::Cluster;
 use super::error::dotted;
 use super::hooks::Hooks;
 use super::push::{ClientSend, Push};
-use super::signalling::Signalling;
 use super::tree::Node;
 
 /// One sentence per key that asks for what is not there.
@@ -19,7 +18,9 @@ pub(super) fn list(config: &Config) -> Vec<String> {
         relays(&table.apps, &["vhosts", vhost], &mut found);
         push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
-    signalling(&config.signalling, &mut found);
+    if config.signalling.store != "memory" {
+        say(&["signalling", "store"], "rooms are in memory only", &mut found);
+    }
     cluster(&config.cluster, &mut found);
     found
 }
@@ -64,30 +65,12 @@ fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {
     }
 }
 
-fn signalling(signalling: &Signalling, found: &mut Vec<String>) {
-    let default = Signalling::default();
-    for (key, changed) in [
-        ("path", signalling.path != default.path),
-        ("listen", signalling.listen != default.listen),
-        ("store", signalling.store != default.store),
-        ("max_members", signalling.max_members != default.max_members),
-        ("shutdown", signalling.shutdown != default.shutdown),
-        ("resume", signalling.resume != default.resume),
-        ("turn", signalling.turn != default.turn),
-    ] {
-        if changed {
-            say(&["signalling", key], "there is no signalling", found);
-        }
-    }
-}
-
 fn cluster(cluster: &Cluster, found: &mut Vec<String>) {
     let default = Cluster::default();
     for (key, changed) in [
         ("redis", cluster.redis != default.redis),
         ("node", cluster.node != default.node),
         ("advertise", cluster.advertise != default.advertise),
-        ("lease", cluster.lease != default.lease),
     ] {
         if changed {
             say(&["cluster", key], "there are no clusters", found);

@@ -3,6 +3,7 @@
 //!
 //! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
 //! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
+//! `GET /api/v1/rooms`: rooms with members of this node, and their statistics.
 //! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
 //! The push channel's resources are in `push/http`.
 
@@ -22,6 +23,7 @@ use super::hooks::Hooks;
 use super::push::{self, Push};
 use super::registry::Registry;
 use super::reports::Reports;
+use super::rooms::Rooms;
 use super::settings::CurrentSettings;
 use crate::limits;
 use crate::logging::LogLosses;
@@ -50,9 +52,22 @@ pub(super) struct Api {
     shared: Rc<Shared>,
 }
 
+/// What the API tells of.
+pub(super) struct ApiParts {
+    pub(super) settings: CurrentSettings,
+    pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) rooms: Rc<RefCell<Rooms>>,
+    pub(super) push: Push,
+    pub(super) reports: Reports,
+    pub(super) hooks: Hooks,
+    pub(super) accepted: Arc<AcceptCounters>,
+    pub(super) log_losses: LogLosses,
+}
+
 struct Shared {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    rooms: Rc<RefCell<Rooms>>,
     push: Push,
     reports: Reports,
     hooks: Hooks,
@@ -64,23 +79,18 @@ struct Shared {
 }
 
 impl Api {
-    pub(super) fn new(
-        settings: &CurrentSettings,
-        registry: &Rc<RefCell<Registry>>,
-        push: &Push,
-        reports: &Reports,
-        hooks: &Hooks,
-        accepted: &Arc<AcceptCounters>,
-        log_losses: LogLosses,
-    ) -> Self {
+    pub(super) fn new(parts: ApiParts) -> Self {
+        let ApiParts { settings, registry, rooms, push, reports, hooks, accepted, log_losses } =
+            parts;
         Self {
             shared: Rc::new(Shared {
-                settings: settings.clone(),
-                registry: Rc::clone(registry),
-                push: push.clone(),
-                reports: reports.clone(),
-                hooks: hooks.clone(),
-                accepted: Arc::clone(accepted),
+                settings,
+                registry,
+                rooms,
+                push,
+                reports,
+                hooks,
+                accepted,
                 log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
@@ -229,6 +239,7 @@ impl Api {
         match request.path.as_str() {
             "/api/v1/shards" => self.shards().await,
             "/api/v1/hooks" => Answer::json(200, &self.shared.hooks.to_json()),
+            "/api/v1/rooms" => Answer::json(200, &self.shared.rooms.borrow().to_json()),
             "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
             "/health/ready" => Answer::text(200, "ready"),
             _ => Answer::text(404, "no such resource; try /api/v1/shards"),

@@ -4,6 +4,7 @@
 //! |------------|--------------------------------------------------------------------|
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
+//! | `rooms`    | WebRTC rooms: who is in which, and what members say to each other   |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API                                                       |
 //! | `reports`  | asking every shard how it is                                       |
@@ -16,6 +17,7 @@ mod hooks;
 mod push;
 mod registry;
 mod reports;
+pub mod rooms;
 mod run;
 mod settings;
 

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::api::{Api, ApiListener};
+use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
 use super::push::{Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
+use super::rooms::Rooms;
 use super::settings::CurrentSettings;
 use crate::config::Settings;
 use crate::logging::LogLosses;
@@ -68,6 +69,7 @@ pub struct ControlPlan {
 struct Control {
     settings: CurrentSettings,
     registry: Rc<RefCell<Registry>>,
+    rooms: Rc<RefCell<Rooms>>,
     push: Push,
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
@@ -85,6 +87,15 @@ struct Draining {
     /// Nobody is waited for any longer.
     until: Moment,
     next_line: Moment,
+    /// The rooms are closed, unless that is done.
+    rooms_end: Option<Moment>,
+}
+
+impl Draining {
+    fn next(self) -> Moment {
+        let next = self.next_line.min(self.until);
+        self.rooms_end.map_or(next, |end| end.min(next))
+    }
 }
 
 /// Runs the control shard on the executor of the calling thread, until the shards are drained or the
@@ -96,9 +107,18 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
-    let losses = plan.log_losses;
-    let api = Api::new(&settings, &registry, &push, &reports, &hooks, &plan.accepted, losses);
+    let api = Api::new(ApiParts {
+        settings: settings.clone(),
+        registry: Rc::clone(&registry),
+        rooms: Rc::clone(&rooms),
+        push: push.clone(),
+        reports: reports.clone(),
+        hooks: hooks.clone(),
+        accepted: Arc::clone(&plan.accepted),
+        log_losses: plan.log_losses,
+    });
     for listener in plan.api {
         api.serve(listener);
     }
@@ -106,6 +126,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let mut control = Control {
         settings,
         registry,
+        rooms,
         push,
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
@@ -144,8 +165,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             working_since = clock::now();
         } else if control.mesh.prepare_sleep_with(has_more) {
             let deadline = control.registry.borrow().next_deadline();
-            let lines = control.draining.map(|draining| draining.next_line.min(draining.until));
-            let until = [deadline, lines].into_iter().flatten().min();
+            let lines = control.draining.map(Draining::next);
+            let rooms = control.rooms.borrow().next_deadline();
+            let until = [deadline, rooms, lines].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
@@ -173,6 +195,7 @@ impl Control {
             self.hook_result(result, now);
         }
         self.judge();
+        self.rooms(now);
         for (node, notice) in self.push.with(Router::take_outgoing) {
             self.outbox.notice(node, notice);
         }
@@ -236,6 +259,10 @@ impl Control {
                     registry.silence(stream, epoch, silent_for, now, &mut out);
                 }
                 Notice::Report(report) => self.reports.answer(*report),
+                notice @ (Notice::RoomOpened { .. }
+                | Notice::RoomText { .. }
+                | Notice::RoomTextsDropped(_)
+                | Notice::RoomGone(_)) => self.rooms.borrow_mut().notice(from, notice, now),
                 Notice::Drained => self.drained += 1,
                 _ => debug_assert!(false, "a notice for a media shard"),
             }
@@ -263,6 +290,21 @@ impl Control {
                 self.outbox.notice(node, notice);
             }
         });
+    }
+
+    /// Lets the rooms do what is due, and says what they have to say.
+    fn rooms(&mut self, now: Moment) {
+        let mut rooms = self.rooms.borrow_mut();
+        rooms.tick(now);
+        if let Some(draining) = &mut self.draining
+            && draining.rooms_end.is_some_and(|end| end <= now)
+        {
+            draining.rooms_end = None;
+            rooms.end(now);
+        }
+        for (node, notice) in rooms.take_outgoing() {
+            self.outbox.notice(node, notice);
+        }
     }
 
     /// Gives the hooks what they have to judge.
@@ -293,6 +335,7 @@ impl Control {
     /// the media shards take them for connections that come from now on.
     fn reload(&mut self, settings: Arc<Settings>) {
         self.registry.borrow_mut().reload(Arc::clone(&settings));
+        self.rooms.borrow_mut().reload(&settings.signalling);
         self.push.with(|router| router.reload(Arc::clone(&settings)));
         for shard in 0..self.shards {
             self.outbox.notice(shard, Notice::Settings(Arc::clone(&settings)));
@@ -319,13 +362,21 @@ impl Control {
         self.registry.borrow_mut().drain(&mut out);
         self.hooks.end();
         self.say(out, now);
-        self.draining = Some(Draining { until: now + wait, next_line: now + DRAIN_LINE_INTERVAL });
+        // At once, and served until then.
+        let notice = self.settings.get().signalling.shutdown;
+        self.rooms.borrow_mut().announce_end(notice.as_secs_f64().ceil() as u64, now);
+        self.draining = Some(Draining {
+            until: now + wait,
+            next_line: now + DRAIN_LINE_INTERVAL,
+            rooms_end: Some(now + notice.min(shards_until.since(now))),
+        });
     }
 
     /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
     fn is_at_end(&mut self, now: Moment) -> bool {
         let Some(draining) = &mut self.draining else { return false };
-        if self.drained == self.shards && self.hooks.is_quiet() {
+        let are_rooms_empty = self.rooms.borrow().is_empty();
+        if self.drained == self.shards && self.hooks.is_quiet() && are_rooms_empty {
             return true;
         }
         let connections = self.open.load(Ordering::Relaxed);

@@ -8,6 +8,7 @@ pub mod flv;
 pub mod http;
 pub mod http_response;
 pub mod name;
+pub mod palava;
 pub mod proxy_protocol;
 pub mod push_message;
 pub mod push_session;

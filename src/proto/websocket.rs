@@ -99,11 +99,17 @@ impl Upgrade {
 
     /// Writes the head of the answer, behind which frames begin.
     pub fn write_answer(&self, out: &mut Vec<u8>) {
-        let headers = [
+        self.write_answer_with(None, out);
+    }
+
+    /// The same, with the one that is agreed on of the protocols that the client offers.
+    pub fn write_answer_with(&self, protocol: Option<&str>, out: &mut Vec<u8>) {
+        let mut headers = vec![
             ("Upgrade", "websocket"),
             ("Connection", "Upgrade"),
-            ("Sec-WebSocket-Accept", &self.accept),
+            ("Sec-WebSocket-Accept", self.accept.as_str()),
         ];
+        headers.extend(protocol.map(|protocol| ("Sec-WebSocket-Protocol", protocol)));
         http::write_head(101, &headers, out);
     }
 }

@@ -34,6 +34,8 @@ pub enum CloseReason {
     Limit(String),
     /// Another publisher took the name.
     Replaced(String),
+    /// The rooms ended it with this code of a WebSocket.
+    Rooms(u16, &'static str),
     /// The answer is complete.
     Done,
     /// More output than the connection may queue.
@@ -61,6 +63,7 @@ impl CloseReason {
             Self::NotPublished(_) => "not_published",
             Self::Limit(_) => "limit",
             Self::Replaced(_) => "replaced",
+            Self::Rooms(..) => "rooms",
             Self::Done => "done",
             Self::OutputFull => "output_full",
             Self::Draining => "draining",
@@ -91,6 +94,7 @@ impl fmt::Display for CloseReason {
             | Self::NotPublished(why)
             | Self::Limit(why)
             | Self::Replaced(why) => f.write_str(why),
+            Self::Rooms(_, why) => f.write_str(why),
             Self::Done => f.write_str("the answer is complete"),
             Self::OutputFull => f.write_str("the client does not read its answers"),
             Self::Draining => f.write_str("the server is shutting down"),

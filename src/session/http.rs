@@ -1,5 +1,5 @@
 //! An HTTP connection on the media port: `GET` and `HEAD` of `/APP/STREAM.flv`, the upgrade of the
-//! same URL to a WebSocket, and `GET /push` for messages.
+//! same URL to a WebSocket, `GET /push` for messages, and the upgrade of `signalling.path` to the rooms.
 //!
 //! Requests are answered one after the other; those that come early wait. Behind a short answer the
 //! connection goes on, a stream's body ends with it. Who may not view learns nothing: the verdict
@@ -14,6 +14,7 @@ use super::close::CloseReason;
 use super::demo::{self, Demo};
 use super::push::{self, Opening, PushStream};
 use super::push_ask::{PushWire, SendRefusal, session_of};
+use super::signal::{RoomClient, SignalSession};
 use super::websocket::WebSocketSession;
 use super::{Event, Io};
 use crate::config::Settings;
@@ -22,6 +23,7 @@ use crate::media::{Moment, Wire};
 use crate::proto::flv;
 use crate::proto::http::{self, Method, Request};
 use crate::proto::name::{self, StreamName};
+use crate::proto::palava;
 use crate::proto::websocket::{self, Upgrade};
 
 const NO_CACHE: (&str, &str) = ("Cache-Control", "no-cache, no-store");
@@ -47,6 +49,8 @@ pub struct HttpSession {
     since: Moment,
     /// Nothing has been asked yet.
     is_new: bool,
+    /// Every path is that of the rooms.
+    is_for_rooms: bool,
     serial: u32,
     client: Option<Arc<ClientInfo>>,
     reply: Reply,
@@ -66,6 +70,8 @@ enum State {
         socket: Box<WebSocketSession>,
         has_begun: bool,
     },
+    /// In the rooms.
+    Signal(Box<SignalSession>),
     /// Messages are being sent.
     Push(Box<PushStream>),
     /// The last answer is given.
@@ -104,10 +110,21 @@ impl HttpSession {
             state: State::Reading,
             since: now,
             is_new: true,
+            is_for_rooms: false,
             serial: 0,
             client: None,
             reply: Reply::default(),
         }
+    }
+
+    /// A connection of `signalling.listen`.
+    pub fn new_for_rooms(
+        settings: Arc<Settings>,
+        id: ClientId,
+        peer: SocketAddr,
+        now: Moment,
+    ) -> Self {
+        Self { is_for_rooms: true, ..Self::new(settings, id, peer, now) }
     }
 
     /// What the client said of itself.
@@ -124,6 +141,7 @@ impl HttpSession {
     pub fn protocol(&self) -> &'static str {
         match &self.state {
             State::Upgraded { .. } => "websocket",
+            State::Signal(_) => "signalling",
             State::Push(stream) => stream.protocol(),
             _ => "http",
         }
@@ -138,6 +156,13 @@ impl HttpSession {
     /// The form in which the stream is sent.
     pub fn wire(&self) -> Wire {
         if matches!(self.state, State::Upgraded { .. }) { Wire::WsFlv } else { Wire::Flv }
+    }
+
+    /// The rooms say something to the client.
+    pub fn room_text(&mut self, text: &str, io: &mut Io<'_>) {
+        if let State::Signal(session) = &mut self.state {
+            session.say(text, io);
+        }
     }
 
     /// The form in which push messages are sent.
@@ -169,6 +194,7 @@ impl HttpSession {
                 State::Reading | State::Asked(_) => {}
                 // A viewer has nothing to say that is of interest.
                 State::Upgraded { socket, .. } => return socket.input(bytes, io, drop),
+                State::Signal(session) => return session.input(bytes, io),
                 State::Push(stream) => return stream.input(bytes, io),
                 // Nothing is expected behind the request; a viewer that chatters is read and ignored.
                 State::Waiting | State::Streaming | State::Ended => return Ok(()),
@@ -297,6 +323,7 @@ impl HttpSession {
                 self.refuse(&Refusal::new(RefusalReason::Unavailable, text), io)
             }
             State::Upgraded { socket, .. } => socket.tick(io),
+            State::Signal(session) => session.tick(io),
             State::Push(stream) => stream.tick(io),
             State::Asked(_) | State::Waiting | State::Streaming | State::Ended => Ok(()),
         }
@@ -307,6 +334,7 @@ impl HttpSession {
         match &mut self.state {
             State::Asked(_) | State::Waiting => {}
             State::Upgraded { socket, .. } => return socket.farewell(reason, io),
+            State::Signal(session) => return session.farewell(reason, io),
             State::Push(stream) => return stream.farewell(reason, io),
             State::Reading | State::Streaming | State::Ended => return,
         }
@@ -378,6 +406,9 @@ impl HttpSession {
         let vhost = name::resolve_vhost(named.as_deref().unwrap_or(host), |host| {
             self.settings.vhost_named(host).map(str::to_owned)
         });
+        if self.is_for_rooms || request.path == self.settings.signalling.path {
+            return self.signal_request(request, vhost, io);
+        }
         if self.settings.config.demo.enabled
             && let Some(page) = demo::page(request, self.settings.push(&vhost))
         {
@@ -509,7 +540,48 @@ impl HttpSession {
         Ok(())
     }
 
-    /// Whether a page of this origin may have push messages. What is no page names no origin.
+    /// A client of the rooms.
+    fn signal_request(
+        &mut self,
+        request: &Request,
+        vhost: String,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let origin = request.header("origin");
+        if !self.is_own_origin(origin) {
+            let text = "http.origins does not name the origin of this page";
+            return self.answer(403, text, &[], io);
+        }
+        let upgrade = match Upgrade::of(request) {
+            Ok(Some(upgrade)) => upgrade,
+            Ok(None) => {
+                let headers = [("Upgrade", "websocket"), ("Connection", "Upgrade")];
+                return self.answer(426, "rooms are reached by a WebSocket", &headers, io);
+            }
+            Err(error) => {
+                return self.answer(error.status(), &error.to_string(), error.headers(), io);
+            }
+        };
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        self.client = Some(Arc::new(ClientInfo {
+            id: self.id,
+            vhost,
+            flash_version: header("user-agent"),
+            page_url: header("referer"),
+            ..ClientInfo::default()
+        }));
+        let offered = request.header_has("sec-websocket-protocol", palava::SUBPROTOCOL);
+        upgrade.write_answer_with(offered.then_some(palava::SUBPROTOCOL), io.out);
+        let session = SignalSession::new(Arc::clone(&self.settings), io.now);
+        self.state = State::Signal(Box::new(session));
+        let origin = origin.unwrap_or_default().to_owned();
+        let client = RoomClient { origin, query: request.query.clone() };
+        io.events.push(Event::RoomOpened(Box::new(client)));
+        let early = std::mem::take(&mut self.unread);
+        self.input(&early, io)
+    }
+
+    /// Whether a page of this origin may have push messages and come into rooms. What is no page names no origin.
     fn is_own_origin(&self, origin: Option<&str>) -> bool {
         let allowed = &self.settings.http.origins;
         allowed.is_empty() || origin.is_none_or(|origin| allowed.iter().any(|it| it == origin))

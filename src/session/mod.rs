@@ -12,6 +12,7 @@ mod push_ask;
 mod reception;
 mod rtmp;
 mod rtmp_replies;
+mod signal;
 mod websocket;
 
 pub use ask::{
@@ -24,6 +25,7 @@ pub use media_message::MediaMessage;
 pub use push_ask::{Membership, PushAsk, PushGrant, PushTarget, PushWire, SendRefusal};
 pub use reception::Reception;
 pub use rtmp::RtmpSession;
+pub use signal::RoomClient;
 
 use std::net::SocketAddr;
 
@@ -42,6 +44,12 @@ pub enum Event {
     },
     /// A publisher's message.
     Media(MediaMessage),
+    /// The connection belongs to the rooms from now on.
+    RoomOpened(Box<RoomClient>),
+    /// A text for the rooms.
+    RoomText(String),
+    /// A text for the rooms was one too many.
+    RoomTextDropped,
     /// Ask the control shard for push messages; the answer goes to `verdict` with the same serial.
     PushJoin {
         /// Which of the session's questions.
@@ -125,6 +133,13 @@ impl Session {
         match self {
             Self::Rtmp(session) => session.verdict(serial, verdict, io),
             Self::Http(session) => session.verdict(serial, verdict, io),
+        }
+    }
+
+    /// The rooms say something to the client.
+    pub fn room_text(&mut self, text: &str, io: &mut Io<'_>) {
+        if let Self::Http(session) = self {
+            session.room_text(text, io);
         }
     }
 

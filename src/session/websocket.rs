@@ -70,6 +70,11 @@ impl WebSocketSession {
         }
     }
 
+    /// A close frame of the caller's, unless the last word is already said.
+    pub(super) fn close(&mut self, code: CloseCode, reason: &str, io: &mut Io<'_>) {
+        self.frames.close(code, reason, io.out);
+    }
+
     /// The close frame for a reason of the server's, unless the last word is already said.
     pub(super) fn farewell(&mut self, reason: &CloseReason, io: &mut Io<'_>) {
         let code = match reason {

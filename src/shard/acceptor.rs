@@ -34,6 +34,8 @@ pub enum Protocol {
     Rtmp,
     /// HTTP.
     Http,
+    /// HTTP of which every path is the WebSocket of the rooms.
+    Rooms,
 }
 
 /// A connection on its way to its shard.

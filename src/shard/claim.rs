@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::messages::Notice;
+use super::messages::{ConnKey, Notice};
 use crate::media::{Epoch, Resume, StreamId};
 use crate::session::{ClientInfo, Membership, PushTarget, PushWire};
 
@@ -79,6 +79,26 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.releases.0.borrow_mut().push(Notice::Disconnected(Arc::clone(&self.client)));
+    }
+}
+
+/// A connection that the rooms know. Dropping it says that it is gone.
+#[derive(Debug)]
+pub struct InRooms {
+    connection: ConnKey,
+    releases: Releases,
+}
+
+impl InRooms {
+    /// A connection that was just opened to them.
+    pub fn new(connection: ConnKey, releases: &Releases) -> Self {
+        Self { connection, releases: releases.clone() }
+    }
+}
+
+impl Drop for InRooms {
+    fn drop(&mut self) {
+        self.releases.0.borrow_mut().push(Notice::RoomGone(self.connection));
     }
 }
 

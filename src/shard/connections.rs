@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Shard;
 use super::acceptor::{NewConnection, Protocol};
+use super::claim::InRooms;
 use super::conns::{Closing, Conn, ConnTable, Play, Publishing};
 use super::flush::back_off;
 use super::messages::{AskToken, ConnKey, Notice};
@@ -40,6 +41,10 @@ impl Shard {
                 Session::Rtmp(Box::new(RtmpSession::new(settings, id, peer, self.seed, now)))
             }
             Protocol::Http => Session::Http(Box::new(HttpSession::new(settings, id, peer, now))),
+            Protocol::Rooms => {
+                let session = HttpSession::new_for_rooms(settings, id, peer, now);
+                Session::Http(Box::new(session))
+            }
         };
         let mut conn = Conn::new(socket, id, peer, session, seat, now);
         let is_proxy = |net: &Net| net.contains(peer.ip());
@@ -168,6 +173,17 @@ impl Shard {
                 }
                 self.outbox.notice(self.control, Notice::Ask(token, ask));
             }
+            Event::RoomOpened(client) => {
+                let Some(conn) = self.conns.get_mut(key) else { return };
+                conn.in_rooms = Some(InRooms::new(key, &self.releases));
+                let (id, peer) = (conn.id, conn.session.peer());
+                let notice = Notice::RoomOpened { connection: key, id, peer, client };
+                self.outbox.notice(self.control, notice);
+            }
+            Event::RoomText(text) => {
+                self.outbox.notice(self.control, Notice::RoomText { connection: key, text });
+            }
+            Event::RoomTextDropped => self.counters.room_texts_dropped += 1,
             Event::PushJoin { serial, wire, since } => self.push_ask(key, serial, wire, since),
             Event::PushSend { channel, body } => {
                 let Some(conn) = self.conns.get(key) else { return };
@@ -453,6 +469,7 @@ impl Shard {
             conn.keep_order(farewell_after);
         }
         conn.admission = None;
+        conn.in_rooms = None;
         let member = conn.member.take();
         *self.counters.closed.entry(reason.word()).or_default() += 1;
         let departure = Box::new(conn.departure());

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::{Bytes, BytesMut};
 
-use super::claim::{Admission, Member};
+use super::claim::{Admission, InRooms, Member};
 use super::load::Seat;
 use super::messages::ConnKey;
 use crate::limits;
@@ -110,6 +110,8 @@ pub struct Conn {
     pub mid_message: Option<u32>,
     /// It counts as connected at the control shard.
     pub admission: Option<Admission>,
+    /// The rooms know it.
+    pub in_rooms: Option<InRooms>,
     /// The log has a line about codecs that it gets without having announced them.
     pub has_codec_line: bool,
     /// It gets push messages.
@@ -156,6 +158,7 @@ impl Conn {
             publish_asks: Vec::new(),
             mid_message: None,
             admission: None,
+            in_rooms: None,
             has_codec_line: false,
             member: None,
             _seat: seat,

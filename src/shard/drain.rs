@@ -63,8 +63,14 @@ impl Shard {
     /// for, whatever else it does.
     fn awaits_end(&self, key: ConnKey) -> bool {
         self.conns.get(key).is_some_and(|conn| {
-            conn.publishes.is_empty()
-                && conn.plays.iter().filter_map(|play| self.viewers.get(&play.stream)).any(will_end)
+            // The rooms end by themselves, after signalling.shutdown.
+            conn.in_rooms.is_some()
+                || conn.publishes.is_empty()
+                    && conn
+                        .plays
+                        .iter()
+                        .filter_map(|play| self.viewers.get(&play.stream))
+                        .any(will_end)
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::description::Description;
-use super::messages::ConnKey;
+use super::messages::{ConnKey, Notice};
 use super::report::{ShardReport, StreamReport};
 use super::{Shard, viewers::ViewerStream};
 use crate::media::{Moment, StreamId};
@@ -48,6 +48,10 @@ impl Shard {
         self.describe_publications(now);
         self.publish_load(now);
         self.drain_late(now);
+        let dropped = std::mem::take(&mut self.counters.room_texts_dropped);
+        if dropped > 0 {
+            self.outbox.notice(self.control, Notice::RoomTextsDropped(dropped));
+        }
     }
 
     /// One line per publication when it is known what it sends, and when that changes.

@@ -4,6 +4,7 @@
 //! Notices are never dropped: those that do not fit into a lane wait on the sender's side, in order,
 //! and go before any media. Media that does not fit is dropped up to the next join point, counted.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +16,8 @@ use crate::limits;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::proto::push_message::PushBody;
 use crate::session::{
-    Ask, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, SendRefusal, Verdict,
+    Ask, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, RoomClient, SendRefusal,
+    Verdict,
 };
 use crate::shard::report::ShardReport;
 
@@ -249,6 +251,44 @@ pub enum Notice {
         epoch: Epoch,
         /// Address of the new publisher, for the client and the log.
         by: String,
+    },
+    /// Shard to control: a connection belongs to the rooms from now on.
+    RoomOpened {
+        /// The connection.
+        connection: ConnKey,
+        /// Its number.
+        id: ClientId,
+        /// The client's address.
+        peer: SocketAddr,
+        /// What else is known of it.
+        client: Box<RoomClient>,
+    },
+    /// Shard to control: a connection says something to the rooms.
+    RoomText {
+        /// The connection.
+        connection: ConnKey,
+        /// The text of a message.
+        text: String,
+    },
+    /// Shard to control: messages of rooms' clients that came too fast and were dropped.
+    RoomTextsDropped(u64),
+    /// Shard to control: a connection of the rooms is gone.
+    RoomGone(ConnKey),
+    /// Control to shard: the rooms say something to a connection.
+    RoomSay {
+        /// The connection.
+        connection: ConnKey,
+        /// The text of a message.
+        text: String,
+    },
+    /// Control to shard: the rooms end a connection.
+    RoomClose {
+        /// The connection.
+        connection: ConnKey,
+        /// Code of the close frame.
+        code: u16,
+        /// Why.
+        why: &'static str,
     },
     /// Shard to control: may this connection have push messages?
     PushJoin(AskToken, Box<PushAsk>),

@@ -54,7 +54,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
-pub use claim::{Claim, Releases};
+pub use claim::{Claim, InRooms, Releases};
 pub use conns::{Conn, ConnTable};
 pub use flush::{Pass, Scope};
 pub use load::{Seat, ShardLoad};
@@ -135,6 +135,8 @@ struct Counters {
     reads: u64,
     read_bytes: u64,
     closed: BTreeMap<&'static str, u64>,
+    /// Messages of rooms' clients that came too fast, since the control shard was told.
+    room_texts_dropped: u64,
     /// Of streams that nobody views here any more.
     reception: ReceptionCounters,
     /// Egress bytes at the last look, and when that was: for the load.

@@ -87,6 +87,17 @@ impl Shard {
             Notice::Dismiss { connection, why } => {
                 self.close(connection, CloseReason::Dismissed(why), now);
             }
+            Notice::RoomSay { connection, text } => {
+                if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
+                    self.drive(connection, now, |session, io| {
+                        session.room_text(&text, io);
+                        Ok(())
+                    });
+                }
+            }
+            Notice::RoomClose { connection, code, why } => {
+                self.close(connection, CloseReason::Rooms(code, why), now);
+            }
             Notice::Settings(settings) => self.settings = settings,
             Notice::Drain { until } => self.drain(until, now),
             // These go to the control shard.
@@ -100,6 +111,10 @@ impl Shard {
             | Notice::PublishEnded { .. }
             | Notice::LeftStream { .. }
             | Notice::Silence { .. }
+            | Notice::RoomOpened { .. }
+            | Notice::RoomText { .. }
+            | Notice::RoomTextsDropped(_)
+            | Notice::RoomGone(_)
             | Notice::PushJoin(..)
             | Notice::PushLeft(_)
             | Notice::PushSend { .. }

@@ -134,6 +134,7 @@ impl Shard {
                 reads: 0,
                 read_bytes: 0,
                 closed: BTreeMap::new(),
+                room_texts_dropped: 0,
                 reception: super::ReceptionCounters::default(),
                 egress_mark: (0, clock::now()),
                 skips_logged: (0, Moment::ZERO),

@@ -65,6 +65,13 @@ impl Server {
         self.http
     }
 
+    /// The address in the line of standard output that begins with `label`.
+    pub(crate) fn address(&self, label: &str, scheme: &str) -> SocketAddr {
+        let output = self.process.stdout();
+        listener(&output, label, scheme)
+            .unwrap_or_else(|| panic!("no line '{label} {scheme}…' in:\n{output}"))
+    }
+
     /// A client of the API.
     pub(crate) fn api(&self) -> Api {
         self.api

@@ -178,6 +178,9 @@ impl Server {
                 let Reception { tracks: Tracks { audio, video }, is_paused } = reception;
                 format!("receive {message_stream_id}: {audio} {video} {is_paused}")
             }
+            Event::RoomOpened(_) | Event::RoomText(_) | Event::RoomTextDropped => {
+                panic!("rooms are for WebSockets")
+            }
             Event::NotRecorded { message_stream_id, kind } => {
                 format!("not recorded {message_stream_id} {kind}")
             }
