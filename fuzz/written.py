@@ -13,7 +13,7 @@ NUMBER = b"\0" + struct.pack(">d", 5)
 
 def save_all(save):
     for group in (amf0, amf3, aggregate, codec, chunks, http, http_response, websocket,
-                  proxy_protocol, push, names, flv, sessions):
+                  proxy_protocol, push, rooms, names, flv, sessions):
         group(save)
 
 
@@ -422,6 +422,39 @@ def push(save):
     }
     for name, text in tokens.items():
         save("push_session", f"written-{name}", text.encode())
+
+
+def rooms(save):
+    """Texts of members of a room, good and bad."""
+    table = {
+        "info": {"event": "info"}, "ping": {"event": "ping"}, "leave": {"event": "leave_room"},
+        "join": {"event": "join_room", "room_id": "abc", "status": {"name": "Ada", "user_agent": "chrome"},
+                 "resume_token": "t"},
+        "join-hidden-name": {"event": "join_room", "room_id": "ö" * 50, "status": {"name": "Zé"}},
+        "join-no-room": {"event": "join_room", "room_id": ""},
+        "join-room-number": {"event": "join_room", "room_id": 7},
+        "join-long": {"event": "join_room", "room_id": "x" * 51},
+        "update": {"event": "update_status", "status": {"name": None, "foo": 1}},
+        "update-nothing": {"event": "update_status"},
+        "update-text": {"event": "update_status", "status": "x"},
+        "update-number": {"event": "update_status", "status": {"name": 5}},
+        "update-blank": {"event": "update_status", "status": {"name": " \t"}},
+        "update-long": {"event": "update_status", "status": {"name": "x" * 51}},
+        "update-agent": {"event": "update_status", "status": {"user_agent": "netscape"}},
+        "send": {"event": "send_to_peer", "peer_id": "00112233-4455-4677-8899-aabbccddeeff",
+                 "data": {"event": "offer", "sdp": {"type": "offer"}, "sender_id": "x"}},
+        "send-no-peer": {"event": "send_to_peer", "peer_id": 5, "data": {"event": "ice_candidate"}},
+        "send-event": {"event": "send_to_peer", "peer_id": "x", "data": {"event": "joined_room"}},
+        "send-raw": {"event": "send_to_peer", "peer_id": "x", "data": "raw"},
+        "no-event": {}, "event-null": {"event": None}, "event-number": {"event": 1},
+        "event-unknown": {"event": "x"}, "list": [], "text": "x",
+    }
+    for name, message in table.items():
+        save("rooms", f"written-{name}", json.dumps(message, ensure_ascii=False).encode())
+    save("rooms", "written-no-json", b"{\"event\":")
+    save("rooms", "written-peer", b"00112233-4455-4677-8899-aabbccddeeff")
+    save("rooms", "written-peer-upper-case", b"00112233-4455-4677-8899-AABBCCDDEEFF")
+    save("rooms", "written-peer-short", b"00112233-4455-4677-8899")
 
 
 def names(save):
