@@ -5,7 +5,7 @@ CARGO ?= cargo
 WAITING_TESTS ?= 8
 
 .PHONY: help run build test test-deps test-unit test-integration soak lint fuzz bench \
-	bench-instructions bench-peers
+	bench-instructions bench-peers bench-hooks
 
 help:
 	@echo "make run               build and run the server, release profile (ARGS='…' for its options)"
@@ -13,13 +13,14 @@ help:
 	@echo "make test-unit         unit and property tests only"
 	@echo "make test-integration  real clients against the real server (TEST=name for one file)"
 	@echo "make soak              ten minutes of forty ffmpegs that publish and forty that play, beside"
-	@echo "                       2,000 viewers, release profile"
+	@echo "                       2,000 viewers; 10,000 push clients; release profile"
 	@echo "make lint              formatting, clippy, documentation: no warning"
 	@echo "make fuzz              every fuzz target for 30 s from its corpus (FUZZ_SECONDS=n); fails below"
 	@echo "                       85 % of a parser's lines run by the corpora"
 	@echo "make bench             micro-benchmarks"
 	@echo "make bench-instructions  their instructions per operation, into benches/instructions.txt"
 	@echo "                       (ARGS=--check compares with that file)"
+	@echo "make bench-hooks       hooks per second beside wrk's figure (ARGS=--quick: 40 s, not 3 minutes)"
 	@echo "make bench-peers       this server beside nginx-rtmp (ARGS=--quick: minutes, not an hour)"
 
 run:
@@ -49,7 +50,7 @@ test-integration: build
 # Builds as for users: memory and latency are judged.
 soak: test-deps
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) test --release --workspace --test at_scale -- --ignored --nocapture
+	$(CARGO) test --release --workspace --test at_scale --test push_members -- --ignored --nocapture
 
 lint:
 	$(CARGO) fmt --all --check
@@ -74,3 +75,8 @@ bench-peers:
 	@scripts/test-deps nginx libnginx-mod-rtmp
 	$(CARGO) build --release --workspace
 	$(CARGO) bench --bench peers -- $(ARGS)
+
+bench-hooks:
+	@scripts/test-deps wrk
+	$(CARGO) build --release --workspace
+	$(CARGO) bench --bench hooks -- $(ARGS)

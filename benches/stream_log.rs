@@ -123,7 +123,7 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
     let frames = gop.to_vec();
     let settings = settings();
     let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
-    let mut stream = ViewerStream::new(StreamId(1), name, Arc::clone(&settings), 6);
+    let mut stream = ViewerStream::new(StreamId(1), name, Arc::clone(&settings), 6, Moment::ZERO);
     let mut pool = SegmentPool::default();
     for viewer in 0..viewers {
         let connection = ConnKey { slot: viewer as u32, generation: 1 };

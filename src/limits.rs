@@ -72,6 +72,15 @@ pub const EARLY_HEADER_BYTES_MAX: usize = 256 * 1024;
 pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;
+/// Streams and connections that a shard looks at in one turn while it draws up its account for the API;
+/// the rest waits for the next turn: 10,000 clients take 20 turns of less than a millisecond.
+pub const SURVEY_ITEMS_PER_TURN_MAX: usize = 512;
+/// A shard whose account has not come by then is left out of an answer of the API.
+pub const SURVEY_WAIT_MAX: Duration = Duration::from_secs(5);
+/// The least and the most entries of one page of a list of the API; other wishes are taken for these.
+pub const API_PAGE_MIN: usize = 10;
+/// See [`API_PAGE_MIN`].
+pub const API_PAGE_MAX: usize = 1000;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
 /// Calls of hooks under way at one endpoint (scheme, host, port); more wait.
@@ -79,7 +88,7 @@ pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
 /// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.
 pub const HOOK_CALLS_WAITING_MAX: usize = 20_000;
 /// Connections to one endpoint that are kept open without a call; one more closes the oldest.
-pub const HOOK_IDLE_CONNECTIONS_MAX: usize = 64;
+pub const HOOK_IDLE_CONNECTIONS_MAX: usize = HOOK_CALLS_UNDER_WAY_MAX;
 /// Bytes of a hook's answer behind its head; the rest is not read and the connection is closed.
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.
@@ -102,6 +111,8 @@ pub const PUSH_QUEUE_BYTES_MAX: usize = 1024 * 1024;
 pub const PUSH_QUEUE_MESSAGES_MAX: usize = 4 * 1024;
 /// Messages of one client to its channels that wait to be judged; more are refused.
 pub const PUSH_CLIENT_SENDS_MAX: u32 = 16;
+/// Bytes of clients' messages that a hook is asked about; more are refused.
+pub const PUSH_UNJUDGED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Targets of one batch of posts; more are answered 413.
 pub const PUSH_BATCH_TARGETS_MAX: usize = 10_000;
 /// Body of a request to the API; more is answered 413.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crate::config::{self, ControlCore, Settings, Shards, Source};
-use crate::control::{self, ApiListener, ControlPlan};
+use crate::control::{self, ApiListener, ControlPlan, Serves};
 use crate::limits;
 use crate::logging::{self, Logging};
 use crate::rt::egress::{self, EgressChoice};
@@ -79,7 +79,8 @@ fn serve(
     let http = listen("http.listen", &settings.http.listen)?;
     let rooms = listen("signalling.listen", &settings.signalling.listen)?;
     let api = listen("api.listen", &settings.api.listen)?;
-    let banner = banner(&rtmp, &http, &rooms, &api, &settings.signalling.path);
+    let metrics = listen("api.metrics_listen", &settings.api.metrics_listen)?;
+    let banner = banner(&rtmp, &http, &rooms, &api, &metrics, &settings.signalling.path);
 
     let cpus = report.usable_cpus;
     let shards = match settings.server.shards {
@@ -126,7 +127,9 @@ fn serve(
         stop_accepting: Arc::clone(&stop_accepting),
         accepted: Arc::clone(&accepted),
         log_losses: logging.losses(),
-        api: api.into_iter().map(|(socket, address)| ApiListener { socket, address }).collect(),
+        api: api_listeners(api, Serves::All)
+            .chain(api_listeners(metrics, Serves::Metrics))
+            .collect(),
     };
     let control_cpu = match settings.server.control_core {
         ControlCore::Float => None,
@@ -227,11 +230,16 @@ fn random_seed() -> u64 {
     getrandom::u64().unwrap_or(0x5368_6172_6443_6173)
 }
 
+fn api_listeners(sockets: Listeners, serves: Serves) -> impl Iterator<Item = ApiListener> {
+    sockets.into_iter().map(move |(socket, address)| ApiListener { socket, address, serves })
+}
+
 fn banner(
     rtmp: &Listeners,
     http: &Listeners,
     rooms: &Listeners,
     api: &Listeners,
+    metrics: &Listeners,
     path: &str,
 ) -> String {
     let mut text = String::new();
@@ -251,6 +259,9 @@ fn banner(
     }
     for (_, address) in api {
         let _ = writeln!(text, "API: http://{}/api/v1/shards", reachable(*address));
+    }
+    for (_, address) in metrics {
+        let _ = writeln!(text, "metrics: http://{}/metrics", reachable(*address));
     }
     text.push_str("ready\n");
     text

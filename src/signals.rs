@@ -89,7 +89,15 @@ impl Operator {
         }
     }
 
+    /// Reads the configuration again, and the files that it names.
     fn reload(&mut self) {
+        self.reload_settings();
+        if self.events.try_send(ControlEvent::RereadFiles).is_err() {
+            tracing::error!("certificates stay as they were: the control shard does not answer");
+        }
+    }
+
+    fn reload_settings(&mut self) {
         let Some(file) = self.source.file().map(|file| file.display().to_string()) else {
             tracing::warn!(
                 "SIGHUP: there is nothing to read again: the server runs without a file (--config)"

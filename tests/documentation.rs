@@ -57,6 +57,11 @@ fn push_page() {
 }
 
 #[test]
+fn api_page() {
+    run_document("docs/api.md");
+}
+
+#[test]
 fn every_page_is_run_and_every_block_is_marked() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = vec![root.join("README.md")];
@@ -66,8 +71,14 @@ fn every_page_is_run_and_every_block_is_marked() {
             pages.push(path);
         }
     }
-    let tested =
-        ["README.md", "docs/operate.md", "docs/play.md", "docs/publish.md", "docs/push.md"];
+    let tested = [
+        "README.md",
+        "docs/api.md",
+        "docs/operate.md",
+        "docs/play.md",
+        "docs/publish.md",
+        "docs/push.md",
+    ];
     for page in pages {
         let name = page.strip_prefix(root).expect("a page of ours");
         let to_run =

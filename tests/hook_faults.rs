@@ -3,12 +3,15 @@
 
 mod support;
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
 use support::hook_server::{HookServer, Recorded, Reply};
 use support::http;
+use support::noise::go_first;
 use support::process::Process;
 use support::rtmp_client::{RtmpClient, code_of, description_of};
 use support::scratch::Scratch;
@@ -17,14 +20,16 @@ use support::wait::{SOON, eventually};
 
 /// The hooks' time in these tests.
 const TIMEOUT: &str = "1500ms";
-/// In time, but late.
-const LATE: Duration = Duration::from_millis(1_200);
+/// A tenth of a second before it is over, and after.
+const LATE: Duration = Duration::from_millis(1_400);
+const TOO_LATE: Duration = Duration::from_millis(1_600);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Down,
     Hang,
     Late,
+    TooLate,
     Status500,
     Status503,
     Gigabyte,
@@ -35,10 +40,11 @@ enum Fault {
     Certificate,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::Down,
     Fault::Hang,
     Fault::Late,
+    Fault::TooLate,
     Fault::Status500,
     Fault::Status503,
     Fault::Gigabyte,
@@ -74,6 +80,9 @@ impl Fault {
             Self::Down | Self::Certificate => unreachable!("never reached"),
             Self::Hang => Reply::Hang,
             Self::Late => Reply::Late(LATE, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0".into()),
+            Self::TooLate => {
+                Reply::Late(TOO_LATE, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0".into())
+            }
             Self::Status500 => Reply::status("500 Oops", ""),
             Self::Status503 => Reply::status("503 Later", ""),
             Self::Gigabyte => Reply::Gigabyte,
@@ -124,17 +133,7 @@ impl BackEnd {
 
 /// An https server that answers everything with 200, and its certificate in `cert.pem`.
 fn tls_back_end(scratch: &Scratch) -> (Process, String) {
-    let (key, cert) = (scratch.file("key.pem"), scratch.file("cert.pem"));
-    let mut command = Command::new("openssl");
-    command
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert);
-    Process::run("openssl", &mut command, SOON);
+    let (key, cert) = certificate(scratch, "");
     let script = "import http.server, ssl, sys\n\
         class H(http.server.BaseHTTPRequestHandler):\n\
         \x20   def do_POST(self):\n\
@@ -154,6 +153,22 @@ fn tls_back_end(scratch: &Scratch) -> (Process, String) {
     let address = process
         .wait_for_line("its address", SOON, |line| line.strip_prefix("ready ").map(str::to_owned));
     (process, address)
+}
+
+/// A key and a certificate of its own for loopback, in `PREFIXkey.pem` and `PREFIXcert.pem`.
+fn certificate(scratch: &Scratch, prefix: &str) -> (PathBuf, PathBuf) {
+    let [key, cert] = ["key", "cert"].map(|name| scratch.file(&format!("{prefix}{name}.pem")));
+    let mut command = Command::new("openssl");
+    command
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&cert);
+    Process::run("openssl", &mut command, SOON);
+    (key, cert)
 }
 
 /// What becomes of a question.
@@ -219,6 +234,8 @@ fn assert_clean(server: &Server, files: usize, what: &str) {
 }
 
 fn matrix(dialect: &str, on_failure: &str) {
+    // A tenth of a second is a time that other programs must not take away.
+    go_first();
     let scratch = Scratch::new("faults");
     for fault in FAULTS {
         for question in QUESTIONS {
@@ -279,6 +296,8 @@ fn each_fault_of_an_end_event_is_survived() {
             ("hooks.timeout", TIMEOUT),
             ("hooks.on_publish_done", &format!("{}/hook", back_end.url)),
         ]);
+        let _ = server.api().hooks();
+        let files = server.process().open_files();
         assert_eq!(ask(&server, Question::Publish), Outcome::Accepted);
         let is_retried = matches!(fault, Fault::Down | Fault::Status503 | Fault::Certificate);
         eventually(&format!("{fault:?}: the event is told, given up or waits"), SOON, || {
@@ -288,6 +307,7 @@ fn each_fault_of_an_end_event_is_survived() {
             let is_waiting = report["events_waiting"] == 1 && hook["calls"].as_u64() >= Some(1);
             (if is_retried { is_waiting } else { is_over }).then_some(())
         });
+        assert_clean(&server, files, &format!("{fault:?} × end event"));
         let stopping = Instant::now();
         server.stop();
         assert!(stopping.elapsed() < Duration::from_secs(5), "{fault:?}: it does not wait for it");
@@ -331,6 +351,35 @@ fn https_is_verified_with_the_given_certificates() {
     let server = Server::start(&[("hooks.on_publish", &url)]);
     assert_eq!(ask(&server, Question::Publish), Outcome::Failed);
     server.process().wait_for_stderr("no TLS with 127.0.0.1", SOON);
+    server.stop();
+}
+
+/// The file with the certificates changes and the configuration does not: SIGHUP reads it again.
+#[test]
+fn certificates_are_read_again_at_sighup() {
+    let scratch = Scratch::new("ca-reload");
+    let (_tls, address) = tls_back_end(&scratch);
+    let (_, other) = certificate(&scratch, "other-");
+    let (right, ca) = (scratch.file("cert.pem"), scratch.file("ca.pem"));
+    fs::copy(&right, &ca).expect("it can be copied");
+    let server = Server::start(&[
+        ("hooks.on_publish", &format!("https://{address}/hook")),
+        ("hooks.ca", ca.to_str().expect("a plain path")),
+    ]);
+    assert_eq!(ask(&server, Question::Publish), Outcome::Accepted);
+    let becomes = |what: &str, outcome: Outcome| {
+        server.process().signal(libc::SIGHUP);
+        eventually(what, SOON, || (ask(&server, Question::Publish) == outcome).then_some(()));
+    };
+    fs::copy(&other, &ca).expect("it can be copied");
+    becomes("the old certificate is not trusted any more", Outcome::Failed);
+    fs::copy(&right, &ca).expect("it can be copied");
+    becomes("it is trusted again", Outcome::Accepted);
+    // Half a file, as a script leaves it for a moment.
+    fs::write(&ca, "-----BEGIN CERTIFICATE-----\n").expect("it can be written");
+    server.process().signal(libc::SIGHUP);
+    server.process().wait_for_stderr("certificates of https hooks stay as they were", SOON);
+    assert_eq!(ask(&server, Question::Publish), Outcome::Accepted);
     server.stop();
 }
 

@@ -2,7 +2,9 @@
 
 mod support;
 
-use std::time::Duration;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
 use support::ffmpeg::{Pace, Player, publish};
@@ -10,12 +12,23 @@ use support::hook_server::{HookServer, Recorded, Reply};
 use support::http;
 use support::media::SHORT;
 use support::process::Process;
+use support::publisher::{Publisher, Script};
 use support::rtmp_client::{RtmpClient, code_of, description_of};
 use support::scratch::Scratch;
 use support::server::Server;
+use support::stamp::is_config;
+use support::viewer::{Received, Viewer};
 use support::wait::{SOON, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+const SMALL: Script = Script {
+    frame_interval: Duration::from_millis(20),
+    gop_frames: 10,
+    keyframe_bytes: 900,
+    inter_bytes: 300,
+    audio: false,
+};
 
 /// Every event of the nginx dialect goes to one recorder.
 fn nginx_hooks(hooks: &HookServer) -> Vec<(String, String)> {
@@ -253,6 +266,54 @@ fn a_publisher_that_goes_while_it_is_judged_leaves_no_ghost_and_paired_events() 
     }
 }
 
+/// An encoder that does not wait for the verdict, and is gone before it.
+#[test]
+fn what_a_publisher_sends_before_the_verdict_is_never_seen() {
+    for accepts in [true, false] {
+        let (release, is_released) = std::sync::mpsc::channel::<()>();
+        let hooks = HookServer::start(move |request| {
+            if request.call() != "publish" || request.body.ends_with("&next") {
+                return Reply::ok();
+            }
+            let _ = is_released.recv_timeout(SOON);
+            if accepts { Reply::ok() } else { Reply::status("403 no", "") }
+        });
+        let server = start(&nginx_hooks(&hooks), &[("apps.default.latency", "realtime")]);
+        let mut rtmp = Viewer::rtmp(server.rtmp(), "live/s");
+        eventually("the viewer waits", SOON, || {
+            rtmp.next(Instant::now() + Duration::from_millis(20));
+            (hooks.count("play") == 1).then_some(())
+        });
+        let mut publisher = client(&server, "live");
+        publish_command(&mut publisher, "s");
+        hooks.wait_for("publish", 1);
+        // An H.264 configuration and a keyframe.
+        let configuration = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0];
+        let keyframe = [&[0x17, 1, 0, 0, 0][..], &[7; 1000]].concat();
+        for payload in [&configuration[..], &keyframe, &keyframe] {
+            publisher.send(1, 9, payload);
+        }
+        drop(publisher);
+        eventually("only the viewer is left", SOON, || {
+            (server.api().snapshot().connections().iter().sum::<u64>() == 1).then_some(())
+        });
+        release.send(()).expect("the recorder waits");
+        hooks.wait_for("disconnect", 1);
+        assert_eq!(hooks.count("publish_done"), usize::from(accepts));
+        // What comes now is all that the viewer gets of the name.
+        let script = Script { keyframe_bytes: 900, ..SMALL };
+        let next = Publisher::start(server.rtmp(), "live/s?next", script);
+        let first = eventually("the viewer sees a stream", SOON, || {
+            let received = rtmp.next(Instant::now() + SOON)?;
+            let Received::Message { type_id: 9, payload, .. } = received else { return None };
+            (!is_config(&payload)).then_some(payload)
+        });
+        assert_eq!(first.len(), 900, "a keyframe of the second publisher");
+        assert!(next.say_goodbye() > 0);
+        server.stop();
+    }
+}
+
 #[test]
 fn a_busy_name_is_refused_before_the_hook_is_asked() {
     let hooks = HookServer::start(|_| Reply::ok());
@@ -329,7 +390,7 @@ fn updates_keep_or_end_a_session() {
 fn a_bare_connection_has_its_disconnect() {
     let hooks = HookServer::start(|_| Reply::ok());
     let server = start(&nginx_hooks(&hooks), &[]);
-    drop(std::net::TcpStream::connect(server.rtmp()).unwrap());
+    drop(TcpStream::connect(server.rtmp()).unwrap());
     hooks.expect(&["disconnect"]);
     let request = hooks.take().remove(0);
     assert!(
@@ -358,11 +419,162 @@ fn hooks_hear_the_address_that_a_trusted_proxy_says() {
         assert_eq!(request.field("addr").as_deref(), Some("203.0.113.7"), "{}", request.call());
     }
     // Without the header a trusted proxy is not let in.
-    let mut bare = std::net::TcpStream::connect(server.rtmp()).unwrap();
-    std::io::Write::write_all(&mut bare, &[3; 1537]).unwrap();
+    let mut bare = TcpStream::connect(server.rtmp()).unwrap();
+    bare.write_all(&[3; 1537]).unwrap();
     bare.set_read_timeout(Some(SOON)).unwrap();
-    let answer = std::io::Read::read(&mut bare, &mut [0; 16]);
+    let answer = bare.read(&mut [0; 16]);
     assert!(!matches!(answer, Ok(1..)), "{answer:?}");
+    server.stop();
+}
+
+#[test]
+fn connections_of_an_address_are_those_of_the_client_behind_a_proxy() {
+    let server = Server::start(&[
+        ("rtmp.proxy_protocol_from", "127.0.0.1"),
+        ("http.trusted_proxies", "127.0.0.1"),
+        ("http.flv_missing", "wait"),
+        ("limits.connections_per_address", "2"),
+    ]);
+    let connect = |address: &str| {
+        let header = format!("PROXY TCP4 {address} 192.0.2.1 5000 1935\r\n");
+        let mut client = RtmpClient::open_behind(server.rtmp(), header.as_bytes());
+        client.connect("live", "rtmp://localhost/live", &[]);
+        let answer = client.wait_until(SOON, |it| it.name == "_result" || it.name == "_error");
+        (client, answer.expect("connect is answered"))
+    };
+    let watch = |address: &str| {
+        let head = format!("GET /live/s.flv HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: {address}\r\n");
+        let mut stream = TcpStream::connect(server.http()).expect("the server listens");
+        stream.write_all(format!("{head}\r\n").as_bytes()).expect("the server reads");
+        stream
+    };
+    let first = connect("203.0.113.7");
+    assert_eq!(code_of(&first.1), "NetConnection.Connect.Success");
+    let second = watch("203.0.113.7");
+    server.process().wait_for_stderr("play started", SOON);
+    // Both ways count, each for the other, and only for this address.
+    let (mut refused, answer) = connect("203.0.113.7");
+    assert_eq!(answer.name, "_error");
+    let text = description_of(&answer);
+    assert!(text.contains("limits.connections_per_address"), "{text}");
+    assert!(refused.wait_for_close());
+    let mut answer = [0; 12];
+    watch("203.0.113.7").read_exact(&mut answer).expect("it is answered at once");
+    assert_eq!(&answer, b"HTTP/1.1 503");
+    let others: Vec<_> = (8..12).map(|n| connect(&format!("203.0.113.{n}"))).collect();
+    assert!(others.iter().all(|(_, answer)| answer.name == "_result"));
+    drop(first);
+    eventually("there is room again", SOON, || {
+        (connect("203.0.113.7").1.name == "_result").then_some(())
+    });
+    drop(second);
+    server.stop();
+}
+
+#[test]
+fn vhosts_with_the_same_app_and_stream_have_hooks_of_their_own() {
+    let [one, two, rest] = [(); 3].map(|()| HookServer::start(|_| Reply::ok()));
+    let refusing = "refusing.example";
+    two.answer_with(|request| {
+        if request.call() == "on_publish" {
+            return Reply::Keep("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1".to_owned());
+        }
+        Reply::zero()
+    });
+    let scratch = Scratch::new("vhosts");
+    let file = scratch.file("shardcast.toml");
+    let table = |hooks: &HookServer| {
+        ["connect", "disconnect", "publish", "publish_done"]
+            .map(|it| format!("on_{it} = \"{}\"\n", hooks.url(&format!("/on_{it}"))))
+            .concat()
+    };
+    let text = format!(
+        "[hooks]\n{}[vhosts.\"one.example\".hooks]\n{}\
+         [vhosts.\"{refusing}\".apps.live.hooks]\ndialect = \"srs\"\non_publish = \"{}\"\n",
+        table(&rest),
+        table(&one),
+        two.url("/streams"),
+    );
+    std::fs::write(&file, text).expect("it can be written");
+    let mut command = support::server::command(&[("server.shards", "1")]);
+    command.arg("--config").arg(&file);
+    let server = Server::adopt(Process::spawn("shardcast", &mut command));
+    let publish = |host: &str| {
+        let mut publisher = RtmpClient::open(server.rtmp());
+        publisher.connect("live", &format!("rtmp://{host}/live"), &[]);
+        publisher.wait_for("_result").expect("connect is accepted");
+        publisher.call(0, "createStream", &Value::Null, &[]);
+        publisher.wait_for("_result").expect("createStream is answered");
+        publish_command(&mut publisher, "s");
+        let code = publisher.wait_for_status();
+        (publisher, code)
+    };
+    let (first, code) = publish("one.example");
+    assert_eq!(code.as_deref(), Some("NetStream.Publish.Start"));
+    let (second, code) = publish(refusing);
+    assert_eq!(code.as_deref(), Some("NetStream.Publish.Denied"));
+    let (third, code) = publish("nobody.example");
+    assert_eq!(code.as_deref(), Some("NetStream.Publish.Start"), "another stream of that name");
+    drop((first, second, third));
+    let all = ["connect", "publish", "publish_done", "disconnect"];
+    one.expect(&all);
+    assert_eq!(two.calls(), ["on_publish"]);
+    assert_eq!(two.requests()[0].json()["vhost"], refusing);
+    // The refusing vhost has no hooks for connections: those of the default vhost hold.
+    rest.wait_for("disconnect", 2);
+    for call in ["connect", "disconnect"] {
+        assert_eq!(rest.count(call), 2, "{call}");
+    }
+    assert_eq!((rest.count("publish"), rest.count("publish_done")), (1, 1));
+    server.stop();
+}
+
+/// Each play has its own end, also on one connection.
+#[test]
+fn each_play_of_a_connection_is_paired() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut viewer = client(&server, "live");
+    play_command(&mut viewer, "a");
+    viewer.wait_for_status().expect("it plays");
+    viewer.call(1, "closeStream", &Value::Null, &[]);
+    play_command(&mut viewer, "b?x=1");
+    hooks.wait_for("play", 2);
+    drop(viewer);
+    hooks.expect(&[
+        "connect",
+        "play",
+        "play_done",
+        "done",
+        "play",
+        "play_done",
+        "done",
+        "disconnect",
+    ]);
+    let named = hooks.take();
+    let names: Vec<_> = named.iter().filter_map(|request| request.field("name")).collect();
+    assert_eq!(names, ["a", "a", "a", "b", "b", "b"]);
+    server.stop();
+}
+
+/// Every client is refused, and every refusal counted, but not every one is a line of the log.
+#[test]
+fn a_back_end_that_is_down_fills_no_log() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", free.local_addr().expect("it is bound"));
+    drop(free);
+    let server = Server::start(&[("hooks.on_play", &url)]);
+    let started = Instant::now();
+    for _ in 0..200 {
+        assert_eq!(http::get(server.http(), "/live/none.flv").status, 503);
+    }
+    let seconds = started.elapsed().as_secs() as usize;
+    let hook = server.api().hooks()["hooks"][0].clone();
+    assert_eq!(hook["calls"], 200);
+    let failed = |kind: &str| hook["failed"][kind].as_u64().unwrap_or(0);
+    assert_eq!(failed("connect") + failed("breaker"), 200, "{hook}");
+    let lines = server.process().stderr().matches("a hook failed").count();
+    assert!((1..=seconds + 1).contains(&lines), "{lines} lines in {seconds} s");
     server.stop();
 }
 

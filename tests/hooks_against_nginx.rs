@@ -25,6 +25,14 @@ const RTMP: &str = "127.0.0.1:1935";
 const HOOKS: &str = "127.0.0.1:8080";
 const EVENTS: [&str; 7] =
     ["connect", "disconnect", "publish", "play", "publish_done", "play_done", "done"];
+/// Sessions per method.
+const SESSIONS: usize = 100;
+/// The original's buffers for strings, less their end.
+const NGINX_BYTES_MAX: usize = 255;
+const LONG_BYTES: usize = 300;
+/// Control characters, without NUL, which ends a string of the original.
+const CONTROL: &str = "\u{1}\u{2}\u{3}\u{4}\u{5}\u{6}\u{7}\u{8}\t\n\u{b}\u{c}\r\u{e}\u{f}\u{10}\u{11}\u{12}\
+    \u{13}\u{14}\u{15}\u{16}\u{17}\u{18}\u{19}\u{1a}\u{1b}\u{1c}\u{1d}\u{1e}\u{1f}\u{7f}";
 const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
 const FFMPEG_LIMIT: Duration = Duration::from_secs(60);
 
@@ -45,6 +53,8 @@ struct Scenario {
     answer: Option<Special>,
     /// Stays until an update was told.
     waits_for_update: bool,
+    /// A value that nginx-rtmp cuts.
+    long: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -77,6 +87,16 @@ impl Dice {
 
     fn pick<'a, T: ?Sized>(&mut self, from: &[&'a T]) -> &'a T {
         from[self.roll(from.len())]
+    }
+
+    /// [`Dice::text`], also with control characters, also empty.
+    fn value(&mut self, parts_max: usize) -> String {
+        let mut value = self.text(parts_max);
+        if self.roll(4) == 0 {
+            let control = CONTROL.chars().nth(self.roll(CONTROL.len())).expect("one of them");
+            value.push(control);
+        }
+        value
     }
 
     /// Text of all the kinds of bytes that a value may hold.
@@ -119,14 +139,14 @@ impl Dice {
         let mut more = Vec::new();
         for key in ["flashVer", "swfUrl", "pageUrl"] {
             if self.roll(2) == 0 {
-                more.push((key, self.text(if key == "flashVer" { 5 } else { 12 })));
+                more.push((key, self.value(if key == "flashVer" { 5 } else { 12 })));
             }
         }
         let mut name = self.name();
         match self.roll(4) {
             0 => {}
             1 => name.push('?'),
-            2 => name.push_str(&format!("?{}", self.text(10))),
+            2 => name.push_str(&format!("?{}", self.value(10))),
             _ => name.push_str("?call=play&clientid=1"),
         }
         let what = match self.roll(9) {
@@ -163,8 +183,82 @@ impl Dice {
             2 => Some((event, Answer::RedirectNowhere)),
             _ => None,
         };
-        Scenario { app, tc_url, more, what, answer, waits_for_update: false }
+        Scenario { app, tc_url, more, what, answer, waits_for_update: false, long: None }
     }
+}
+
+/// What the fixed sessions have in common: publish or play `s?k=v` in an app.
+fn session(command: &str, app: &str) -> Scenario {
+    let name = "s?k=v".to_owned();
+    let what = match command {
+        "publish" => What::Publish { name, rest: vec![Value::from("live")] },
+        _ => What::Play { name, rest: vec![Value::from(-2000.0)] },
+    };
+    let tc_url = format!("rtmp://{RTMP}/{app}");
+    Scenario { app: app.to_owned(), tc_url, ..scenario(what) }
+}
+
+/// The sessions that must be among those that are compared, whatever the dice say.
+fn fixed_sessions() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    // Each callback refused, also those whose answer means nothing.
+    for (call, command) in [
+        ("connect", "publish"),
+        ("disconnect", "publish"),
+        ("publish", "publish"),
+        ("publish_done", "publish"),
+        ("done", "publish"),
+        ("play", "play"),
+        ("play_done", "play"),
+        ("done", "play"),
+    ] {
+        all.push(Scenario { answer: Some((call, Answer::Refuse)), ..session(command, "myapp") });
+    }
+    // Each gate answered with 3xx, with and without Location.
+    for (call, command) in [("connect", "play"), ("publish", "publish"), ("play", "play")] {
+        for answer in [Answer::Redirect("other".to_owned()), Answer::RedirectNowhere] {
+            all.push(Scenario { answer: Some((call, answer)), ..session(command, "myapp") });
+        }
+    }
+    // Updates, and their answers.
+    for (call, command) in [("update_publish", "publish"), ("update_play", "play")] {
+        let redirect = Answer::Redirect("other".to_owned());
+        for answer in [None, Some(Answer::Refuse), Some(redirect), Some(Answer::RedirectNowhere)] {
+            let answer = answer.map(|answer| (call, answer));
+            all.push(Scenario { answer, waits_for_update: true, ..session(command, "updated") });
+        }
+    }
+    // Values: empty, of every class, of 300 bytes.
+    let printable: String = (b' '..=b'~').map(char::from).collect();
+    let long = |letter: &str| letter.repeat(LONG_BYTES);
+    let empty = ["flashVer", "swfUrl", "pageUrl"].map(|key| (key, String::new()));
+    let untyped = What::Publish { name: "s".to_owned(), rest: vec![Value::from("")] };
+    all.push(Scenario { more: empty.to_vec(), tc_url: String::new(), ..scenario(untyped) });
+    for (at, key) in ["flashVer", "swfUrl", "pageUrl"].into_iter().enumerate() {
+        for value in [CONTROL.to_owned(), printable.clone(), "ü日本🎥é".to_owned()] {
+            all.push(Scenario { more: vec![(key, value)], ..session("play", "myapp") });
+        }
+        // flashVer is cut at 31 bytes by both.
+        let value = long(["f", "w", "p"][at]);
+        let long = (at > 0).then(|| value.clone());
+        all.push(Scenario { more: vec![(key, value)], long, ..session("publish", "myapp") });
+    }
+    for value in [CONTROL.to_owned(), printable.clone(), long("t")] {
+        let session = session("publish", "myapp");
+        let tc_url = format!("{}?{value}", session.tc_url);
+        let long = Some(value).filter(|value| value.len() == LONG_BYTES);
+        all.push(Scenario { tc_url, long, ..session });
+    }
+    for args in ["".to_owned(), printable, CONTROL.to_owned(), long("a")] {
+        let long = Some(args.clone()).filter(|args| args.len() == LONG_BYTES);
+        let app = format!("myapp?{args}");
+        all.push(Scenario { app, long: long.clone(), ..session("play", "myapp") });
+        let what = What::Publish { name: format!("s?{args}"), rest: vec![] };
+        all.push(Scenario { long, ..scenario(what) });
+    }
+    let what = What::Play { name: long("n"), rest: vec![] };
+    all.push(Scenario { long: Some(long("n")), ..scenario(what) });
+    all
 }
 
 impl Scenario {
@@ -177,6 +271,35 @@ impl Scenario {
             },
             _ => Reply::ok(),
         }
+    }
+
+    /// The same session as far as nginx-rtmp's buffers hold it.
+    fn cut(&self) -> Self {
+        let cut = |text: &str| text.get(..NGINX_BYTES_MAX).unwrap_or(text).to_owned();
+        let mut short = self.clone();
+        short.app = cut(&self.app);
+        short.tc_url = cut(&self.tc_url);
+        for (_, value) in &mut short.more {
+            *value = cut(value);
+        }
+        let (What::Publish { name, .. } | What::Play { name, .. }) = &mut short.what else {
+            return short;
+        };
+        *name = cut(name);
+        short
+    }
+
+    /// The same session with arguments that do not end a request line.
+    fn on_one_line(&self) -> Self {
+        let on_one_line = |text: &str| -> String {
+            text.chars().map(|c| if c.is_control() || c == ' ' { '_' } else { c }).collect()
+        };
+        let mut session = self.clone();
+        session.app = on_one_line(&self.app);
+        if let What::Publish { name, .. } | What::Play { name, .. } = &mut session.what {
+            *name = on_one_line(name);
+        }
+        session
     }
 
     fn is_refused(&self, event: &str) -> bool {
@@ -222,7 +345,9 @@ impl Scenario {
             assert!(client.wait_for_close(), "{self:?}");
         } else {
             client.wait_for("onStatus").unwrap_or_else(|| panic!("not accepted: {self:?}"));
-            if self.waits_for_update {
+            if self.is_refused(&format!("update_{command}")) {
+                assert!(client.wait_for_close(), "{self:?}");
+            } else if self.waits_for_update {
                 hooks.wait_for(&format!("update_{command}"), 1);
             }
         }
@@ -299,7 +424,7 @@ fn start(kind: Kind, method: &str, scratch: &Scratch) -> Process {
                 "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
                  daemon off; master_process off; pid nginx.pid; error_log stderr warn;\n\
                  events {{}}\nrtmp {{ server {{ listen 1935; notify_method {method};\n\
-                 notify_update_timeout 300ms;\n{directives}\n\
+                 notify_update_timeout 100ms;\n{directives}\n\
                  application myapp {{ live on; }} application other {{ live on; }}\n\
                  application updated {{ live on; on_update http://{HOOKS}/on_update?from=test; }}\n\
                  }} }}\n"
@@ -320,7 +445,7 @@ fn start(kind: Kind, method: &str, scratch: &Scratch) -> Process {
             set("server.unknown_apps", "refuse");
             set("server.shards", "1");
             set("hooks.notify_method", method);
-            set("hooks.notify_update_timeout", "300ms");
+            set("hooks.notify_update_timeout", "100ms");
             for app in ["myapp", "other", "updated"] {
                 set(&format!("apps.{app}.latency"), "realtime");
             }
@@ -343,7 +468,8 @@ fn start(kind: Kind, method: &str, scratch: &Scratch) -> Process {
 /// Both servers' requests, session by session.
 fn compare(method: &str, scenarios: &[Scenario]) {
     let nginx = run(Kind::Nginx, method, scenarios);
-    let ours = run(Kind::Shardcast, method, scenarios);
+    let short: Vec<Scenario> = scenarios.iter().map(Scenario::cut).collect();
+    let ours = run(Kind::Shardcast, method, &short);
     let mut different = Vec::new();
     for ((scenario, theirs), ours) in scenarios.iter().zip(nginx).zip(ours) {
         if method == "get" {
@@ -375,43 +501,77 @@ fn scenario(what: What) -> Scenario {
         what,
         answer: None,
         waits_for_update: false,
+        long: None,
     }
 }
 
-#[test]
-fn two_hundred_generated_sessions_are_told_alike() {
-    let mut dice = Dice(SEED);
-    let scenarios: Vec<Scenario> = (0..200).map(|_| dice.scenario()).collect();
-    let (post, get) = scenarios.split_at(120);
-    compare("post", post);
-    // A space in the arguments ends the original's request line.
-    let get: Vec<Scenario> = get
-        .iter()
-        .map(|scenario| {
-            let mut scenario = scenario.clone();
-            scenario.app = scenario.app.replace(' ', "_");
-            if let What::Publish { name, .. } | What::Play { name, .. } = &mut scenario.what {
-                *name = name.replace(' ', "_");
-            }
-            scenario
-        })
-        .collect();
-    compare("get", &get);
+/// The fixed ones, and as many of the dice as make [`SESSIONS`].
+fn sessions(seed: u64) -> Vec<Scenario> {
+    let mut dice = Dice(seed);
+    let mut sessions = fixed_sessions();
+    while sessions.len() < SESSIONS {
+        sessions.push(dice.scenario());
+    }
+    assert_eq!(sessions.len(), SESSIONS);
+    sessions
 }
 
 #[test]
-fn updates_are_told_alike() {
-    let play = What::Play { name: "s?k=v".to_owned(), rest: vec![Value::from(-2000.0)] };
-    let publish = What::Publish { name: "s?k=v".to_owned(), rest: vec![Value::from("live")] };
-    let scenarios: Vec<Scenario> = [play, publish]
-        .into_iter()
-        .map(|what| Scenario {
-            app: "updated".to_owned(),
-            waits_for_update: true,
-            ..scenario(what)
-        })
-        .collect();
-    compare("post", &scenarios);
+fn a_hundred_sessions_are_told_alike_by_post() {
+    compare("post", &sessions(SEED));
+}
+
+/// The original puts a space or a control character of the arguments into its request line, and breaks it.
+#[test]
+fn a_hundred_sessions_are_told_alike_by_get() {
+    let sessions: Vec<Scenario> =
+        sessions(SEED.rotate_left(7)).iter().map(Scenario::on_one_line).collect();
+    compare("get", &sessions);
+}
+
+/// Where nginx-rtmp cuts, the whole value is told.
+#[test]
+fn values_of_300_bytes_are_told_whole() {
+    let long: Vec<Scenario> =
+        fixed_sessions().into_iter().filter(|session| session.long.is_some()).collect();
+    assert_eq!(long.len(), 6, "swfUrl, pageUrl, tcUrl, both arguments, name");
+    for (session, requests) in long.iter().zip(run(Kind::Shardcast, "post", &long)) {
+        let value = session.long.as_deref().expect("it has one");
+        assert!(requests.iter().any(|it| it.contains(value)), "{session:?}: {requests:?}");
+    }
+}
+
+/// The original's strings are those of C.
+#[test]
+fn a_nul_character_ends_values_of_the_original_only() {
+    let more = vec![("pageUrl", "a\0b".to_owned())];
+    let sessions = [Scenario { more, ..session("publish", "myapp") }];
+    for (kind, expected) in [(Kind::Nginx, "&pageurl=a&"), (Kind::Shardcast, "&pageurl=a%00b&")] {
+        let requests = run(kind, "post", &sessions).remove(0);
+        assert!(requests.iter().all(|it| it.contains(expected)), "{kind:?}: {requests:?}");
+    }
+}
+
+/// What the original asks about and this server does not: what can be no name.
+#[test]
+fn what_can_be_no_name_is_closed_before_it_is_asked_about() {
+    with_own_network(|| {
+        let hooks = HookServer::start_on(HOOKS.parse().expect("an address"), |_| Reply::ok());
+        let scratch = Scratch::new("no-names");
+        let _server = start(Kind::Shardcast, "post", &scratch);
+        hooks.wait_for("disconnect", 1);
+        for name in ["", "?k=v", "a\u{7}b", "a/../b", "."] {
+            hooks.take();
+            let mut client = RtmpClient::open(RTMP.parse().expect("an address"));
+            client.connect("myapp", &format!("rtmp://{RTMP}/myapp"), &[]);
+            client.wait_for("_result").expect("connect is accepted");
+            client.call(0, "createStream", &Value::Null, &[]);
+            client.wait_for("_result").expect("a message stream");
+            client.call(1, "publish", &Value::Null, &[Value::from(name)]);
+            assert!(client.wait_for_close(), "{name:?}");
+            hooks.expect(&["connect", "disconnect"]);
+        }
+    });
 }
 
 /// The sessions of the documentation: publish, play, a refused publish, a redirect to another name,

@@ -2,16 +2,16 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shardcast::proto::amf0::Value;
 use support::hook_server::{HookServer, Reply};
-use support::noise::{Noise, go_first, keep_undisturbed};
+use support::latency::p99_over;
+use support::noise::{Noise, go_first};
 use support::publisher::{Publisher, Script};
 use support::rtmp_client::{RtmpClient, description_of};
 use support::server::Server;
-use support::stamp::{Stamp, is_config, now_nanos};
-use support::viewer::{Received, Viewer};
+use support::viewer::Viewer;
 use support::wait::{SOON, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -24,42 +24,6 @@ const SCRIPT: Script = Script {
     inter_bytes: 2_760,
     audio: false,
 };
-
-/// What is watched at a time.
-const PART: Duration = Duration::from_millis(500);
-
-/// Latencies of a time, and how long other programs held a thread up in it.
-type Part = (Vec<u64>, Duration);
-
-/// How long pictures take from the publisher to a viewer at the 99th percentile, and how long other
-/// programs held a thread up meanwhile. Parts that others disturbed do not count.
-fn p99_over(viewer: &mut Viewer, noise: &Noise, time: Duration) -> (Duration, Duration) {
-    let end = Instant::now() + time;
-    let mut parts: Vec<Part> = Vec::new();
-    while Instant::now() < end {
-        noise.take_worst();
-        let (start, part_end) = (now_nanos(), Instant::now() + PART);
-        let mut latencies = Vec::new();
-        while Instant::now() < part_end {
-            let Some(received) = viewer.next(part_end + SOON) else { break };
-            if let Received::Message { type_id: 9, payload, .. } = received
-                && !is_config(&payload)
-            {
-                // What was sent before has waited for nobody but the test.
-                let sent = Stamp::read(&payload).sent_nanos;
-                if sent >= start {
-                    latencies.push(now_nanos().saturating_sub(sent));
-                }
-            }
-        }
-        parts.push((latencies, noise.take_worst()));
-    }
-    let held_up = keep_undisturbed(&mut parts, |(_, held_up)| *held_up);
-    let mut latencies: Vec<u64> = parts.into_iter().flat_map(|(latencies, _)| latencies).collect();
-    latencies.sort_unstable();
-    assert!(latencies.len() > 60, "only {} pictures", latencies.len());
-    (Duration::from_nanos(latencies[latencies.len() * 99 / 100]), held_up)
-}
 
 /// A connection to the app `gated` with a message stream.
 fn client(server: &Server) -> RtmpClient {
@@ -88,7 +52,7 @@ fn a_thousand_connects_at_a_back_end_that_hangs_disturb_nobody() {
         );
     let server = Server::start(&[
         ("apps.gated.hooks.on_publish", &hooks.url("/on_publish")),
-        ("hooks.timeout", "30s"),
+        ("hooks.timeout", "20s"),
         ("apps.default.latency", "realtime"),
     ]);
     let publisher = Publisher::start(server.rtmp(), "live/cam", SCRIPT);

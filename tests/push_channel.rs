@@ -14,6 +14,7 @@ use tungstenite::Message;
 
 use support::browser::{Browser, Page, Site};
 use support::ffmpeg::{Ffmpeg, Pace, Player, publish};
+use support::hook_server::{HookServer, Reply};
 use support::http;
 use support::media::SHORT;
 use support::packets::Source;
@@ -139,8 +140,8 @@ fn ffmpeg_says_that_a_wrong_session_is_rejected() {
     let good = token(5, &[CHANNEL]);
     let tampered = good.replace("eyJj", "eyJk");
     let expired = shardcast::proto::push_session::PushSession {
-        user: 5,
-        channels: vec![CHANNEL],
+        user: 5.into(),
+        channels: vec![CHANNEL.into()],
         expires_unix_s: Some(1_000_000),
     };
     let over_long = format!("{}{good}", "A".repeat(10_000));
@@ -302,13 +303,7 @@ fn the_api_takes_messages_in_every_form_and_refuses_the_rest_in_a_sentence() {
     let (server, api) = start(&[("push.max_message", "1000")]);
     let target = format!("/push?session={}", token(5, &[CHANNEL]));
     let mut socket = WebSocketViewer::ask(server.http(), &target, &[]).expect("it is let in");
-    let mut next = || match socket.next() {
-        Message::Text(text) => {
-            let said: Value = serde_json::from_str(&text).expect("JSON");
-            said["message"].clone()
-        }
-        other => panic!("not a text: {other:?}"),
-    };
+    let mut next = || next_json(&mut socket)["message"].clone();
     let mut taken = |headers: &[&str], body: &[u8]| {
         let response = post_raw(api, TARGET, headers, body);
         assert_eq!((response.status, response.header("Push-Reached")), (200, Some("1")));
@@ -327,8 +322,9 @@ fn the_api_takes_messages_in_every_form_and_refuses_the_rest_in_a_sentence() {
     assert_eq!((next(), next()), (json!("d"), json!("e")));
     let large = format!("message={}", "x".repeat(1001));
     let huge = vec![b'x'; 1024 * 1024 + 1];
-    let table: [(&str, &[&str], &[u8], u16); 9] = [
-        ("/channels/x/message", &[FORM], b"message=a", 400),
+    let table: [(&str, &[&str], &[u8], u16); 10] = [
+        ("/channels/a%2Fb/message", &[FORM], b"message=a", 405),
+        ("/channels/a%01b/message", &[FORM], b"message=a", 400),
         (TARGET, &[FORM], b"text=a", 400),
         (TARGET, &[], b"message=a", 400),
         (TARGET, &[FORM], large.as_bytes(), 413),
@@ -369,8 +365,8 @@ fn the_token_of_the_api_covers_the_push_channel() {
 fn vhosts_have_their_own_secrets_and_their_own_channels() {
     let (server, api) = start(&[("vhosts.\"v.test\".push.secret", "v")]);
     let own = shardcast::proto::push_session::PushSession {
-        user: 5,
-        channels: vec![CHANNEL],
+        user: 5.into(),
+        channels: vec![CHANNEL.into()],
         expires_unix_s: None,
     };
     let own = own.sign("v");
@@ -388,6 +384,135 @@ fn vhosts_have_their_own_secrets_and_their_own_channels() {
     assert_eq!(ask(&own, ""), Err(4403));
     assert_eq!(ask(&token(5, &[CHANNEL]), "&vhost=v.test"), Err(4403));
     server.stop();
+}
+
+/// The next text of a WebSocket, as JSON.
+fn next_json(socket: &mut WebSocketViewer) -> Value {
+    loop {
+        match socket.next() {
+            Message::Text(text) => return serde_json::from_str(&text).expect("JSON"),
+            Message::Ping(_) | Message::Pong(_) => {}
+            other => panic!("not a text: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn users_and_channels_may_have_names() {
+    let (server, api) = start(&[]);
+    let name = |text: &str| text.parse().expect("a name");
+    let session = shardcast::proto::push_session::PushSession {
+        user: name("alice"),
+        channels: vec![name("caf\u{e9} 1")],
+        expires_unix_s: None,
+    };
+    let target = format!("/push?session={}", session.sign(SECRET).replace('+', "%2B"));
+    let mut socket = WebSocketViewer::ask(server.http(), &target, &[]).expect("it is let in");
+    let room = "/channels/caf%C3%A9%201";
+    eventually("it is there", SOON, || (look(api, room)["connections"] == 1).then_some(()));
+    assert_eq!(look(api, room)["channel"], "caf\u{e9} 1");
+    assert_eq!(post(api, &format!("{room}/message"), "to the room"), 1);
+    assert_eq!(post(api, "/users/alice/message", "to alice"), 1);
+    let batch = json!([{ "users": ["alice", "bob"], "channel": "caf\u{e9} 1", "message": "all" }]);
+    let response = post_raw(api, "/push/messages", &[JSON], batch.to_string().as_bytes());
+    assert_eq!(response.header("Push-Reached"), Some("2"));
+    let said = next_json(&mut socket);
+    assert_eq!(
+        (&said["channel"], &said["message"]),
+        (&json!("caf\u{e9} 1"), &json!("to the room"))
+    );
+    let said = next_json(&mut socket);
+    assert_eq!((&said["user"], &said["message"]), (&json!("alice"), &json!("to alice")));
+    server.stop();
+}
+
+#[test]
+fn a_hook_accepts_replaces_and_refuses_what_clients_say() {
+    let hooks = HookServer::start(|asked| {
+        let answer = |body: &str| {
+            let length = body.len();
+            Reply::Keep(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"))
+        };
+        match asked.json()["message"].as_str().unwrap_or_default() {
+            "late" => {
+                let zero = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0".to_owned();
+                Reply::Late(Duration::from_millis(300), zero)
+            }
+            "rude" => answer(r#"{"code":0,"message":"***"}"#),
+            "forbidden" => Reply::status("403 Forbidden", ""),
+            "down" => Reply::status("500 Internal Server Error", ""),
+            _ => answer(""),
+        }
+    });
+    let url = hooks.url("/say");
+    let (server, api) =
+        start(&[("push.client_send", "hook"), ("hooks.on_message", &url), ("hooks.secret", "key")]);
+    let open = |user| {
+        let target = format!("/push?session={}", token(user, &[CHANNEL]));
+        WebSocketViewer::ask(server.http(), &target, &[]).expect("it is let in")
+    };
+    let (mut speaker, mut listener) = (open(5), open(6));
+    wait_for_members(api, CHANNEL, 2, SOON);
+    for text in ["late", "fine", "rude", "forbidden", "down", "last"] {
+        let said = json!({ "channel": CHANNEL, "message": text }).to_string();
+        speaker.send(Message::text(said));
+    }
+    speaker.send(Message::text(json!({ "channel": 11, "message": "strange" }).to_string()));
+    // In order, although the first one is judged late.
+    for expected in ["late", "fine", "***", "last"] {
+        assert_eq!(next_json(&mut listener)["message"], expected);
+    }
+    let heard: Vec<Value> = (0..7).map(|_| next_json(&mut speaker)).collect();
+    let values =
+        |key: &str| -> Vec<&str> { heard.iter().filter_map(|it| it.get(key)?.as_str()).collect() };
+    assert_eq!(values("message"), ["late", "fine", "***", "last"]);
+    assert_eq!(values("error"), ["not_member", "refused", "unavailable"]);
+    let asked = hooks.requests();
+    assert_eq!(asked.len(), 6, "nobody is asked about a channel that is not the client's");
+    let said = asked[0].json();
+    let expected = json!({
+        "action": "on_message", "client_id": said["client_id"], "ip": "127.0.0.1",
+        "vhost": "__defaultVhost__", "user_id": 5, "channel": CHANNEL, "message": "late",
+    });
+    assert_eq!(said, expected);
+    assert!(asked[0].header("X-Shardcast-Signature").is_some());
+    let counted = server.api().hooks()["hooks"][0].clone();
+    assert_eq!((&counted["event"], &counted["calls"]), (&json!("on_message"), &json!(6)));
+    server.stop();
+}
+
+#[test]
+fn what_was_posted_before_the_shutdown_arrives_before_the_goodbye() {
+    let (server, api) = start(&[]);
+    let target = format!("/push?session={}", token(5, &[CHANNEL]));
+    let mut sockets: Vec<WebSocketViewer> = (0..2)
+        .map(|_| WebSocketViewer::ask(server.http(), &target, &[]).expect("it is let in"))
+        .collect();
+    let mut events = Events::open(&server, &format!("session={}", token(6, &[CHANNEL])), None);
+    let dump = rtmpdump(&server, &token(7, &[CHANNEL]));
+    wait_for_members(api, CHANNEL, 4, SOON);
+    let batch: Vec<Value> = (0..500)
+        .map(|number| json!({ "channel": CHANNEL, "message": number.to_string() }))
+        .collect();
+    let body = Value::Array(batch).to_string();
+    let response = post_raw(api, "/push/messages", &[JSON], body.as_bytes());
+    assert_eq!(response.header("Push-Reached"), Some("2000"));
+    server.process().signal(libc::SIGTERM);
+    for socket in &mut sockets {
+        for number in 0..500 {
+            assert_eq!(next_json(socket)["message"], number.to_string());
+        }
+        assert_eq!(socket.next_close().0, 1001);
+    }
+    for number in 0..500 {
+        let data: Value = serde_json::from_str(&events.next("data")).expect("JSON");
+        assert_eq!(data["message"], number.to_string());
+    }
+    wait_for_shown(&dump, "499", 1);
+    let mut process = server.into_process();
+    process.expect_success(SOON);
+    let shown = dump.stderr();
+    assert_eq!(shown.matches("code, STRING:\tNetConnection.Message>").count(), 500);
 }
 
 #[test]

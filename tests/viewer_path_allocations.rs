@@ -205,7 +205,7 @@ async fn view(choice: EgressChoice, viewers: [usize; 3], silent: usize) -> Found
     let mut pool = SegmentPool::default();
     let mut conns = ConnTable::default();
     let mut joined = Vec::new();
-    let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app), 6);
+    let mut stream = ViewerStream::new(StreamId(1), name(), Arc::clone(&app), 6, Moment::ZERO);
     let mut preamble = Preamble::default();
     preamble.apply(&frame(FrameKind::Config, 0));
     stream.begin(&Arc::new(preamble), &frame(FrameKind::Keyframe, 0), &mut pool);

@@ -1,14 +1,4 @@
-// Messages of a shardcast server, over one WebSocket that comes back by itself.
-//
-//   const push = new ShardcastPush("wss://media.example/push", token, {
-//     message: (m) => …,   // { channel: 10, id: "…", message: … } or { user: 5, … }
-//     gap: (g) => …,       // something may be lost: ask your application for the state
-//     state: (s) => …,     // "open", "lost" (will come back), "refused" (will not), "closed"
-//     error: (e) => …,     // a message of ours was not passed on: { error: "not_member", … }
-//   });
-//   push.send(10, "hello");
-//
-// `token` is the session, or a function that fetches a fresh one (a promise will do).
+// Messages of a shardcast server over a WebSocket that comes back by itself; see docs/push.md.
 class ShardcastPush {
   constructor(url, token, on) {
     Object.assign(this, { url, token, on, wait: 500 });
@@ -17,25 +7,23 @@ class ShardcastPush {
 
   async open() {
     try {
-      const url = new URL(this.url);
-      const token = typeof this.token === "function" ? await this.token() : this.token;
-      url.searchParams.set("session", token);
+      const url = new URL(this.url), { token } = this;
+      url.searchParams.set("session", typeof token === "function" ? await token() : token);
       if (this.since) url.searchParams.set("since", this.since);
       if (this.closed) return;
       const socket = (this.socket = new WebSocket(url));
       socket.onopen = () => { this.wait = 500; this.alive(); this.tell("state", "open"); };
       socket.onmessage = (event) => { this.alive(); this.take(JSON.parse(event.data)); };
       socket.onclose = (event) => this.lost(event.code);
-    } catch (error) {
+    } catch {
       this.lost();
     }
   }
 
   take(said) {
     if (said.id) this.since = said.id;
-    if ("message" in said) this.tell("message", said);
-    else if (said.gap) this.tell("gap", said);
-    else if (said.error) this.tell("error", said);
+    const kind = ["message", "gap", "error"].find((key) => key in said);
+    if (kind) this.tell(kind, said);
   }
 
   // A silent line is asked after 25 s and given up 10 s later.

@@ -7,18 +7,19 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::config::{Settings, Time};
+use crate::proto::push_name::PushName;
 use crate::proto::push_session::PushSession;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionCommand {
     /// Print a token that names a user and channels, signed with the first of push.secret
     Sign {
-        /// The user's number
-        #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-        user: i64,
+        /// The user: a number or a name
+        #[arg(long, value_name = "USER", allow_negative_numbers = true)]
+        user: PushName,
         /// Channels, separated by commas
-        #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_negative_numbers = true)]
-        channels: Vec<i64>,
+        #[arg(long, value_name = "CHANNELS", value_delimiter = ',', allow_negative_numbers = true)]
+        channels: Vec<PushName>,
         /// Time after which the token is refused, such as 1h; without it never
         #[arg(long, value_name = "TIME")]
         expires_in: Option<Time>,
@@ -48,7 +49,7 @@ impl SessionCommand {
         };
         match self {
             Self::Sign { user, mut channels, expires_in, .. } => {
-                channels.sort_unstable();
+                channels.sort();
                 channels.dedup();
                 let now = since_1970();
                 let expires = expires_in.map(|time| seconds(now + time.0));
@@ -93,8 +94,8 @@ mod tests {
 
     fn sign(settings: &Settings, expires_in: Option<&str>, vhost: Option<&str>) -> String {
         let command = SessionCommand::Sign {
-            user: 5,
-            channels: vec![12, 10, 12],
+            user: 5.into(),
+            channels: [12, 10, 12].map(PushName::from).to_vec(),
             expires_in: expires_in.map(|time| time.parse().unwrap()),
             vhost: vhost.map(str::to_owned),
         };

@@ -38,6 +38,8 @@ pub enum HookEvent {
     Update,
     /// A recording is complete.
     RecordDone,
+    /// A client of the push channel says something.
+    Message,
 }
 
 /// The hooks of an app, or of the connections of a vhost.
@@ -81,6 +83,8 @@ pub struct HookTarget {
     pub retry: Retry,
     /// PEM file of the certificates to verify with.
     pub ca: Option<String>,
+    /// For so long an address of the host is used before the name is looked up again.
+    pub dns_cache: Duration,
     /// User-Agent of the srs dialect.
     pub user_agent: String,
     /// `server_id` of the srs dialect, when the operator gave one.
@@ -107,8 +111,11 @@ impl HookPlan {
     /// vhost. In the nginx dialect nothing else speaks for connections.
     pub(super) fn of_connections(hooks: &Hooks) -> Result<Self, String> {
         let mut plan = Self::new(hooks, &all_events(hooks))?;
-        plan.targets
-            .retain(|(event, target)| event.is_of_connection() && target.dialect == Dialect::Nginx);
+        plan.targets.retain(|(event, target)| match event {
+            // Clients of the push channel may have no app.
+            HookEvent::Message => true,
+            event => event.is_of_connection() && target.dialect == Dialect::Nginx,
+        });
         Ok(plan)
     }
 
@@ -192,6 +199,7 @@ impl HookEvent {
             Self::Done => "on_done",
             Self::Update => "on_update",
             Self::RecordDone => "on_record_done",
+            Self::Message => "on_message",
         }
     }
 
@@ -225,6 +233,7 @@ impl HookTarget {
             update_strict: hooks.notify_update_strict,
             retry: entry.retry.unwrap_or(hooks.retry),
             ca: text(entry.ca.as_deref().unwrap_or(&hooks.ca)),
+            dns_cache: hooks.dns_cache.0,
             user_agent,
             server_id: text(&hooks.server_id),
         })
@@ -300,6 +309,7 @@ fn all_events(hooks: &Hooks) -> Vec<(HookEvent, &[HookEntry])> {
     events.push((HookEvent::Connect, &hooks.on_connect));
     events.push((HookEvent::Disconnect, &hooks.on_disconnect));
     events.push((HookEvent::Close, &hooks.on_close));
+    events.push((HookEvent::Message, &hooks.on_message));
     events
 }
 

@@ -1,6 +1,7 @@
 //! `[hooks]`, `[vhosts."NAME".hooks]` and `[apps.NAME.hooks]`
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
@@ -43,6 +44,8 @@ pub struct Hooks {
     pub retry: Retry,
     /// PEM file of the certificates that https hooks are verified with; empty is the system's.
     pub ca: String,
+    /// For so long an address is used before its name is looked up again; 0 looks up at each connection.
+    pub dns_cache: Time,
     /// User-Agent of the srs dialect; empty is `shardcast/VERSION`.
     pub user_agent: String,
     /// `server_id` of the srs dialect; empty is a new one at each start.
@@ -207,6 +210,7 @@ impl Default for Hooks {
             notify_relay_redirect: false,
             retry: Retry::Unprocessed,
             ca: String::new(),
+            dns_cache: Time(Duration::from_secs(30)),
             user_agent: String::new(),
             server_id: String::new(),
             on_connect: Vec::new(),

@@ -43,6 +43,8 @@ pub struct Api {
     pub listen: Vec<Address>,
     /// Bearer token; empty is none, on loopback only.
     pub token: String,
+    /// Addresses that serve the metrics alone, without a token; none by default.
+    pub metrics_listen: Vec<Address>,
 }
 
 impl Default for Http {
@@ -61,6 +63,10 @@ impl Default for Http {
 
 impl Default for Api {
     fn default() -> Self {
-        Self { listen: vec![Address(([127, 0, 0, 1], 1985).into())], token: String::new() }
+        Self {
+            listen: vec![Address(([127, 0, 0, 1], 1985).into())],
+            token: String::new(),
+            metrics_listen: Vec::new(),
+        }
     }
 }

@@ -17,6 +17,7 @@ mod error;
 mod hook_plan;
 mod hooks;
 mod http;
+mod in_force;
 mod load;
 mod push;
 mod reload;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use super::app::App;
 use super::de::read;
 use super::error::{ConfigError, dotted};
-use super::hook_plan::HookPlan;
+use super::hook_plan::{HookEvent, HookPlan};
 use super::hooks::Hooks;
-use super::push::{Push, PushSettings};
+use super::push::{ClientSend, Push, PushSettings};
 use super::settings::{
     ApiSettings, AppSettings, HttpSettings, LimitSettings, LogSettings, RtmpSettings,
     ServerSettings, Settings, SignallingSettings, VhostApps,
@@ -86,6 +86,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
         api: ApiSettings {
             listen: addresses(&config.api.listen),
             token: Some(config.api.token.clone()).filter(|token| !token.is_empty()),
+            metrics_listen: addresses(&config.api.metrics_listen),
         },
         log: LogSettings {
             format: config.log.format,
@@ -142,6 +143,11 @@ fn vhost_apps(
     }
     let push: Push = read(&["push"], &layers)?;
     let push = Arc::new(PushSettings::of(&push));
+    if push.client_send == ClientSend::Hook && !connections.has(HookEvent::Message) {
+        let place = layers.origin_of(&["client_send"]);
+        let reason = "\"hook\" needs hooks.on_message, which says who is asked";
+        errors.push(ConfigError::new(place, "push.client_send", reason));
+    }
 
     let mut resolve = |app: Option<&str>| -> Result<Arc<AppSettings>, ConfigError> {
         let mut layers = Node::default();
@@ -211,7 +217,7 @@ fn lay_apps(
         }
         let hooks = table.child("hooks");
         in_apps.extend(
-            ["on_connect", "on_disconnect", "on_close"]
+            ["on_connect", "on_disconnect", "on_close", "on_message"]
                 .into_iter()
                 .filter(|name| hooks.and_then(|hooks| hooks.child(name)).is_some()),
         );

@@ -150,6 +150,8 @@ pub struct ApiSettings {
     pub listen: Vec<SocketAddr>,
     /// Bearer token.
     pub token: Option<String>,
+    /// Addresses that serve the metrics alone, perhaps none.
+    pub metrics_listen: Vec<SocketAddr>,
 }
 
 /// `[log]`

@@ -120,6 +120,7 @@ fn commented_keys(section: &str) -> Vec<&'static str> {
 /// Each key of the default file with another valid value.
 const OTHER_VALUES: &[(&str, &str)] = &[
     ("api.listen", "127.0.0.1:1"),
+    ("api.metrics_listen", "127.0.0.1:1"),
     ("api.token", "123"),
     ("apps.default.access", "{ deny = 'play', from = 'all' }"),
     ("apps.default.gop_bytes", "1MiB"),
@@ -146,6 +147,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("hooks.ca", "/etc/ssl/own.pem"),
     ("hooks.close_silently", "true"),
     ("hooks.dialect", "srs"),
+    ("hooks.dns_cache", "5s"),
     ("hooks.enabled", "false"),
     ("hooks.event_headers", "true"),
     ("hooks.notify_method", "get"),
@@ -629,6 +631,27 @@ fn a_vhost_has_its_own_push_channel_and_inherits_what_it_does_not_say() {
 }
 
 #[test]
+fn clients_messages_are_judged_by_hooks_of_the_vhost() {
+    let settings = load(
+        "[push]\nclient_send = \"hook\"\n[hooks]\non_message = [\"http://top/\"]\n\
+         [vhosts.\"v.test\".hooks]\non_message = [{ url = \"http://own/\", dialect = \"srs\" }]\n",
+    );
+    let url = |vhost: &str| {
+        let plan = settings.connection_hooks(vhost);
+        let found: Vec<_> =
+            plan.targets(HookEvent::Message).map(|it| it.url.text.clone()).collect();
+        found.join(" ")
+    };
+    assert_eq!((url(""), url("v.test")), ("http://top/".into(), "http://own/".into()));
+    assert!(
+        complaint("[push]\nclient_send = \"hook\"")
+            .starts_with("f.toml:2:1: push.client_send: \"hook\" needs hooks.on_message")
+    );
+    let in_app = complaint("[apps.live.hooks]\non_message = [\"http://h/\"]");
+    assert!(in_app.contains("on_message belongs in [hooks]"), "{in_app}");
+}
+
+#[test]
 fn what_is_not_built_is_named() {
     let table = [
         ("hooks.on_relay=http://h/", "hooks.on_relay is set (--set hooks.on_relay), but "),
@@ -637,12 +660,10 @@ fn what_is_not_built_is_named() {
             "hooks.on_forward is set (--set apps.live.hooks.on_forward), but ",
         ),
         (
-            "vhosts.v.hooks.on_message=http://h/",
-            "hooks.on_message is set (--set vhosts.v.hooks.on_message), but ",
+            "vhosts.v.hooks.on_relay=http://h/",
+            "hooks.on_relay is set (--set vhosts.v.hooks.on_relay), but ",
         ),
-        ("vhosts.v.push.client_send=hook", "vhosts.v.push.client_send is set, "),
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
-        ("push.client_send=hook", "push.client_send is set, "),
         ("signalling.store=redis://h/", "signalling.store is set, "),
         ("cluster.node=a", "cluster.node is set, "),
     ];

@@ -6,17 +6,14 @@ use super::app::App;
 use super::cluster::Cluster;
 use super::error::dotted;
 use super::hooks::Hooks;
-use super::push::{ClientSend, Push};
 use super::tree::Node;
 
 /// One sentence per key that asks for what is not there.
 pub(super) fn list(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     relays(&config.apps, &[], &mut found);
-    push(&config.push, &["push"], &mut found);
     for (vhost, table) in &config.vhosts {
         relays(&table.apps, &["vhosts", vhost], &mut found);
-        push(&table.push, &["vhosts", vhost, "push"], &mut found);
     }
     if config.signalling.store != "memory" {
         say(&["signalling", "store"], "rooms are in memory only", &mut found);
@@ -28,11 +25,7 @@ pub(super) fn list(config: &Config) -> Vec<String> {
 /// One sentence per hook of a feature that is not there, after inheritance: a table may switch on again
 /// what another one switched off.
 pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
-    for (name, entries) in [
-        ("on_forward", &hooks.on_forward),
-        ("on_relay", &hooks.on_relay),
-        ("on_message", &hooks.on_message),
-    ] {
+    for (name, entries) in [("on_forward", &hooks.on_forward), ("on_relay", &hooks.on_relay)] {
         let origin = layers.origin_of(&["hooks", name]);
         let sentence =
             format!("hooks.{name} is set ({origin}), but nothing calls it in this version.");
@@ -55,13 +48,6 @@ fn relays(apps: &std::collections::BTreeMap<String, App>, path: &[&str], found: 
                 say(&path, "streams are not relayed", found);
             }
         }
-    }
-}
-
-fn push(push: &Push, path: &[&str], found: &mut Vec<String>) {
-    if push.client_send == ClientSend::Hook {
-        let path = [path, &["client_send"]].concat();
-        say(&path, "the hook on_message is not called", found);
     }
 }
 

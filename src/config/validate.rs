@@ -119,7 +119,13 @@ fn app_hooks(app: &App, in_apps: &[&str], check: &mut Check<'_>) {
         let nginx = entries
             .iter()
             .any(|entry| entry.dialect.unwrap_or(app.hooks.dialect) == Dialect::Nginx);
-        if nginx && in_apps.contains(&name) {
+        if name == "on_message" && in_apps.contains(&name) {
+            check.at(
+                &["hooks", name],
+                "clients of the push channel may have no app: on_message belongs in [hooks] or \
+                 [vhosts.\"NAME\".hooks]",
+            );
+        } else if nginx && in_apps.contains(&name) {
             check.at(
                 &["hooks", name],
                 format!(
@@ -147,10 +153,11 @@ fn server_and_limits(config: &Config, check: &mut Check<'_>) {
 }
 
 fn listeners(config: &Config, check: &mut Check<'_>) {
-    let sections: [(&[&str], &[Address]); 4] = [
+    let sections: [(&[&str], &[Address]); 5] = [
         (&["rtmp", "listen"], &config.rtmp.listen),
         (&["http", "listen"], &config.http.listen),
         (&["api", "listen"], &config.api.listen),
+        (&["api", "metrics_listen"], &config.api.metrics_listen),
         (&["signalling", "listen"], &config.signalling.listen),
     ];
     let mut taken = HashMap::new();

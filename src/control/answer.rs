@@ -35,16 +35,27 @@ impl Answer {
         self
     }
 
+    /// The same as another kind of text.
+    pub(super) fn of_kind(mut self, kind: &'static str) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What went wrong, in a sentence, as JSON.
+    pub(super) fn error(status: u16, sentence: impl Into<String>) -> Self {
+        Self::json(status, &serde_json::json!({ "error": sentence.into() }))
+    }
+
     /// The bytes to send.
     pub(super) fn encode(&self, keep_alive: bool, is_head: bool) -> Vec<u8> {
         let length = self.body.len().to_string();
         let connection = if keep_alive { "keep-alive" } else { "close" };
-        let mut headers = vec![
-            ("Content-Type", self.kind),
-            ("Content-Length", length.as_str()),
-            ("Cache-Control", "no-store"),
-            ("Connection", connection),
-        ];
+        let mut headers = vec![("Cache-Control", "no-store"), ("Connection", connection)];
+        // 204 has no body, and so no length (RFC 9110, 8.6).
+        if self.status != 204 {
+            headers.push(("Content-Type", self.kind));
+            headers.push(("Content-Length", length.as_str()));
+        }
         if self.status == 401 {
             headers.push(("WWW-Authenticate", "Bearer"));
         }

@@ -1,11 +1,5 @@
-//! The HTTP API on `api.listen`: how the server is. Requests are short and served one after the other
-//! per connection; slow clients are cut off.
-//!
-//! `GET /api/v1/shards`: counters per shard and stream. `GET /health/live`: 200 while the control shard
-//! runs; needs no token. `GET /health/ready`: 200, and 503 while the server shuts down.
-//! `GET /api/v1/rooms`: rooms with members of this node, and their statistics.
-//! `GET /api/v1/hooks`: calls of hooks, how they ended and how long they took.
-//! The push channel's resources are in `push/http`.
+//! The HTTP API on `api.listen`: connections, tokens and bodies. Requests are short and served one after
+//! the other per connection; slow clients are cut off. What is served is in `resources`.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,16 +7,15 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use serde_json::json;
 
 use super::answer::Answer;
 use super::hooks::Hooks;
-use super::push::{self, Push};
+use super::orders::Orders;
+use super::push::Push;
 use super::registry::Registry;
 use super::reports::Reports;
+use super::resources;
 use super::rooms::Rooms;
 use super::settings::CurrentSettings;
 use crate::limits;
@@ -44,6 +37,17 @@ pub struct ApiListener {
     pub socket: OwnedFd,
     /// Its address.
     pub address: SocketAddr,
+    /// What it is for.
+    pub serves: Serves,
+}
+
+/// What a socket of the API is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Serves {
+    /// Everything, to those who have the token.
+    All,
+    /// `/metrics` and `/health/live`, to everybody.
+    Metrics,
 }
 
 /// What the API's tasks share.
@@ -59,29 +63,45 @@ pub(super) struct ApiParts {
     pub(super) rooms: Rc<RefCell<Rooms>>,
     pub(super) push: Push,
     pub(super) reports: Reports,
+    pub(super) orders: Orders,
     pub(super) hooks: Hooks,
     pub(super) accepted: Arc<AcceptCounters>,
     pub(super) log_losses: LogLosses,
 }
 
-struct Shared {
-    settings: CurrentSettings,
-    registry: Rc<RefCell<Registry>>,
-    rooms: Rc<RefCell<Rooms>>,
-    push: Push,
-    reports: Reports,
-    hooks: Hooks,
-    accepted: Arc<AcceptCounters>,
-    log_losses: LogLosses,
-    started: Moment,
+/// What the API's tasks, and the resources, look at.
+pub(super) struct Shared {
+    pub(super) settings: CurrentSettings,
+    pub(super) registry: Rc<RefCell<Registry>>,
+    pub(super) rooms: Rc<RefCell<Rooms>>,
+    pub(super) push: Push,
+    pub(super) reports: Reports,
+    pub(super) orders: Orders,
+    pub(super) hooks: Hooks,
+    pub(super) accepted: Arc<AcceptCounters>,
+    pub(super) log_losses: LogLosses,
+    pub(super) started: Moment,
     open: Cell<usize>,
-    is_draining: Cell<bool>,
+    pub(super) is_draining: Cell<bool>,
+    /// Answers by status: one of the few that are given.
+    pub(super) answers: RefCell<std::collections::BTreeMap<u16, u64>>,
+    /// What the machine was like at the last look, for rates.
+    pub(super) last_look: Cell<Option<resources::Look>>,
 }
 
 impl Api {
     pub(super) fn new(parts: ApiParts) -> Self {
-        let ApiParts { settings, registry, rooms, push, reports, hooks, accepted, log_losses } =
-            parts;
+        let ApiParts {
+            settings,
+            registry,
+            rooms,
+            push,
+            reports,
+            orders,
+            hooks,
+            accepted,
+            log_losses,
+        } = parts;
         Self {
             shared: Rc::new(Shared {
                 settings,
@@ -89,12 +109,15 @@ impl Api {
                 rooms,
                 push,
                 reports,
+                orders,
                 hooks,
                 accepted,
                 log_losses,
                 started: clock::now(),
                 open: Cell::new(0),
                 is_draining: Cell::new(false),
+                answers: RefCell::default(),
+                last_look: Cell::new(None),
             }),
         }
     }
@@ -106,6 +129,7 @@ impl Api {
 
     /// Serves a listener for as long as the control shard runs.
     pub(super) fn serve(&self, listener: ApiListener) {
+        let serves = listener.serves;
         let listener = Listener::from_socket(listener.socket, listener.address);
         let api = self.clone();
         spawn_local(async move {
@@ -116,7 +140,7 @@ impl Api {
                         let api = api.clone();
                         spawn_local(async move {
                             // A client that breaks off concerns nobody else.
-                            let _ = api.connection(stream).await;
+                            let _ = api.connection(stream, serves).await;
                             api.shared.open.set(api.shared.open.get() - 1);
                         });
                     }
@@ -130,7 +154,7 @@ impl Api {
         });
     }
 
-    async fn connection(&self, mut stream: Stream) -> io::Result<()> {
+    async fn connection(&self, mut stream: Stream, serves: Serves) -> io::Result<()> {
         let mut head = Vec::new();
         loop {
             let deadline = clock::now() + REQUEST_MAX;
@@ -151,13 +175,15 @@ impl Api {
                 Ok(request) => {
                     let used = request.head_len.min(head.len());
                     head.drain(..used);
-                    let (answer, is_read) = self.request(request, &mut head, &mut stream).await?;
+                    let (answer, is_read) =
+                        self.request(request, serves, &mut head, &mut stream).await?;
                     // A body that was not read would be taken for the next request.
                     let keep_alive = request.keep_alive() && is_read;
                     (answer, keep_alive, request.method == Method::Head)
                 }
-                Err(error) => (Answer::text(error.status(), error.to_string()), false, false),
+                Err(error) => (Answer::error(error.status(), error.to_string()), false, false),
             };
+            *self.shared.answers.borrow_mut().entry(answer.status).or_default() += 1;
             let bytes = answer.encode(keep_alive, is_head);
             stream.write_all_before(&bytes, clock::now() + REQUEST_MAX).await?;
             if !keep_alive {
@@ -170,34 +196,26 @@ impl Api {
     async fn request(
         &self,
         request: &Request,
+        serves: Serves,
         rest: &mut Vec<u8>,
         stream: &mut Stream,
     ) -> io::Result<(Answer, bool)> {
         let length = request.content_length().ok().flatten();
         let has_body = request.is_chunked() || length.is_some_and(|length| length > 0);
-        if request.path == "/health/live" {
-            let is_read = matches!(request.method, Method::Get | Method::Head);
-            let answer =
-                if is_read { Answer::text(200, "ok") } else { Answer::text(405, "use GET") };
-            return Ok((answer, !has_body));
-        }
         let settings = self.shared.settings.get();
-        if let Some(token) = &settings.api.token
+        if let Some(token) = settings.api.token.as_deref().filter(|_| serves == Serves::All)
+            && resources::needs_token(request)
             && !is_authorised(request, token)
         {
             let text = "send the header Authorization: Bearer with api.token";
-            return Ok((Answer::text(401, text), !has_body));
+            return Ok((Answer::error(401, text), !has_body));
         }
         let deadline = clock::now() + REQUEST_MAX;
         let body = match self.body(request, rest, stream, deadline).await? {
             Ok(body) => body,
             Err(answer) => return Ok((answer, false)),
         };
-        let answer = match push::serve(&self.shared.push, request, &body, deadline).await {
-            Some(answer) => answer,
-            None => self.answer(request).await,
-        };
-        Ok((answer, true))
+        Ok((resources::serve(&self.shared, request, serves, &body, deadline).await, true))
     }
 
     /// Reads the body of a request, or says why not.
@@ -210,12 +228,12 @@ impl Api {
     ) -> io::Result<Result<Vec<u8>, Answer>> {
         if request.is_chunked() {
             let text = "send the body with Content-Length, not in chunks";
-            return Ok(Err(Answer::text(411, text)));
+            return Ok(Err(Answer::error(411, text)));
         }
         let length = request.content_length().ok().flatten().unwrap_or_default();
         let most = limits::API_BODY_BYTES_MAX;
         let Some(length) = usize::try_from(length).ok().filter(|length| *length <= most) else {
-            return Ok(Err(Answer::text(413, format!("a body has at most {most} bytes"))));
+            return Ok(Err(Answer::error(413, format!("a body has at most {most} bytes"))));
         };
         if request.header_has("expect", "100-continue") && rest.len() < length {
             stream.write_all_before(b"HTTP/1.1 100 Continue\r\n\r\n", deadline).await?;
@@ -230,51 +248,6 @@ impl Api {
         }
         let behind = rest.split_off(length);
         Ok(Ok(std::mem::replace(rest, behind)))
-    }
-
-    async fn answer(&self, request: &Request) -> Answer {
-        if !matches!(request.method, Method::Get | Method::Head) {
-            return Answer::text(405, "use GET");
-        }
-        match request.path.as_str() {
-            "/api/v1/shards" => self.shards().await,
-            "/api/v1/hooks" => Answer::json(200, &self.shared.hooks.to_json()),
-            "/api/v1/rooms" => Answer::json(200, &self.shared.rooms.borrow().to_json()),
-            "/health/ready" if self.shared.is_draining.get() => Answer::text(503, "shutting down"),
-            "/health/ready" => Answer::text(200, "ready"),
-            _ => Answer::text(404, "no such resource; try /api/v1/shards"),
-        }
-    }
-
-    async fn shards(&self) -> Answer {
-        let shards = self.shared.reports.gather().await;
-        let accepted = &self.shared.accepted;
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let registry = self.shared.registry.borrow();
-        let body = json!({
-            "version": env!("CARGO_PKG_VERSION"),
-            "uptime_s": clock::now().since(self.shared.started).as_secs(),
-            "shards": shards,
-            "control": {
-                "registry": registry.counters(),
-                "streams": registry.entries(),
-                "push": self.shared.push.with(|router| router.counters()),
-                "cpu_us": clock::thread_cpu().as_micros() as u64,
-            },
-            "acceptor": {
-                "open": accepted.open.load(Ordering::Relaxed),
-                "accepted": count(&accepted.accepted),
-                "over_limit": count(&accepted.over_limit),
-                "over_address_limit": count(&accepted.over_address_limit),
-                "inbox_full": count(&accepted.inbox_full),
-                "out_of_descriptors": count(&accepted.out_of_descriptors),
-            },
-            "log": {
-                "lines_lost": self.shared.log_losses.lines(),
-                "access_lines_lost": self.shared.log_losses.access_lines(),
-            },
-        });
-        Answer::json(200, &body)
     }
 }
 

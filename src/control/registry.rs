@@ -11,11 +11,14 @@
 //! - A shard with viewers (or with an accepted play on its way) is told of each publication and of
 //!   the end; a shard without viewers is told nothing.
 
+mod addresses;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::addresses::Addresses;
 use crate::config::{
     AppSettings, Dialect, FlvMissing, HookEvent, Missing, RuleAction, Settings, Takeover,
 };
@@ -45,6 +48,7 @@ pub struct Registry {
     /// Questions that pass the rules and are to be judged by hooks.
     unjudged: Vec<(AskToken, Ask)>,
     connections: HashMap<(String, String), u64>,
+    addresses: Addresses,
     next_stream: u64,
     next_epoch: u64,
     counters: RegistryCounters,
@@ -162,6 +166,7 @@ impl Registry {
             timed: HashSet::new(),
             unjudged: Vec::new(),
             connections: HashMap::new(),
+            addresses: Addresses::default(),
             next_stream: 1,
             next_epoch: 1,
             counters: RegistryCounters::default(),
@@ -195,6 +200,21 @@ impl Registry {
     /// The counters.
     pub fn counters(&self) -> RegistryCounters {
         self.counters
+    }
+
+    /// Connected clients of each vhost.
+    pub fn connected(&self) -> BTreeMap<&str, u64> {
+        let mut all = BTreeMap::new();
+        for ((vhost, _), count) in &self.connections {
+            *all.entry(vhost.as_str()).or_default() += count;
+        }
+        all
+    }
+
+    /// How many streams there are, and how many of them are published.
+    pub fn stream_count(&self) -> (usize, usize) {
+        let published = self.streams.values().filter(|stream| stream.publisher.is_some()).count();
+        (self.streams.len(), published)
     }
 
     /// All streams, by age.
@@ -251,11 +271,11 @@ impl Registry {
             return;
         }
         let verdict = match &ask.what {
-            Want::Connect if gate != Gate::Ahead => Some(self.connect(&ask.client)),
+            Want::Connect if gate != Gate::Ahead => Some(self.connect(ask)),
             Want::Connect => {
                 // Which app it is, the hooks may still change.
                 let settings = self.app_of(&ask.client);
-                self.has_room(&ask.client, &settings).err().map(Verdict::Refuse)
+                self.has_room(ask, &settings).err().map(Verdict::Refuse)
             }
             Want::Publish { name, .. } => self.publish(token, ask, name, gate, now, out),
             Want::Play { name, http, .. } if gate == Gate::Ahead => {
@@ -322,6 +342,7 @@ impl Registry {
 
     /// A connection that had been accepted is gone.
     pub fn disconnected(&mut self, client: &ClientInfo) {
+        self.addresses.remove(client.id);
         let key = (client.vhost.clone(), client.app.clone());
         if let Some(count) = self.connections.get_mut(&key) {
             *count -= 1;
@@ -492,7 +513,8 @@ impl Registry {
         }
     }
 
-    fn connect(&mut self, client: &Arc<ClientInfo>) -> Verdict {
+    fn connect(&mut self, ask: &Ask) -> Verdict {
+        let client = &ask.client;
         if !self.settings.serves_app(&client.vhost, &client.app, &client.instance) {
             return Verdict::Refuse(Refusal::new(
                 RefusalReason::UnknownApp,
@@ -500,15 +522,25 @@ impl Registry {
             ));
         }
         let settings = self.app_of(client);
-        if let Err(refusal) = self.has_room(client, &settings) {
+        if let Err(refusal) = self.has_room(ask, &settings) {
             return Verdict::Refuse(refusal);
+        }
+        if self.settings.limits.connections_per_address.is_some() {
+            self.addresses.add(client.id, ask.peer);
         }
         *self.connections.entry((client.vhost.clone(), client.app.clone())).or_default() += 1;
         Verdict::Accept(Grant::Connect { client: Arc::clone(client), settings, push: None })
     }
 
-    /// Whether the client's application takes one more connection.
-    fn has_room(&self, client: &ClientInfo, settings: &AppSettings) -> Result<(), Refusal> {
+    /// Whether the client's application takes one more connection, and one of its address.
+    fn has_room(&self, ask: &Ask, settings: &AppSettings) -> Result<(), Refusal> {
+        let limit = self.settings.limits.connections_per_address;
+        if limit.is_some_and(|max| self.addresses.count(ask.peer) >= max) {
+            let address = ask.peer.ip();
+            let text = format!("{address} has reached limits.connections_per_address");
+            return Err(Refusal::new(RefusalReason::Limit, text));
+        }
+        let client = &ask.client;
         let key = (client.vhost.clone(), client.app.clone());
         let count = self.connections.get(&key).copied().unwrap_or_default();
         if settings.max_connections.is_some_and(|max| count >= max as u64) {
@@ -595,7 +627,7 @@ impl Registry {
 
     fn play(&mut self, token: AskToken, ask: &Ask, name: &StreamName, http: bool) -> Verdict {
         let client = &ask.client;
-        if http && let Verdict::Refuse(refusal) = self.connect(client) {
+        if http && let Verdict::Refuse(refusal) = self.connect(ask) {
             return Verdict::Refuse(refusal);
         }
         let verdict = self.play_connected(token, ask, name, http);
@@ -657,7 +689,7 @@ impl Registry {
             let text = format!("{name} may not be played on this page");
             return Some(Refusal::new(RefusalReason::Denied, text));
         }
-        if counts { self.has_room(&ask.client, &settings).err() } else { None }
+        if counts { self.has_room(ask, &settings).err() } else { None }
     }
 
     fn is_published(&self, name: &StreamName) -> bool {

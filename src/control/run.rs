@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
 use super::hooks::{HookResult, Hooks};
-use super::push::{Push, Router, unix_s};
+use super::orders::Orders;
+use super::push::{MessageToJudge, Push, Router, unix_s};
 use super::registry::Registry;
 use super::reports::Reports;
 use super::rooms::Rooms;
@@ -45,6 +46,8 @@ pub enum ControlEvent {
     Drain,
     /// These settings hold from now on.
     Reload(Arc<Settings>),
+    /// Files that the settings name may have changed.
+    RereadFiles,
 }
 
 /// What the control shard is made of; sent to its thread.
@@ -75,6 +78,7 @@ struct Control {
     outbox: Outbox,
     hooks: Hooks,
     reports: Reports,
+    orders: Orders,
     shards: usize,
     open: Arc<AtomicUsize>,
     draining: Option<Draining>,
@@ -109,12 +113,14 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
     let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
+    let orders = Orders::new(plan.mesh.doorbell().bell());
     let api = Api::new(ApiParts {
         settings: settings.clone(),
         registry: Rc::clone(&registry),
         rooms: Rc::clone(&rooms),
         push: push.clone(),
         reports: reports.clone(),
+        orders: orders.clone(),
         hooks: hooks.clone(),
         accepted: Arc::clone(&plan.accepted),
         log_losses: plan.log_losses,
@@ -132,6 +138,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         outbox: Outbox::new(nodes),
         hooks,
         reports,
+        orders,
         shards,
         open: Arc::clone(&plan.accepted.open),
         draining: None,
@@ -148,6 +155,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                     control.drain(now);
                 }
                 ControlEvent::Reload(settings) => control.reload(settings),
+                ControlEvent::RereadFiles => control.hooks.reread_files(),
             }
         }
         control.turn(now);
@@ -157,6 +165,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         let has_more = || {
             plan.events.has_pending()
                 || control.reports.has_request()
+                || !control.orders.is_empty()
                 || control.hooks.has_results()
                 || control.push.with(|router| router.has_outgoing())
         };
@@ -199,9 +208,12 @@ impl Control {
         for (node, notice) in self.push.with(Router::take_outgoing) {
             self.outbox.notice(node, notice);
         }
-        if self.reports.take_request() {
+        for (node, notice) in self.orders.take() {
+            self.outbox.notice(node, notice);
+        }
+        if let Some(order) = self.reports.take_request() {
             for shard in 0..self.shards {
-                self.outbox.notice(shard, Notice::ReportRequest);
+                self.outbox.notice(shard, Notice::Survey(order));
             }
         }
         // The control shard sends no media, so there are no gaps.
@@ -235,12 +247,16 @@ impl Control {
                 }
                 Notice::PushLeft(client) => self.push.with(|router| router.left(client)),
                 Notice::PushSend { connection, client, channel, body } => {
-                    self.push.with(|router| {
-                        router.client_send(from, connection, client, channel, &body, now);
+                    let to_judge = self.push.with(|router| {
+                        router.client_send(from, connection, client, channel, body, now)
                     });
+                    self.judge_message(to_judge);
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
-                Notice::Gone(gone) => self.hooks.closed(&gone),
+                Notice::Gone(gone) => {
+                    self.push.with(|router| router.gone(gone.id));
+                    self.hooks.closed(&gone);
+                }
                 Notice::Measured { token, client, timestamp_ms } => {
                     self.hooks.measured(token, client, timestamp_ms);
                 }
@@ -314,6 +330,13 @@ impl Control {
         }
     }
 
+    /// Asks the hook about a message of a client.
+    fn judge_message(&self, message: Option<MessageToJudge>) {
+        if let Some(message) = message {
+            self.hooks.judge_message(message);
+        }
+    }
+
     fn hook_result(&mut self, result: HookResult, now: Moment) {
         let mut out = Vec::new();
         match result {
@@ -324,6 +347,10 @@ impl Control {
                 self.registry.borrow_mut().refused(token, refusal, &mut out);
             }
             HookResult::Measure(token) => out.push((token.node, Notice::Measure(token))),
+            HookResult::Message { client, verdict } => {
+                let next = self.push.with(|router| router.judged(client, verdict, now));
+                self.judge_message(next);
+            }
             HookResult::Close { node, connection, why } => {
                 out.push((node, Notice::Dismiss { connection, why }));
             }

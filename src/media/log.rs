@@ -196,6 +196,13 @@ impl Log {
         Some(self.index.get(first).map_or(self.end, |message| message.start))
     }
 
+    /// When the message at a position came to the publisher's shard; `None` behind the last one.
+    pub fn arrival_at(&self, position: u64) -> Option<Moment> {
+        let next = self.index.partition_point(|message| message.start <= position);
+        let is_held = position < self.end;
+        next.checked_sub(1).filter(|_| is_held).map(|at| self.index[at].arrival)
+    }
+
     /// Position of the first message that arrived after `oldest`: a cursor before it is late.
     pub fn position_of(&self, oldest: Moment) -> u64 {
         let first = self.index.partition_point(|message| message.arrival < oldest);

@@ -4,6 +4,7 @@
 pub mod amf0;
 pub mod amf3;
 pub mod codec;
+pub mod decoder_config;
 pub mod flv;
 pub mod http;
 pub mod http_response;
@@ -11,6 +12,7 @@ pub mod name;
 pub mod palava;
 pub mod proxy_protocol;
 pub mod push_message;
+pub mod push_name;
 pub mod push_session;
 pub mod rtmp;
 pub mod websocket;

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use serde_json::{Value as Json, json};
 
 use super::amf0::{self, Value};
+use super::push_name::PushName;
 use super::rtmp::chunk_writer::{MessageHeader, full_len, write_full};
 use super::rtmp::message;
 use super::websocket;
@@ -18,12 +19,12 @@ use super::websocket;
 const CHUNK_STREAM: u32 = 3;
 
 /// Whom a message is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PushAddress {
     /// Every connection whose session names the channel.
-    Channel(i64),
+    Channel(PushName),
     /// Every connection of the user.
-    User(i64),
+    User(PushName),
 }
 
 /// What is said.
@@ -100,21 +101,21 @@ impl PushBody {
     }
 
     /// The JSON of the browser forms.
-    pub fn json(&self, address: PushAddress, id: PushId) -> String {
+    pub fn json(&self, address: &PushAddress, id: PushId) -> String {
         let message = match self {
             Self::Text(text) => Json::from(text.as_str()),
             Self::Json(value) => value.clone(),
         };
-        let (kind, number) = address.parts();
-        json!({ kind: number, "message": message, "id": id.to_string() }).to_string()
+        let (kind, name) = address.parts();
+        json!({ kind: name, "message": message, "id": id.to_string() }).to_string()
     }
 }
 
 impl PushAddress {
-    fn parts(self) -> (&'static str, i64) {
+    fn parts(&self) -> (&'static str, &PushName) {
         match self {
-            Self::Channel(number) => ("channel", number),
-            Self::User(number) => ("user", number),
+            Self::Channel(name) => ("channel", name),
+            Self::User(name) => ("user", name),
         }
     }
 }
@@ -153,8 +154,8 @@ fn amf0_of(value: &Json) -> Value {
 
 impl fmt::Display for PushAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, number) = self.parts();
-        write!(f, "{kind} {number}")
+        let (kind, name) = self.parts();
+        write!(f, "{kind} {name}")
     }
 }
 
@@ -228,15 +229,17 @@ mod tests {
     #[test]
     fn browsers_get_json() {
         let id = PushId { epoch: 7, offset: 3 };
-        let json = text("a\n\"b\"").json(PushAddress::Channel(10), id);
+        let json = text("a\n\"b\"").json(&PushAddress::Channel(10.into()), id);
         assert_eq!(json, r#"{"channel":10,"id":"7-3","message":"a\n\"b\""}"#);
         let event = String::from_utf8(server_sent_event(Some(id), &json)).unwrap();
         assert_eq!(event, format!("id: 7-3\ndata: {json}\n\n"));
         assert_eq!(server_sent_event(Some(id), ""), b"id: 7-3\n\n");
         assert_eq!(websocket_frame("hi"), [0x81, 2, b'h', b'i']);
         let body = PushBody::Json(json!({ "x": 1 }));
-        let user = body.json(PushAddress::User(-5), id);
+        let user = body.json(&PushAddress::User((-5).into()), id);
         assert_eq!(user, r#"{"id":"7-3","message":{"x":1},"user":-5}"#);
+        let named = PushAddress::Channel("a \"b\"".parse().unwrap());
+        assert!(text("").json(&named, id).starts_with(r#"{"channel":"a \"b\"","#));
     }
 
     #[test]

@@ -12,9 +12,11 @@ use base64::alphabet::STANDARD as ALPHABET;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sha1::Sha1;
 
+use super::push_name::PushName;
 use crate::limits;
 
 /// Between the text and its signature.
@@ -28,12 +30,12 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// What a token says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushSession {
     /// `user_id`
-    pub user: i64,
+    pub user: PushName,
     /// `channels`, ascending, each once.
-    pub channels: Vec<i64>,
+    pub channels: Vec<PushName>,
     /// `exp`: seconds since 1970 (UTC) from which on the token is refused.
     pub expires_unix_s: Option<i64>,
 }
@@ -101,13 +103,18 @@ impl PushSession {
 
     fn read(object: &Map<String, Value>) -> Result<Self, PushSessionError> {
         use PushSessionError::Malformed;
-        let integer = |key, what| match object.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => value.as_i64().ok_or(Malformed(what)).map(Some),
+        let name = |value: &Value, what| PushName::deserialize(value).map_err(|_| Malformed(what));
+        let user = match object.get("user_id") {
+            None | Some(Value::Null) => return Err(Malformed("it names no user_id")),
+            Some(value) => name(value, "user_id is neither an integer nor a short text")?,
         };
-        let user = integer("user_id", "user_id is not an integer")?
-            .ok_or(Malformed("it names no user_id"))?;
-        let expires_unix_s = integer("exp", "exp is not a whole number of seconds since 1970")?;
+        let expires_unix_s = match object.get("exp") {
+            None | Some(Value::Null) => None,
+            Some(value) => {
+                let what = "exp is not a whole number of seconds since 1970";
+                Some(value.as_i64().ok_or(Malformed(what))?)
+            }
+        };
         let mut channels = Vec::new();
         match object.get("channels") {
             None | Some(Value::Null) => {}
@@ -116,7 +123,7 @@ impl PushSession {
             }
             Some(Value::Array(list)) => {
                 for value in list {
-                    channels.push(value.as_i64().ok_or(Malformed("a channel is no integer"))?);
+                    channels.push(name(value, "a channel is neither an integer nor a short text")?);
                 }
             }
             Some(_) => return Err(Malformed("channels is not an array")),
@@ -201,7 +208,8 @@ mod tests {
     }
 
     fn session(user: i64, channels: &[i64]) -> PushSession {
-        PushSession { user, channels: channels.to_vec(), expires_unix_s: None }
+        let channels = channels.iter().map(|number| PushName::Number(*number)).collect();
+        PushSession { user: user.into(), channels, expires_unix_s: None }
     }
 
     /// A token with any text, well signed.
@@ -266,6 +274,8 @@ mod tests {
         assert_eq!(verify(&token.replace('+', " "), "k"), Ok(session(9, &[])));
     }
 
+    const NO_USER: &str = "user_id is neither an integer nor a short text";
+
     #[test]
     fn times_and_shapes_are_checked_behind_a_right_signature() {
         use PushSessionError::*;
@@ -276,12 +286,13 @@ mod tests {
             (json!({ "user_id": 5, "channels": [] }), None),
             (json!({ "user_id": -5, "channels": null, "name": { "other": 1 } }), None),
             (json!({ "channels": [1] }), Some(Malformed("it names no user_id"))),
-            (json!({ "user_id": "5" }), Some(Malformed("user_id is not an integer"))),
-            (json!({ "user_id": 5.5 }), Some(Malformed("user_id is not an integer"))),
+            (json!({ "user_id": "alice", "channels": ["lobby", 7] }), None),
+            (json!({ "user_id": 5.5 }), Some(Malformed(NO_USER))),
+            (json!({ "user_id": "a/b" }), Some(Malformed(NO_USER))),
             (json!({ "user_id": 5, "channels": 1 }), Some(Malformed("channels is not an array"))),
             (
-                json!({ "user_id": 5, "channels": ["1"] }),
-                Some(Malformed("a channel is no integer")),
+                json!({ "user_id": 5, "channels": [[1]] }),
+                Some(Malformed("a channel is neither an integer nor a short text")),
             ),
             (json!({ "user_id": 5, "channels": many }), Some(TooManyChannels)),
             (json!([5]), Some(Malformed("it is no JSON object"))),
@@ -300,6 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn users_and_channels_may_have_names() {
+        let json = r#"{"user_id":"alice","channels":["lobby",7,"7","lobby"]}"#;
+        let found = verify(&signed(&STANDARD.encode(json)), "k").unwrap();
+        let names: Vec<String> = found.channels.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            (found.user.to_string().as_str(), names),
+            ("alice", vec!["7".into(), "lobby".into()])
+        );
+        assert_eq!(verify(&found.sign("k"), "k"), Ok(found));
+    }
+
+    #[test]
     fn channels_count_once() {
         let token = signed(&STANDARD.encode(r#"{"user_id":1,"channels":[3,1,3]}"#));
         assert_eq!(verify(&token, "k"), Ok(session(1, &[1, 3])));
@@ -315,8 +338,8 @@ mod tests {
             at: prop::sample::Index,
             change in 1_u8..128,
         ) {
-            let channels: Vec<i64> = channels.into_iter().collect();
-            let session = PushSession { user, channels, expires_unix_s };
+            let channels = channels.into_iter().map(PushName::Number).collect();
+            let session = PushSession { user: user.into(), channels, expires_unix_s };
             let token = session.sign(&secret);
             prop_assert_eq!(verify(&token, &secret), Ok(session));
             let mut other = token.clone().into_bytes();

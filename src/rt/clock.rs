@@ -14,6 +14,11 @@ pub fn thread_cpu() -> Duration {
     Duration::from_nanos(nanos(libc::CLOCK_THREAD_CPUTIME_ID))
 }
 
+/// CPU time that the whole process has used, user and system.
+pub fn process_cpu() -> Duration {
+    Duration::from_nanos(nanos(libc::CLOCK_PROCESS_CPUTIME_ID))
+}
+
 /// A moment as the clocks of this place show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {

@@ -30,7 +30,11 @@ pub(super) fn page(request: &Request, push: &PushSettings) -> Option<Demo> {
         "chat.html" => match push.secrets.first() {
             Some(secret) => {
                 // The session of Erlyvideo's demo.
-                let session = PushSession { user: 5, channels: vec![10, 12], expires_unix_s: None };
+                let session = PushSession {
+                    user: 5.into(),
+                    channels: vec![10.into(), 12.into()],
+                    expires_unix_s: None,
+                };
                 let token = session.sign(secret).replace('+', "%2B");
                 Demo::Redirect(format!("{ROOT}chat.html?session={token}"))
             }
@@ -39,4 +43,14 @@ pub(super) fn page(request: &Request, push: &PushSettings) -> Option<Demo> {
         "shardcast-push.js" => Demo::File("text/javascript; charset=utf-8", PUSH_CLIENT),
         _ => Demo::Missing("the demo page is /demo/chat.html"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_stays_small_as_it_is_served() {
+        assert!(PUSH_CLIENT.len() <= 2048, "{} bytes", PUSH_CLIENT.len());
+    }
 }

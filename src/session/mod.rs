@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 
 use crate::media::Moment;
 use crate::proto::push_message::PushBody;
+use crate::proto::push_name::PushName;
 
 /// What a session wants of its shard.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ pub enum Event {
     /// A client's message to a channel.
     PushSend {
         /// The channel.
-        channel: i64,
+        channel: PushName,
         /// The message.
         body: PushBody,
     },
@@ -191,6 +192,21 @@ impl Session {
                 None
             }
             Self::Http(_) => Some(CloseReason::Done),
+        }
+    }
+
+    /// What a message stream publishes or plays goes on under another name, as if the client had asked
+    /// for it. `headers` are those of a publisher. HTTP knows no such thing.
+    pub fn redirect(
+        &mut self,
+        message_stream_id: u32,
+        to: &str,
+        headers: Vec<MediaMessage>,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        match self {
+            Self::Rtmp(session) => session.redirect(message_stream_id, to, headers, io),
+            Self::Http(_) => Ok(()),
         }
     }
 

@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
 use super::ask::{Refusal, RefusalReason};
@@ -21,6 +22,7 @@ use crate::limits;
 use crate::media::Moment;
 use crate::proto::http::{Method, Request};
 use crate::proto::push_message::{PushBody, server_sent_event};
+use crate::proto::push_name::PushName;
 use crate::proto::websocket::{self, CloseCode, Message, Upgrade, WebSocket};
 
 /// Close code for a session that is refused: coming back with the same one is of no use.
@@ -203,7 +205,7 @@ impl PushStream {
         if said.contains_key("ping") {
             return self.say(&json!({ "pong": true }), io);
         }
-        let channel = said.get("channel").and_then(Json::as_i64);
+        let channel = said.get("channel").and_then(|it| PushName::deserialize(it).ok());
         let (Some(channel), Some(message)) = (channel, said.remove("message")) else {
             return self.complain(SendRefusal::Malformed, io);
         };

@@ -78,6 +78,10 @@ pub struct PushGrant {
 pub enum SendRefusal {
     /// Too much is on its way.
     Busy,
+    /// The application has refused it.
+    Refused,
+    /// The application could not be asked.
+    Unavailable,
     /// This is not how messages are sent.
     Malformed,
     /// The client's session does not name the channel.
@@ -96,7 +100,9 @@ impl SendRefusal {
             Self::Malformed => "malformed",
             Self::NotMember => "not_member",
             Self::Off => "off",
+            Self::Refused => "refused",
             Self::TooLong => "too_long",
+            Self::Unavailable => "unavailable",
         }
     }
 }
@@ -105,9 +111,11 @@ impl fmt::Display for SendRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Busy => "too many messages are on their way; send again later",
-            Self::Malformed => "send {\"channel\":NUMBER,\"message\":TEXT}",
+            Self::Malformed => "send {\"channel\":CHANNEL,\"message\":TEXT}",
             Self::NotMember => "the session does not name this channel",
             Self::Off => "clients may not send here (push.client_send)",
+            Self::Refused => "the application has refused the message",
+            Self::Unavailable => "the application could not be asked; send again later",
             Self::TooLong => "the message is longer than push.max_message",
         })
     }

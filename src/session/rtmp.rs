@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{ClientInfo, Grant, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Grant, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::push_ask::session_of;
@@ -22,6 +22,7 @@ use crate::media::{Moment, Track};
 use crate::proto::amf0::Value;
 use crate::proto::name::{ConnectName, PlayPath, StreamName};
 use crate::proto::push_message::PushBody;
+use crate::proto::push_name::PushName;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
@@ -620,12 +621,15 @@ impl RtmpSession {
 
     /// A message to a channel; one that cannot be passed on is dropped, and counted by who judges it.
     fn push_send(&mut self, call: &Command, io: &mut Io<'_>) {
-        let channel = call.f64_arg(0).filter(|number| number.fract() == 0.0);
+        let channel = match call.args.first() {
+            Some(Value::Number(number)) => PushName::of_f64(*number),
+            name => name.and_then(Value::as_str).and_then(|name| name.parse().ok()),
+        };
         let (Some(channel), Some(text)) = (channel, call.str_arg(1)) else { return };
         if self.is_member && self.sends < limits::PUSH_CLIENT_SENDS_MAX {
             self.sends += 1;
             let body = PushBody::Text(text.to_owned());
-            io.events.push(Event::PushSend { channel: channel as i64, body });
+            io.events.push(Event::PushSend { channel, body });
         }
     }
 
@@ -673,6 +677,44 @@ impl RtmpSession {
         let serial = self.ask(want, io);
         self.streams[at].state =
             StreamState::PublishAsked { serial, name, recorded, early: Vec::new(), early_bytes: 0 };
+        Ok(())
+    }
+
+    /// The application wants a message stream to publish or play something else. Like nginx-rtmp's
+    /// control/redirect: what there is ends, and the same is asked for under the new name.
+    pub fn redirect(
+        &mut self,
+        id: u32,
+        to: &str,
+        headers: Vec<MediaMessage>,
+        io: &mut Io<'_>,
+    ) -> Result<(), CloseReason> {
+        let Some(stream) = self.streams.iter().find(|stream| stream.id == id) else {
+            return Ok(());
+        };
+        let is_publisher = matches!(stream.state, StreamState::Publishing { .. });
+        let is_player = stream.state.played().is_some();
+        if !is_publisher && !is_player {
+            return Ok(());
+        }
+        // A name that no stream can have is refused before anything ends.
+        if let Err(reason) = self.resolve(to) {
+            tracing::warn!(client = self.id.0, to, %reason, "a redirect to a name that cannot be");
+            return Ok(());
+        }
+        self.end_stream(id, io)?;
+        if is_player {
+            return self.ask_to_play(id, to, PlayRange::default(), None, io);
+        }
+        let at = self.stream_at(id)?;
+        let (name, args) = self.resolve(to)?;
+        let kind = "live".to_owned();
+        let want = Want::Publish { name: name.clone(), sent: sent_name(to), kind, args };
+        let serial = self.ask(want, io);
+        let early_bytes =
+            headers.iter().map(|it| it.payload.len() + size_of::<MediaMessage>()).sum();
+        self.streams[at].state =
+            StreamState::PublishAsked { serial, name, recorded: None, early: headers, early_bytes };
         Ok(())
     }
 

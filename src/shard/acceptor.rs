@@ -171,7 +171,8 @@ impl Acceptor {
             return;
         }
         let mut freed = None;
-        if let Some(per_address) = limits.connections_per_address {
+        let per_address = limits.connections_per_address;
+        if let Some(per_address) = per_address.filter(|_| !self.is_proxy(peer, protocol)) {
             self.forget_freed();
             let count = self.by_address.entry(peer.ip()).or_default();
             if *count >= per_address {
@@ -192,6 +193,15 @@ impl Acceptor {
             return;
         }
         self.counters.accepted.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the peer speaks for others, whose connections the control shard counts.
+    fn is_proxy(&self, peer: SocketAddr, protocol: Protocol) -> bool {
+        let proxies = match protocol {
+            Protocol::Rtmp => &self.settings.rtmp.proxy_protocol_from,
+            Protocol::Http | Protocol::Rooms => &self.settings.http.trusted_proxies,
+        };
+        proxies.iter().any(|net| net.contains(peer.ip()))
     }
 
     fn choose(&mut self) -> usize {

@@ -75,6 +75,8 @@ impl Shard {
                     conn.bytes_in += count as u64;
                     self.counters.reads += 1;
                     self.counters.read_bytes += count as u64;
+                    let protocol = conn.session.protocol();
+                    self.counters.by_protocol.read(protocol, count as u64);
                     budget = budget.saturating_sub(count);
                     if conn.closing.is_none() {
                         self.take_bytes(key, &scratch[..count], now);
@@ -157,12 +159,9 @@ impl Shard {
                     .session
                     .client()
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
-                let ask = Box::new(Ask {
-                    peer: conn.session.peer(),
-                    since: conn.since,
-                    client,
-                    what: want,
-                });
+                // Of a proxy's connection each request may be another client's.
+                conn.peer = conn.session.peer();
+                let ask = Box::new(Ask { peer: conn.peer, since: conn.since, client, what: want });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();
@@ -323,6 +322,7 @@ impl Shard {
         let Some(mut publication) = self.publications.remove(&stream) else { return };
         publication.claim.goodbye = goodbye;
         let counters = publication.counters;
+        self.counters.ended.add(counters);
         let Some(conn) = self.conns.get(publication.connection) else { return };
         tracing::info!(
             shard = self.index,
@@ -332,7 +332,7 @@ impl Shard {
             seconds = seconds(now.since(publication.begun)),
             frames = counters.frames_in,
             bytes = counters.bytes_in,
-            timestamps_repaired = publication.timestamps_repaired(),
+            timestamps_repaired = counters.timestamps_repaired,
             why,
             "publish ended"
         );
@@ -356,6 +356,20 @@ impl Shard {
         }
         self.leave_if_unviewed(stream);
         self.finish_message(key, message_stream_id, rest.unwrap_or_default());
+    }
+
+    /// The application wants what a message stream publishes or plays to go on under another name. The
+    /// headers of a publisher go with it: it sends them only once.
+    pub(super) fn redirect(&mut self, key: ConnKey, message_stream_id: u32, to: &str, now: Moment) {
+        let Some(conn) = self.conns.get(key).filter(|conn| conn.closing.is_none()) else { return };
+        let published = conn.published(message_stream_id);
+        let publication = published.and_then(|stream| self.publications.get(&stream));
+        let headers = publication.map(|it| it.header_messages()).unwrap_or_default();
+        tracing::info!(
+            shard = self.index, client = conn.id.0, peer = %conn.peer, to,
+            "redirected by the API"
+        );
+        self.drive(key, now, |session, io| session.redirect(message_stream_id, to, headers, io));
     }
 
     /// A viewer that is in no log any more was in the middle of a message: its rest goes first.
@@ -415,7 +429,11 @@ impl Shard {
                 self.has_outputs_left = true;
                 return true;
             }
-            let Ok(count) = conn.send_output() else {
+            let before = conn.bytes_out;
+            let result = conn.send_output();
+            let sent = conn.bytes_out - before;
+            self.counters.by_protocol.sent(conn.session.protocol(), sent);
+            let Ok(count) = result else {
                 conn.is_out_listed = false;
                 conn.drop_output();
                 self.pass.dead.push((key, CloseReason::PeerClosed));

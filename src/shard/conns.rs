@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::claim::{Admission, InRooms, Member};
 use super::load::Seat;
 use super::messages::ConnKey;
+use super::meter::Meter;
 use crate::limits;
 use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
@@ -121,6 +122,10 @@ pub struct Conn {
     pub closing: Option<Closing>,
     /// When it was accepted.
     pub since: Moment,
+    /// Its rates: bytes in, bytes out.
+    pub meter: Meter<2>,
+    /// How often it was too slow for a stream and moved forward.
+    pub skips: u32,
     /// Bytes read.
     pub bytes_in: u64,
     /// Bytes sent.
@@ -164,6 +169,8 @@ impl Conn {
             _seat: seat,
             closing: None,
             since: now,
+            meter: Meter::new(now),
+            skips: 0,
             bytes_in: 0,
             bytes_out: 0,
         }

@@ -8,11 +8,13 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use super::conns::ConnTable;
+use super::histogram::Histogram;
 use super::messages::ConnKey;
 use super::viewers::{LogState, Viewer};
 use crate::config::AppSettings;
 use crate::limits;
-use crate::media::{Moment, SegmentPool, Skipped};
+use crate::media::{Moment, SegmentPool, Skipped, Wire};
+use crate::rt::clock;
 use crate::rt::egress::{Egress, SendItem, recycle};
 use crate::rt::executor::yield_if_needed;
 use crate::session::CloseReason;
@@ -34,6 +36,10 @@ pub struct EgressCounters {
     pub sends: u64,
     /// Bytes that it took.
     pub send_bytes: u64,
+    /// Of these, those of RTMP.
+    pub rtmp_bytes: u64,
+    /// Those of WebSockets; the rest is HTTP-FLV's.
+    pub websocket_bytes: u64,
     /// Sends that it took only partly or not at all.
     pub sends_refused: u64,
     /// Viewers moved forward because they were too slow.
@@ -57,10 +63,16 @@ pub struct Pass {
     worklist: Vec<u32>,
     /// Counts.
     pub counters: EgressCounters,
+    /// How old the first frame of each send was when the kernel took it.
+    pub frame_age: Histogram,
     /// Connections that the pass found dead.
     pub dead: Vec<(ConnKey, CloseReason)>,
     /// Connections that were moved forward, for the log.
     pub skipped: Vec<(ConnKey, Skipped, u64)>,
+    /// The place that was last looked up, and how old its frame is: most viewers stand at one place.
+    aged: Option<(u64, Duration)>,
+    /// When the turn began by the clock on the wall, which tests do not set.
+    pub wall: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +107,11 @@ impl Pass {
             targets: Vec::new(),
             worklist: Vec::new(),
             counters: EgressCounters::default(),
+            frame_age: Histogram::default(),
             dead: Vec::new(),
             skipped: Vec::new(),
+            aged: None,
+            wall: Moment::ZERO,
         }
     }
 
@@ -116,6 +131,7 @@ impl Pass {
         now: Moment,
     ) {
         self.counters.passes += 1;
+        self.aged = None;
         self.select(state, settings, scope, now);
         while !self.worklist.is_empty() {
             let mut from = 0;
@@ -142,6 +158,7 @@ impl Pass {
                 let lag_bytes = viewer.cursor.lag_bytes(&state.log);
                 let skipped = viewer.cursor.skip(&state.log);
                 self.counters.skips += 1;
+                viewer.skips_untold += 1;
                 match skipped {
                     Skipped::ToJoinPoint => viewer.late_from = now + settings.viewer_max_lag,
                     Skipped::Waits => {
@@ -216,6 +233,8 @@ impl Pass {
 
     /// Takes the kernel's answers in.
     fn settle(&mut self, state: &mut LogState, conns: &mut ConnTable, now: Moment) {
+        let elapsed = clock::now().since(self.wall);
+        let wire = state.log.wire();
         for (target, result) in self.targets.iter().zip(self.results.drain(..)) {
             let viewer = &mut state.viewers[target.viewer as usize];
             let Some(conn) = conns.get_mut(viewer.connection) else { continue };
@@ -229,12 +248,27 @@ impl Pass {
             };
             if sent > 0 {
                 self.counters.send_bytes += sent as u64;
+                state.sent_bytes += sent as u64;
+                match wire {
+                    Wire::Rtmp { .. } => self.counters.rtmp_bytes += sent as u64,
+                    Wire::WsFlv => self.counters.websocket_bytes += sent as u64,
+                    Wire::Flv => {}
+                }
+                conn.skips += std::mem::take(&mut viewer.skips_untold);
                 viewer.pass_bytes += sent;
                 viewer.blocked_since = None;
                 match target.source {
                     Source::Out => conn.out_sent(sent),
                     Source::Log => {
                         conn.bytes_out += sent as u64;
+                        if let Some(position) = viewer.cursor.needs() {
+                            let age = match self.aged {
+                                Some((at, age)) if at == position => age,
+                                _ => now.since(state.log.arrival_at(position).unwrap_or(now)),
+                            };
+                            self.aged = Some((position, age));
+                            self.frame_age.record(age + elapsed, 1);
+                        }
                         viewer.cursor.advance(sent);
                     }
                 }

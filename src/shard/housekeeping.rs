@@ -1,14 +1,11 @@
 //! Time-outs, pace and counts: looked at by and by, a part of the connections at a time, so that no
 //! turn is long.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::description::Description;
+use super::Shard;
 use super::messages::{ConnKey, Notice};
-use super::report::{ShardReport, StreamReport};
-use super::{Shard, viewers::ViewerStream};
-use crate::media::{Moment, StreamId};
+use crate::media::Moment;
 use crate::session::CloseReason;
 
 /// Between two looks.
@@ -31,6 +28,9 @@ impl Shard {
                 && self.conns.get(key).is_some_and(|conn| conn.closing.is_none())
             {
                 self.drive(key, now, |session, io| session.tick(io));
+                if let Some(conn) = self.conns.get_mut(key) {
+                    conn.meter.roll(now, [conn.bytes_in, conn.bytes_out]);
+                }
             }
             self.housekeeping_slot += 1;
             if self.housekeeping_slot >= slots {
@@ -45,6 +45,7 @@ impl Shard {
             .chain(self.viewers.values().map(|viewed| viewed.settings.turn_min))
             .min()
             .unwrap_or(TURN_MIN_DEFAULT);
+        self.roll_meters(now);
         self.describe_publications(now);
         self.publish_load(now);
         self.drain_late(now);
@@ -54,10 +55,20 @@ impl Shard {
         }
     }
 
+    fn roll_meters(&mut self, now: Moment) {
+        for publication in self.publications.values_mut() {
+            publication.roll_meter(now);
+        }
+        for viewed in self.viewers.values_mut() {
+            viewed.roll_meter(now);
+        }
+    }
+
     /// One line per publication when it is known what it sends, and when that changes.
     fn describe_publications(&mut self, now: Moment) {
         for publication in self.publications.values_mut() {
-            let Some(Description { video, audio }) = publication.news(now) else { continue };
+            let Some(media) = publication.news(now) else { continue };
+            let (video, audio) = (media.video_words(), media.audio_words());
             let Some(conn) = self.conns.get(publication.connection) else { continue };
             tracing::info!(
                 shard = self.index, client = conn.id.0, peer = %conn.peer,
@@ -107,70 +118,5 @@ impl Shard {
         let rate = (sent - bytes) as f64 / elapsed.as_secs_f64();
         self.load.set_egress(rate as u64);
         self.counters.egress_mark = (sent, now);
-    }
-
-    /// How things are.
-    pub(super) fn report(&self) -> ShardReport {
-        let mut drops = BTreeMap::new();
-        let egress = self.pass.counters;
-        drops.insert("mesh_full", self.outbox.counters.frames_dropped);
-        drops.insert("viewer_lag", egress.skips);
-        drops.insert("stalled", egress.stalled);
-        let mut streams: BTreeMap<StreamId, StreamReport> = BTreeMap::new();
-        for viewed in self.viewers.values() {
-            streams.insert(viewed.id, report_viewers(viewed));
-        }
-        for (&id, publication) in &self.publications {
-            let entry = streams.entry(id).or_default();
-            entry.id = id.0;
-            entry.name = publication.name.to_string();
-            entry.epoch = Some(publication.claim.epoch.0);
-            entry.publisher = true;
-            entry.gop_bytes = publication.gop().bytes();
-            entry.timestamps_repaired = publication.timestamps_repaired();
-            entry.publication = publication.counters;
-        }
-        let mut reception = self.counters.reception;
-        for viewed in self.viewers.values() {
-            reception.add(viewed.counters);
-        }
-        drops.insert(
-            "before_keyframe",
-            streams.values().map(|stream| stream.publication.frames_useless).sum(),
-        );
-        ShardReport {
-            shard: self.index,
-            connections: self.conns.len(),
-            viewers: streams.values().map(|stream| stream.viewers).sum(),
-            publishers: self.publications.len(),
-            turns: self.counters.turns,
-            cpu_us: (self.thread_cpu)().as_micros() as u64,
-            reads: self.counters.reads,
-            read_bytes: self.counters.read_bytes,
-            egress,
-            egress_backend: format!("{:?}", self.pass.egress().backend()),
-            mesh: self.outbox.counters,
-            push: self.members.deliveries,
-            drops,
-            closed: self.counters.closed.clone(),
-            reception,
-            log_bytes: streams.values().map(|stream| stream.log_bytes).sum(),
-            free_segment_bytes: self.pool.free_bytes(),
-            streams: streams.into_values().collect(),
-        }
-    }
-}
-
-fn report_viewers(viewed: &ViewerStream) -> StreamReport {
-    StreamReport {
-        name: viewed.name.to_string(),
-        id: viewed.id.0,
-        epoch: Shard::epoch_of(viewed).map(|epoch| epoch.0),
-        viewers: viewed.viewer_count(),
-        waiting: viewed.logs.iter().map(|state| state.waiting).sum(),
-        paused: viewed.paused.len(),
-        logs: viewed.logs.len(),
-        log_bytes: viewed.held_bytes(),
-        ..StreamReport::default()
     }
 }

@@ -15,11 +15,13 @@ use crate::config::Settings;
 use crate::limits;
 use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::proto::push_message::PushBody;
+use crate::proto::push_name::PushName;
 use crate::session::{
     Ask, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, RoomClient, SendRefusal,
     Verdict,
 };
 use crate::shard::report::ShardReport;
+use crate::shard::survey::SurveyOrder;
 
 /// Number of a node: media shards from 0 on, the control shard last.
 pub type Node = usize;
@@ -173,6 +175,15 @@ pub enum Notice {
         /// For the client and the log.
         why: String,
     },
+    /// Control to shard: what this connection publishes or plays goes on under another name.
+    Redirect {
+        /// Which.
+        connection: ConnKey,
+        /// Its message stream.
+        message_stream_id: u32,
+        /// The stream's name as a client would say it.
+        to: String,
+    },
     /// Owner to control: the publication exists; subscriptions may come.
     PublishStarted {
         /// The stream.
@@ -303,7 +314,7 @@ pub enum Notice {
         /// Whose it is.
         client: ClientId,
         /// The channel.
-        channel: i64,
+        channel: PushName,
         /// The message.
         body: PushBody,
     },
@@ -317,7 +328,7 @@ pub enum Notice {
     /// Control to shard: these settings hold for connections that come from now on.
     Settings(Arc<Settings>),
     /// Control to shard: say how things are.
-    ReportRequest,
+    Survey(SurveyOrder),
     /// Shard to control: the answer.
     Report(Box<ShardReport>),
     /// Control to shard: tell the clients and close, at the latest at `until`.

@@ -21,7 +21,9 @@
 //! | `housekeeping`  | time-outs, looked at by and by                                        |
 //! | `drain`         | the end of the shard                                                  |
 //! | `messages`, `outbox`, `claim` | between nodes                                           |
-//! | `report`        | what a shard says of itself                                           |
+//! | `survey`        | the shard's account of itself, drawn up over several turns            |
+//! | `report`        | what such an account says                                             |
+//! | `meter`, `histogram` | rates, and lengths of time, of what is counted                   |
 
 mod acceptor;
 mod claim;
@@ -30,9 +32,11 @@ mod conns;
 mod description;
 mod drain;
 mod flush;
+mod histogram;
 mod housekeeping;
 mod load;
 mod messages;
+mod meter;
 mod newcomers;
 mod notices;
 mod outbox;
@@ -44,6 +48,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod simulation;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod turn;
@@ -56,18 +61,21 @@ use std::time::Duration;
 pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor};
 pub use claim::{Claim, InRooms, Releases};
 pub use conns::{Conn, ConnTable};
-pub use flush::{Pass, Scope};
+pub use description::{AudioInfo, MediaInfo, VideoInfo};
+pub use flush::{EgressCounters, Pass, Scope};
+pub use histogram::{BOUNDS_US, Histogram};
 pub use load::{Seat, ShardLoad};
 pub use messages::{
     AskToken, ConnKey, Envelope, InFlight, MediaBatch, Node, Notice, PushForms, PushMessage,
     Subscription,
 };
 pub use outbox::{Gap, MeshCounters, Outbox};
-pub use publication::Publication;
+pub use publication::{Publication, PublicationCounters};
 pub use push::PushDeliveries;
 pub use reception::{Paused, Target};
-pub use report::{ShardReport, StreamReport};
+pub use report::{ClientReport, ClientStream, ProtocolBytes, ShardReport, StreamReport};
 pub use run::{ShardPlan, run};
+pub use survey::SurveyOrder;
 pub use viewers::{Attached, LogState, ReceptionCounters, Viewer, ViewerStream};
 
 use self::drain::Draining;
@@ -79,6 +87,7 @@ use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
 use newcomers::Newcomers;
 use pace::{PassBudget, TurnPace};
+use survey::Survey;
 
 /// One media shard's state.
 #[derive(Debug)]
@@ -125,16 +134,26 @@ pub struct Shard {
     access: Option<AccessLog>,
     /// Set when the shard comes to its end.
     draining: Option<Draining>,
+    /// The account that is being drawn up, and the one that is to follow.
+    survey: Option<Survey>,
+    next_survey: Option<SurveyOrder>,
     counters: Counters,
 }
 
 /// Counts of a shard that no part of it keeps for itself.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Counters {
     turns: u64,
     reads: u64,
     read_bytes: u64,
+    by_protocol: ProtocolBytes,
     closed: BTreeMap<&'static str, u64>,
+    /// Of publications that have ended.
+    ended: PublicationCounters,
+    /// How long the passes of a turn took, by the clock on the wall.
+    flush_duration: Histogram,
+    surveys: u64,
+    survey_pieces: u64,
     /// Messages of rooms' clients that came too fast, since the control shard was told.
     room_texts_dropped: u64,
     /// Of streams that nobody views here any more.

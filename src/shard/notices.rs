@@ -70,6 +70,7 @@ impl Shard {
                     self.close(key, CloseReason::Replaced(format!("replaced by {by}")), now);
                 }
             }
+            Notice::Survey(order) => self.survey(order),
             Notice::Push(message) => self.push(&message, now),
             Notice::PushSent { connection, refusal } => {
                 if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
@@ -79,13 +80,12 @@ impl Shard {
                     });
                 }
             }
-            Notice::ReportRequest => {
-                let report = Box::new(self.report());
-                self.outbox.notice(self.control, Notice::Report(report));
-            }
             Notice::Measure(token) => self.measure(token),
             Notice::Dismiss { connection, why } => {
                 self.close(connection, CloseReason::Dismissed(why), now);
+            }
+            Notice::Redirect { connection, message_stream_id, to } => {
+                self.redirect(connection, message_stream_id, &to, now);
             }
             Notice::RoomSay { connection, text } => {
                 if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
@@ -202,7 +202,7 @@ impl Shard {
                 }
                 let logs_max = self.settings.limits.logs_per_stream;
                 let viewed = self.viewers.entry(*stream).or_insert_with(|| {
-                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings), logs_max)
+                    ViewerStream::new(*stream, name.clone(), Arc::clone(settings), logs_max, now)
                 });
                 viewed.grants += 1;
                 self.turn_min = self.turn_min.min(settings.turn_min);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::claim::Claim;
-use super::description::{Codecs, Description};
+use super::description::{Codecs, MediaInfo};
 use super::messages::{ConnKey, Node, Subscription};
+use super::meter::Meter;
 use super::outbox::Outbox;
+use super::report::StreamReport;
 use crate::config::AppSettings;
 use crate::media::{Applied, Frame, FrameKind, Gop, Joinable, Moment, Preamble, Timeline, Track};
 use crate::proto::codec::{self, PacketKind};
@@ -24,12 +26,35 @@ pub struct PublicationCounters {
     pub frames_in: u64,
     /// Their payload bytes.
     pub bytes_in: u64,
+    /// Of these, video.
+    pub video_bytes: u64,
+    /// Audio.
+    pub audio_bytes: u64,
+    /// Frames of video.
+    pub video_frames: u64,
+    /// Timestamps that had to be repaired.
+    pub timestamps_repaired: u64,
     /// Headers that repeated what was known.
     pub headers_repeated: u64,
     /// Frames before the first keyframe.
     pub frames_useless: u64,
     /// Frames that could not be understood.
     pub frames_malformed: u64,
+}
+
+impl PublicationCounters {
+    /// Counts what others have counted.
+    pub fn add(&mut self, other: Self) {
+        self.frames_in += other.frames_in;
+        self.bytes_in += other.bytes_in;
+        self.video_bytes += other.video_bytes;
+        self.audio_bytes += other.audio_bytes;
+        self.video_frames += other.video_frames;
+        self.timestamps_repaired += other.timestamps_repaired;
+        self.headers_repeated += other.headers_repeated;
+        self.frames_useless += other.frames_useless;
+        self.frames_malformed += other.frames_malformed;
+    }
 }
 
 /// A stream that a connection of this shard publishes.
@@ -56,6 +81,12 @@ pub struct Publication {
     gop: Gop,
     subscribers: Vec<Subscriber>,
     codecs: Codecs,
+    /// Rates of video bytes, audio bytes and frames of video.
+    meter: Meter<3>,
+    /// Timestamps of the newest frames of video and audio, in milliseconds.
+    newest_ms: [u64; 2],
+    /// What the headers say, and which they are.
+    media: Option<(Arc<Preamble>, Codecs, Arc<MediaInfo>)>,
     /// What was last described, and when.
     described: Option<(Codecs, Moment)>,
 }
@@ -87,6 +118,9 @@ impl Publication {
             gop: Gop::new(settings.gop_bytes),
             subscribers: Vec::new(),
             codecs: Codecs::default(),
+            meter: Meter::new(now),
+            newest_ms: [0; 2],
+            media: None,
             described: None,
             begun: now,
             last_media: now,
@@ -107,6 +141,11 @@ impl Publication {
         self.last_media = now;
         self.counters.frames_in += 1;
         self.counters.bytes_in += message.payload.len() as u64;
+        match message.track {
+            Track::Video => self.counters.video_bytes += message.payload.len() as u64,
+            Track::Audio => self.counters.audio_bytes += message.payload.len() as u64,
+            Track::Data => {}
+        }
         let (kind, slot) = self.classify(&message)?;
         let dts_ms = match kind {
             FrameKind::Keyframe | FrameKind::Inter | FrameKind::Audio => {
@@ -114,6 +153,15 @@ impl Publication {
             }
             _ => self.timeline.header(message.timestamp_ms),
         };
+        match kind {
+            FrameKind::Keyframe | FrameKind::Inter => {
+                self.counters.video_frames += 1;
+                self.newest_ms[0] = dts_ms;
+            }
+            FrameKind::Audio => self.newest_ms[1] = dts_ms,
+            _ => {}
+        }
+        self.counters.timestamps_repaired = self.timeline.repaired();
         self.claim.resume = self.timeline.resume();
         let frame = Frame {
             track: message.track,
@@ -187,8 +235,21 @@ impl Publication {
         &self.preamble
     }
 
+    /// The headers in force as the publisher's messages.
+    pub(super) fn header_messages(&self) -> Vec<MediaMessage> {
+        let headers = self.preamble.headers().iter();
+        let messages = headers.map(|header| MediaMessage {
+            message_stream_id: self.message_stream_id,
+            track: header.track,
+            is_metadata: header.track == Track::Data,
+            timestamp_ms: 0,
+            payload: header.payload.clone(),
+        });
+        messages.collect()
+    }
+
     /// What is published, when that is known and not yet said.
-    pub(super) fn news(&mut self, now: Moment) -> Option<Description> {
+    pub(super) fn news(&mut self, now: Moment) -> Option<Arc<MediaInfo>> {
         let codecs = self.codecs;
         let is_news = codecs != self.described.map_or_else(Codecs::default, |(codecs, _)| codecs);
         let since = self.described.map_or(self.begun, |(_, at)| at);
@@ -198,12 +259,48 @@ impl Publication {
             return None;
         }
         self.described = Some((codecs, now));
-        Some(Description::new(codecs, &self.preamble))
+        self.look_at_headers();
+        self.media.as_ref().map(|(_, _, media)| Arc::clone(media))
     }
 
-    /// Timestamps that had to be repaired.
-    pub fn timestamps_repaired(&self) -> u64 {
-        self.timeline.repaired()
+    /// Remembers how much has come by now, and what the headers say.
+    pub(super) fn roll_meter(&mut self, now: Moment) {
+        self.meter.roll(now, self.metered());
+        self.look_at_headers();
+    }
+
+    fn metered(&self) -> [u64; 3] {
+        let counters = &self.counters;
+        [counters.video_bytes, counters.audio_bytes, counters.video_frames]
+    }
+
+    fn look_at_headers(&mut self) {
+        let is_known = self.media.as_ref().is_some_and(|(preamble, codecs, _)| {
+            Arc::ptr_eq(preamble, &self.preamble) && *codecs == self.codecs
+        });
+        if !is_known {
+            let media = Arc::new(MediaInfo::new(self.codecs, &self.preamble));
+            self.media = Some((Arc::clone(&self.preamble), self.codecs, media));
+        }
+    }
+
+    /// Adds what is known here of the stream.
+    pub(super) fn report(&self, entry: &mut StreamReport, now: Moment) {
+        let [video, audio, frames] = self.meter.per_second(now, self.metered());
+        entry.name = self.name.to_string();
+        entry.full_name = Some(self.name.clone());
+        entry.epoch = Some(self.claim.epoch.0);
+        entry.publisher = true;
+        entry.published_ms = now.since(self.begun).as_millis() as u64;
+        entry.gop_bytes = self.gop.bytes();
+        entry.media = self.media.as_ref().map(|(_, _, media)| Arc::clone(media));
+        entry.video_bits_per_second = (video * 8.0) as u64;
+        entry.audio_bits_per_second = (audio * 8.0) as u64;
+        entry.frames_per_second = (frames * 100.0).round() / 100.0;
+        let [video_ms, audio_ms] = self.newest_ms;
+        entry.last_ms = video_ms.max(audio_ms);
+        entry.audio_ahead_ms = audio_ms as i64 - video_ms as i64;
+        entry.publication = self.counters;
     }
 
     fn classify(&mut self, message: &MediaMessage) -> Option<(FrameKind, u8)> {

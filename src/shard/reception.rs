@@ -152,7 +152,9 @@ impl ViewerStream {
         while index < self.logs.len() {
             let state = &self.logs[index];
             if state.viewers.is_empty() && !self.is_awaited(state.log.wire()) {
-                self.logs.swap_remove(index).log.release(pool);
+                let unused = self.logs.swap_remove(index);
+                self.sent_before += unused.sent_bytes;
+                unused.log.release(pool);
             } else {
                 index += 1;
             }

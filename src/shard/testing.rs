@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::run::ShardPlan;
 use super::{Envelope, NewConnection, Notice, Outbox, Protocol, Seat, Shard};
 use crate::config::{Settings, Sources};
-use crate::control::{Registry, Router};
+use crate::control::{MessageToJudge, Registry, Router};
 use crate::media::{Moment, Wire};
 use crate::proto::amf0::Value;
 use crate::proto::rtmp::Message;
@@ -43,6 +43,8 @@ pub(super) struct Rig {
     pub(super) shards: Vec<Shard>,
     pub(super) registry: Registry,
     pub(super) router: Router,
+    /// What a hook would be asked.
+    pub(super) unjudged: Vec<MessageToJudge>,
     pub(super) now: Moment,
     /// Notices of shards that the registry does not take.
     pub(super) heard: Vec<Notice>,
@@ -80,6 +82,7 @@ impl Rig {
             shards,
             registry: Registry::new(Arc::clone(&settings)),
             router: Router::new(settings, 7),
+            unjudged: Vec::new(),
             now: Moment::ZERO + Duration::from_secs(1_000),
             heard: Vec::new(),
             control,
@@ -131,7 +134,9 @@ impl Rig {
                         }
                         Notice::PushLeft(client) => router.left(client),
                         Notice::PushSend { connection, client, channel, body } => {
-                            router.client_send(node, connection, client, channel, &body, now);
+                            let to_judge =
+                                router.client_send(node, connection, client, channel, body, now);
+                            self.unjudged.extend(to_judge);
                         }
                         Notice::Withdrawn(token) => registry.withdrawn(token),
                         Notice::Disconnected(client) => registry.disconnected(&client),

@@ -28,6 +28,7 @@ impl Shard {
         has_work |= self.take_envelopes(now);
         has_work |= self.read_sockets(now);
         self.housekeeping(now);
+        self.survey_on(now);
         self.collect_releases();
         // Before the sends of this shard: other shards' viewers need not wait for ours.
         self.hand_over();
@@ -52,9 +53,11 @@ impl Shard {
             .filter_map(super::ViewerStream::next_due)
             .min()
             .map(|at| at.max(self.pass_budget.next()));
-        let has_rest =
-            !self.outbox.is_empty() || !self.releases.is_empty() || !self.newcomers.is_empty();
-        let now = has_rest.then_some(Moment::ZERO);
+        let has_more = !self.outbox.is_empty()
+            || !self.releases.is_empty()
+            || !self.newcomers.is_empty()
+            || self.survey.is_some();
+        let now = has_more.then_some(Moment::ZERO);
         // What waits for the end of a message goes with the viewer, which has its own next try.
         let outputs = self
             .out_list
@@ -156,6 +159,8 @@ impl Shard {
             return;
         }
         let before = (self.thread_cpu)();
+        let began = clock::now();
+        self.pass.wall = began;
         let mut any = false;
         for stream in self.viewers.values_mut() {
             for state in &mut stream.logs {
@@ -176,6 +181,7 @@ impl Shard {
         if any {
             let cost = (self.thread_cpu)().saturating_sub(before);
             self.pass_budget.spend(now, cost);
+            self.counters.flush_duration.record(clock::now().since(began), 1);
         }
         self.end_streams(now);
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::messages::{ConnKey, Subscription};
+use super::meter::Meter;
 use super::reception::{Paused, Target};
 use crate::config::AppSettings;
 use crate::media::{
@@ -40,6 +41,8 @@ pub struct Viewer {
     pub may_go_on: bool,
     /// Has just begun: it does not wait for the flush.
     pub is_eager: bool,
+    /// How often it was moved forward since its connection took note.
+    pub skips_untold: u32,
     /// Has been told that the stream ended.
     pub ended: bool,
     /// The log that it changes to as soon as the track that it lacks can begin.
@@ -63,6 +66,8 @@ pub struct LogState {
     pub waiting: usize,
     /// How many viewers have a target.
     pub changing: usize,
+    /// Bytes that the kernel has taken of it.
+    pub sent_bytes: u64,
 }
 
 /// One stream on this shard.
@@ -102,6 +107,10 @@ pub struct ViewerStream {
     pub(super) gop: Gop,
     /// Timestamp of the newest frame.
     last_ms: u64,
+    /// Bytes sent of logs that are given back.
+    pub(super) sent_before: u64,
+    /// The rate of bytes sent.
+    meter: Meter<1>,
 }
 
 /// Counts of what viewers wanted of a stream.
@@ -139,6 +148,7 @@ impl Viewer {
             pass_bytes: 0,
             may_go_on: false,
             is_eager: false,
+            skips_untold: 0,
             ended: false,
             target: None,
         }
@@ -160,6 +170,7 @@ impl ViewerStream {
         name: StreamName,
         settings: Arc<AppSettings>,
         logs_max: usize,
+        now: Moment,
     ) -> Self {
         Self {
             id,
@@ -179,6 +190,8 @@ impl ViewerStream {
             fourccs: Vec::new(),
             has_new_fourccs: false,
             last_ms: 0,
+            sent_before: 0,
+            meter: Meter::new(now),
             gop: Gop::new(settings.gop_bytes),
             settings,
         }
@@ -436,6 +449,23 @@ impl ViewerStream {
         [logs, ending].into_iter().flatten().min()
     }
 
+    /// Bytes of it that the kernel has taken since it has viewers here.
+    pub fn sent_bytes(&self) -> u64 {
+        self.sent_before + self.logs.iter().map(|state| state.sent_bytes).sum::<u64>()
+    }
+
+    /// Remembers how much was sent by now.
+    pub(super) fn roll_meter(&mut self, now: Moment) {
+        let sent = self.sent_bytes();
+        self.meter.roll(now, [sent]);
+    }
+
+    /// Bytes sent per second of the last while.
+    pub(super) fn sent_per_second(&self, now: Moment) -> f64 {
+        let [rate] = self.meter.per_second(now, [self.sent_bytes()]);
+        rate
+    }
+
     /// Bytes held by its logs.
     pub fn held_bytes(&self) -> u64 {
         self.logs.iter().map(|state| state.log.held_bytes()).sum()
@@ -452,6 +482,7 @@ impl LogState {
             has_eager: false,
             waiting: 0,
             changing: 0,
+            sent_bytes: 0,
         }
     }
 

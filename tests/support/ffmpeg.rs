@@ -1,11 +1,11 @@
 //! ffmpeg as a publisher and as a player.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use super::downloads::downloads;
 use super::packets::{self, Packets};
 use super::process::Process;
 
@@ -24,11 +24,7 @@ impl Ffmpeg {
         let mut command = match self {
             Self::System => Command::new("ffmpeg"),
             Self::Nine => {
-                let cache = env::var_os("XDG_CACHE_HOME")
-                    .map(PathBuf::from)
-                    .or_else(|| env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-                let cache = cache.expect("HOME is set");
-                let program = cache.join("shardcast-tests/ffmpeg-9.0.2");
+                let program = downloads().join("ffmpeg-9.0.2");
                 assert!(
                     program.exists(),
                     "{} is not there: run scripts/test-deps",

@@ -7,10 +7,12 @@
 
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod downloads;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
 pub(crate) mod hostile;
 pub(crate) mod http;
+pub(crate) mod latency;
 pub(crate) mod media;
 pub(crate) mod namespace;
 pub(crate) mod noise;

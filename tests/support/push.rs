@@ -14,7 +14,8 @@ pub(crate) const SECRET: &str = "123";
 
 /// A token for a user and channels.
 pub(crate) fn token(user: i64, channels: &[i64]) -> String {
-    PushSession { user, channels: channels.to_vec(), expires_unix_s: None }.sign(SECRET)
+    let channels = channels.iter().map(|number| (*number).into()).collect();
+    PushSession { user: user.into(), channels, expires_unix_s: None }.sign(SECRET)
 }
 
 /// Sends a request with a body to the API; `headers` are whole lines.

@@ -22,6 +22,7 @@ pub(crate) struct Server {
     rtmp: SocketAddr,
     http: SocketAddr,
     api: Api,
+    metrics: Option<SocketAddr>,
 }
 
 /// The server's command line with free ports and these overrides (`key`, `value`).
@@ -52,7 +53,8 @@ impl Server {
         let rtmp = address("publish:", "rtmp://");
         let http = address("play (HTTP-FLV):", "http://");
         let api = Api::new(address("API:", "http://"));
-        Self { process, rtmp, http, api }
+        let metrics = listener(&output, "metrics:", "http://");
+        Self { process, rtmp, http, api, metrics }
     }
 
     /// Where publishers and RTMP players connect.
@@ -75,6 +77,11 @@ impl Server {
     /// A client of the API.
     pub(crate) fn api(&self) -> Api {
         self.api
+    }
+
+    /// Where metrics alone are served; `api.metrics_listen` has to be set.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.metrics.expect("a line about metrics")
     }
 
     /// The RTMP address of `stream` (`app/name`).

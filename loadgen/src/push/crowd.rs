@@ -10,7 +10,8 @@ use crate::clock::now_ns;
 use crate::poll::{Poll, Ready};
 use crate::socket;
 
-/// Connections that are being opened at the same time: fewer than a listener's backlog.
+/// Connections whose server has not answered yet: fewer than a listener's backlog, and than a shard of
+/// the server takes at once.
 const OPENING_MAX: usize = 200;
 /// Longest wait of one call.
 const WAIT_NS: u64 = 100_000_000;
@@ -28,6 +29,8 @@ pub(super) struct Crowd {
     round: u32,
     /// Members that have not had the last of them.
     missing: usize,
+    /// Members that were not answered yet.
+    opening: usize,
     delivered: u64,
     wrong: u64,
     closed: u64,
@@ -53,6 +56,7 @@ impl Crowd {
             expected: (Vec::new(), Vec::new()),
             round: 0,
             missing: 0,
+            opening: 0,
             delivered: 0,
             wrong: 0,
             closed: 0,
@@ -86,8 +90,8 @@ impl Crowd {
     ) -> io::Result<()> {
         let hello = hello(kind, &address.to_string(), token);
         let mut left = count;
-        while left > 0 || self.opening() > 0 {
-            let room = OPENING_MAX.saturating_sub(self.opening()).min(left as usize);
+        while left > 0 || self.opening > 0 {
+            let room = OPENING_MAX.saturating_sub(self.opening).min(left as usize);
             for _ in 0..room {
                 let stream = socket::connect(address, None)?;
                 self.poll.add(stream.as_raw_fd(), self.members.len() as u64, true)?;
@@ -99,6 +103,7 @@ impl Crowd {
                     is_closed: false,
                 });
                 left -= 1;
+                self.opening += 1;
             }
             if now_ns() > deadline_ns {
                 return Err(ErrorKind::TimedOut.into());
@@ -106,12 +111,6 @@ impl Crowd {
             self.turn(WAIT_NS, &mut |_| {})?;
         }
         Ok(())
-    }
-
-    fn opening(&self) -> usize {
-        // The last ones are those that are being opened.
-        let last = self.members.iter().rev().take(2 * OPENING_MAX);
-        last.filter(|member| !member.hello.is_empty()).count()
     }
 
     /// Says what everybody has to get next.
@@ -180,9 +179,11 @@ impl Crowd {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return,
             Err(_) => 0,
         };
+        let was_in = member.reader.is_in();
         if count == 0 {
             member.is_closed = true;
             self.closed += 1;
+            self.opening -= usize::from(!was_in);
             if member.received < self.round {
                 self.missing = self.missing.saturating_sub(1);
             }
@@ -212,5 +213,6 @@ impl Crowd {
             // Lost answers show as closed members.
             Got::Ping(answer) => drop(stream.write(&answer)),
         });
+        self.opening -= usize::from(!was_in && member.reader.is_in());
     }
 }

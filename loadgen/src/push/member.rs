@@ -91,6 +91,11 @@ impl Reader {
         self.kind
     }
 
+    /// Whether the server has answered.
+    pub(super) fn is_in(&self) -> bool {
+        self.is_in
+    }
+
     /// Takes bytes in and gives what they complete to `got`.
     pub(super) fn input(&mut self, bytes: &[u8], mut got: impl FnMut(Got<'_>)) {
         let mut all = std::mem::take(&mut self.rest);

@@ -13,7 +13,7 @@ mod crowd;
 mod floor;
 mod member;
 
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
@@ -25,6 +25,7 @@ use self::api::Api;
 use self::crowd::Crowd;
 pub(crate) use self::floor::serve as serve_floor;
 use self::member::Kind;
+use crate::cli::Output;
 use crate::clock::{SECOND_NS, now_ns};
 use crate::histogram::{Summary, latency_histogram};
 use crate::limits::{self, LimitError};
@@ -71,12 +72,9 @@ pub(crate) struct PushArgs {
     /// Pause between the last delivery of a message and the next one.
     #[arg(long, default_value = "100ms", value_parser = crate::cli::duration)]
     pause: Duration,
-    /// Process of the server on this machine: its CPU and memory are reported.
-    #[arg(long)]
-    pid: Option<u32>,
-    /// Print the report as JSON.
-    #[arg(long)]
-    json: bool,
+    /// The report.
+    #[command(flatten)]
+    output: Output,
 }
 
 /// Why a run could not be done.
@@ -137,11 +135,12 @@ pub(crate) fn execute(args: &PushArgs) -> Result<bool, PushError> {
     let http = resolve(&args.http)?;
     limits::check_ports(u64::from(args.members_rtmp), rtmp, &[])?;
     limits::check_ports(u64::from(args.members_websocket), http, &[])?;
-    let server = args.pid.map(Observed::new).transpose()?;
+    let server = args.output.pid.map(Observed::new).transpose()?;
     let look = || server.map(Observed::look).transpose();
     let mut api = Api::new(resolve(&args.api)?, args.token.clone()).map_err(io("the API"))?;
 
-    let session = PushSession { user: 1, channels: vec![CHANNEL], expires_unix_s: None };
+    let session =
+        PushSession { user: 1.into(), channels: vec![CHANNEL.into()], expires_unix_s: None };
     let token = session.sign(&args.secret);
     let mut crowd = Crowd::new().map_err(io("epoll"))?;
     let empty = look()?;
@@ -206,7 +205,15 @@ pub(crate) fn execute(args: &PushArgs) -> Result<bool, PushError> {
         floor_us_per_send: floor_us,
         loadgen_cpu_us_per_delivery: cpu_us(&own_before, &own_after),
     };
-    print(&report, args.json);
+    print(&report);
+    if let Some(path) = &args.output.json {
+        let text = serde_json::to_string_pretty(&report).map_err(io::Error::other);
+        let write = |text: String| match path.to_str() {
+            Some("-") => io::stdout().write_all(text.as_bytes()),
+            _ => std::fs::write(path, text),
+        };
+        text.and_then(write).map_err(io("writing the report"))?;
+    }
     Ok(wrong == 0 && closed == 0 && delivered == members * u64::from(args.messages))
 }
 
@@ -254,11 +261,7 @@ fn io(what: &'static str) -> impl Fn(io::Error) -> PushError {
     move |error| PushError::Io { what, error }
 }
 
-fn print(report: &Report, json: bool) {
-    if json {
-        println!("{}", serde_json::to_string_pretty(report).unwrap_or_default());
-        return;
-    }
+fn print(report: &Report) {
     let Report { members_rtmp, members_websocket, messages, message_bytes, .. } = report;
     println!("members        {members_rtmp} RTMP, {members_websocket} WebSocket");
     println!("messages       {messages} of {message_bytes} bytes");

@@ -17,6 +17,8 @@ pub struct Server {
     pub rtmp: String,
     /// `HOST:PORT` for HTTP-FLV.
     pub http: String,
+    /// `HOST:PORT` of the API.
+    pub api: String,
 }
 
 impl Server {
@@ -45,7 +47,7 @@ impl Server {
             .spawn()
             .expect("the server starts");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped"));
-        let (mut rtmp, mut http) = (String::new(), String::new());
+        let (mut rtmp, mut http, mut api) = (String::new(), String::new(), String::new());
         loop {
             let mut line = String::new();
             let count = lines.read_line(&mut line).expect("the server writes text");
@@ -59,13 +61,15 @@ impl Server {
                 rtmp = address("rtmp://").expect("the line has an address");
             } else if line.starts_with("play (HTTP-FLV):") {
                 http = address("http://").expect("the line has an address");
+            } else if line.starts_with("API:") {
+                api = address("http://").expect("the line has an address");
             } else if line.trim() == "ready" {
                 break;
             }
         }
         // The pipe must not fill.
         thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-        Self { child, rtmp, http }
+        Self { child, rtmp, http, api }
     }
 
     /// Its process, for `--pid`.

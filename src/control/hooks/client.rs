@@ -27,6 +27,8 @@ use crate::rt::net::Stream;
 use crate::rt::socket;
 use crate::rt::tls::{TlsClient, TlsStream};
 
+/// Bytes of an answer that are read at a time.
+const READ_BYTES: usize = 4096;
 /// A kept connection that was not used for so long is closed.
 const IDLE_MAX: Duration = Duration::from_secs(60);
 
@@ -35,7 +37,10 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Client {
     endpoints: RefCell<BTreeMap<EndpointKey, Rc<Endpoint>>>,
     resolver: Resolver,
+    /// Whom to trust, by the name of the file; none is the system's list.
     tls: RefCell<HashMap<Option<String>, TlsClient>>,
+    /// How often the certificates were read; connections made before are not used again.
+    reads: Cell<u64>,
 }
 
 /// Who is called: hooks with the same share connections, caps and breaker.
@@ -59,8 +64,17 @@ struct Endpoint {
     reused: Cell<u64>,
 }
 
+/// A connection with its buffer: in the call itself it would make every question's task so much larger.
 #[derive(Debug)]
-enum Connection {
+struct Connection {
+    transport: Transport,
+    buffer: Box<[u8]>,
+    /// [`Client::reads`] when it was made.
+    reads: u64,
+}
+
+#[derive(Debug)]
+enum Transport {
     Plain(Stream),
     Tls(Box<TlsStream>),
 }
@@ -122,6 +136,7 @@ impl Client {
             client: self,
             endpoint: &endpoint,
             request,
+            dns_cache: target.dns_cache,
             deadline,
             reader: ResponseReader::new(limits::HOOK_ANSWER_BODY_BYTES_MAX),
             is_written: false,
@@ -140,6 +155,28 @@ impl Client {
         };
         endpoint.report(&result);
         result
+    }
+
+    /// Reads the certificates again, for connections from now on. Where they cannot be read, those that
+    /// were there stay.
+    pub(super) async fn reread_certificates(&self) {
+        let known: Vec<Option<String>> = self.tls.borrow().keys().cloned().collect();
+        for ca in known {
+            let file = ca.as_deref().unwrap_or("the system's").to_owned();
+            match trust(ca.clone()).await {
+                Ok(tls) => {
+                    self.tls.borrow_mut().insert(ca, tls);
+                    tracing::info!(file, "certificates of https hooks read again");
+                }
+                Err(why) => {
+                    tracing::error!(file, "certificates of https hooks stay as they were: {why}");
+                }
+            }
+        }
+        self.reads.set(self.reads.get() + 1);
+        for endpoint in self.endpoints.borrow().values().filter(|it| it.key.is_tls) {
+            endpoint.idle.borrow_mut().clear();
+        }
     }
 
     /// For the API.
@@ -184,8 +221,13 @@ impl Client {
         Rc::clone(found)
     }
 
-    async fn open(&self, key: &EndpointKey, deadline: Moment) -> Result<Connection, CallError> {
-        let addresses = self.resolver.addresses(&key.host).await;
+    async fn open(
+        &self,
+        key: &EndpointKey,
+        fresh_for: Duration,
+        deadline: Moment,
+    ) -> Result<Connection, CallError> {
+        let addresses = self.resolver.addresses(&key.host, fresh_for).await;
         let addresses = addresses.map_err(|error| {
             CallError::new(Failure::Dns, format!("{} cannot be resolved: {error}", key.host))
         })?;
@@ -198,7 +240,7 @@ impl Client {
             let share = deadline.since(now) / u32::try_from(count - at).unwrap_or(1);
             match Stream::connect(address, now + share).await {
                 Ok(stream) if key.is_tls => return self.secure(stream, key).await,
-                Ok(stream) => return Ok(Connection::Plain(stream)),
+                Ok(stream) => return Ok(self.connection(Transport::Plain(stream))),
                 Err(error) => last = Some((address, error)),
             }
         }
@@ -217,19 +259,27 @@ impl Client {
         let tls = match known {
             Some(tls) => tls,
             None => {
-                let ca = key.ca.clone().map(PathBuf::from);
-                let made = spawn_blocking(move || TlsClient::new(ca.as_deref())).await;
-                let made = made.map_err(|panic| failed(&panic))?;
-                let made = made.map_err(|error| failed(&error))?;
+                let made = trust(key.ca.clone()).await.map_err(|error| failed(&error))?;
                 self.tls.borrow_mut().insert(key.ca.clone(), made.clone());
                 made
             }
         };
         match tls.connect(stream, &key.host).await {
-            Ok(stream) => Ok(Connection::Tls(Box::new(stream))),
+            Ok(stream) => Ok(self.connection(Transport::Tls(Box::new(stream)))),
             Err(error) => Err(failed(&error)),
         }
     }
+
+    fn connection(&self, transport: Transport) -> Connection {
+        let buffer = vec![0; READ_BYTES].into_boxed_slice();
+        Connection { transport, buffer, reads: self.reads.get() }
+    }
+}
+
+/// Whom the certificates of a file let trust, or those of the system.
+async fn trust(ca: Option<String>) -> io::Result<TlsClient> {
+    let read = spawn_blocking(move || TlsClient::new(ca.map(PathBuf::from).as_deref())).await;
+    read.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())))
 }
 
 /// One call. What it has read survives the end of its time.
@@ -237,6 +287,7 @@ struct Call<'a> {
     client: &'a Client,
     endpoint: &'a Endpoint,
     request: &'a HookRequest,
+    dns_cache: Duration,
     deadline: Moment,
     reader: ResponseReader,
     is_written: bool,
@@ -265,7 +316,9 @@ impl Call<'_> {
                 Err(error) => return Err(self.broken(&error)),
             }
         }
-        let mut connection = self.client.open(&endpoint.key, self.deadline).await?;
+        // Boxed: names, addresses and TLS take room that a call over a kept connection does not need.
+        let opened = self.client.open(&endpoint.key, self.dns_cache, self.deadline);
+        let mut connection = Box::pin(opened).await?;
         endpoint.opened.set(endpoint.opened.get() + 1);
         match self.exchange(&mut connection).await {
             Ok(()) => self.finish(connection),
@@ -276,13 +329,12 @@ impl Call<'_> {
     async fn exchange(&mut self, connection: &mut Connection) -> io::Result<()> {
         connection.write_all(&self.request.bytes).await?;
         self.is_written = true;
-        let mut buffer = [0; 4096];
         loop {
-            let count = connection.read(&mut buffer).await?;
-            if count == 0 {
+            let bytes = connection.read().await?;
+            if bytes.is_empty() {
                 return self.reader.end().map_err(io::Error::other);
             }
-            if self.reader.input(&buffer[..count]).map_err(io::Error::other)? {
+            if self.reader.input(bytes).map_err(io::Error::other)? {
                 return Ok(());
             }
         }
@@ -293,7 +345,8 @@ impl Call<'_> {
         let Some(response) = reader.response() else {
             return Err(self.broken(&io::ErrorKind::UnexpectedEof.into()));
         };
-        if self.request.keep_alive && response.keep_alive && response.is_whole {
+        let is_current = !self.endpoint.key.is_tls || connection.reads == self.client.reads.get();
+        if self.request.keep_alive && response.keep_alive && response.is_whole && is_current {
             self.endpoint.keep(connection);
         }
         Ok(response)
@@ -359,23 +412,25 @@ impl Endpoint {
 
 impl Connection {
     async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match self {
-            Self::Plain(stream) => stream.write_all(bytes).await,
-            Self::Tls(stream) => stream.write_all(bytes).await,
+        match &mut self.transport {
+            Transport::Plain(stream) => stream.write_all(bytes).await,
+            Transport::Tls(stream) => stream.write_all(bytes).await,
         }
     }
 
-    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(buffer).await,
-            Self::Tls(stream) => stream.read(buffer).await,
-        }
+    /// What comes next; nothing: the peer has finished.
+    async fn read(&mut self) -> io::Result<&[u8]> {
+        let count = match &mut self.transport {
+            Transport::Plain(stream) => stream.read(&mut self.buffer).await?,
+            Transport::Tls(stream) => stream.read(&mut self.buffer).await?,
+        };
+        Ok(&self.buffer[..count])
     }
 
     fn stream(&self) -> &Stream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.stream(),
+        match &self.transport {
+            Transport::Plain(stream) => stream,
+            Transport::Tls(stream) => stream.stream(),
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::Shared;
 use super::client::{Failure, Purpose};
+use super::complaints::Complaint;
 use super::sessions::Due;
 use crate::config::Retry;
 use crate::limits;
@@ -183,8 +184,10 @@ async fn tell_one(shared: &Rc<Shared>, chain: &Chain, event: &Due) {
 fn give_up(shared: &Shared, event: &Due, reason: &'static str, why: &str) {
     let (occurrence, target) = event;
     *shared.stats.borrow_mut().given_up.entry(reason).or_default() += 1;
-    tracing::warn!(
-        event = occurrence.event.key(), url = target.url.text, client = %occurrence.caller.info.id,
-        "an event was not told: {why}"
-    );
+    if let Some(left_out) = shared.complains(Complaint::GivenUp, occurrence.event, target) {
+        tracing::warn!(
+            event = occurrence.event.key(), url = target.url.text,
+            client = %occurrence.caller.info.id, left_out, "an event was not told: {why}"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::config::{Dialect, HookEvent, HookTarget};
-use crate::session::ClientInfo;
+use crate::session::{ClientId, ClientInfo};
 
 /// A connection as hooks know it.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,21 +158,32 @@ impl Occurrence {
         attempt: u32,
         body: &str,
     ) -> String {
-        use std::fmt::Write;
-        let mut lines = String::new();
-        // Writing to a String does not fail.
-        if target.event_headers {
-            let _ = write!(
-                lines,
-                "X-Shardcast-Event: {}-{}\r\nX-Shardcast-Session: {}\r\nX-Shardcast-Attempt: {attempt}\r\n",
-                identity.service, self.id, self.caller.info.id
-            );
-        }
-        if let Some(secret) = &target.secret {
-            let _ = write!(lines, "X-Shardcast-Signature: sha256={}\r\n", sign(secret, body));
-        }
-        lines
+        extra_headers(target, identity, (self.id, self.caller.info.id), attempt, body)
     }
+}
+
+/// The header lines of an event, which has a number and belongs to a session: `body` is what is signed.
+pub(super) fn extra_headers(
+    target: &HookTarget,
+    identity: &Identity,
+    (event, session): (u64, ClientId),
+    attempt: u32,
+    body: &str,
+) -> String {
+    use std::fmt::Write;
+    let mut lines = String::new();
+    // Writing to a String does not fail.
+    if target.event_headers {
+        let _ = write!(
+            lines,
+            "X-Shardcast-Event: {}-{event}\r\nX-Shardcast-Session: {session}\r\nX-Shardcast-Attempt: {attempt}\r\n",
+            identity.service
+        );
+    }
+    if let Some(secret) = &target.secret {
+        let _ = write!(lines, "X-Shardcast-Signature: sha256={}\r\n", sign(secret, body));
+    }
+    lines
 }
 
 impl Identity {

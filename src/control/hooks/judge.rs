@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::client::Purpose;
+use super::complaints::Complaint;
 use super::event::{Judgement, Occurrence, Subject};
 use super::sessions::{caller, facts};
 use super::{HookResult, Shared, delivery, nginx, srs};
@@ -100,19 +101,23 @@ async fn gate(
                 })?;
             }
             Judgement::Refuse(why) => {
-                tracing::info!(
-                    event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
-                    "refused by a hook: {why}"
-                );
+                if let Some(left_out) = shared.complains(Complaint::Refused, event, target) {
+                    tracing::info!(
+                        event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
+                        left_out, "refused by a hook: {why}"
+                    );
+                }
                 return Err(refusal(plan, RefusalReason::Denied, "refused by the application"));
             }
             Judgement::Fail(why) => {
                 let accepts = target.on_failure == OnFailure::Accept;
-                tracing::warn!(
-                    event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
-                    "a hook failed, and the client is {}: {why}",
-                    if accepts { "let in (on_failure)" } else { "refused" }
-                );
+                if let Some(left_out) = shared.complains(Complaint::Failed, event, target) {
+                    tracing::warn!(
+                        event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
+                        left_out, "a hook failed, and the client is {}: {why}",
+                        if accepts { "let in (on_failure)" } else { "refused" }
+                    );
+                }
                 if !accepts {
                     let text = "authorisation is not available";
                     return Err(refusal(plan, RefusalReason::Unavailable, text));

@@ -10,16 +10,20 @@
 //! | `nginx`, `srs` | the two dialects: requests out, verdicts in                              |
 //! | `sessions`  | which events a connection has had, and still has to have                    |
 //! | `judge`     | asking the gating hooks of one question, in order                           |
+//! | `message`   | asking about what clients of the push channel say                             |
 //! | `update`    | asking from time to time whether a stream may go on                         |
 //! | `delivery`  | end events: order, further attempts                                         |
 //! | `client`    | the HTTP client: connections, caps, deadline                                |
 //! | `seats`, `breaker`, `resolver`, `stats` | its parts                                      |
+//! | `complaints` | at most so many log lines                                                  |
 
 mod breaker;
 mod client;
+mod complaints;
 mod delivery;
 mod event;
 mod judge;
+mod message;
 mod nginx;
 mod resolver;
 mod seats;
@@ -35,16 +39,20 @@ use std::rc::Rc;
 use serde_json::{Value, json};
 
 use self::client::Client;
+use self::complaints::{Complaint, Complaints};
 use self::delivery::Deliveries;
 use self::event::Identity;
 use self::sessions::Sessions;
+pub(super) use self::stats::HookTotals;
 use self::stats::Stats;
+use super::push::MessageToJudge;
 use super::settings::CurrentSettings;
-use crate::config::HookEvent;
+use crate::config::{HookEvent, HookTarget};
 use crate::media::Moment;
+use crate::proto::push_message::PushBody;
 use crate::rt::doorbell::Bell;
 use crate::rt::executor::spawn_local;
-use crate::session::{Ask, ClientId, Departure, Refusal};
+use crate::session::{Ask, ClientId, Departure, Refusal, SendRefusal};
 use crate::shard::{AskToken, ConnKey, Node};
 
 /// The hooks of the server.
@@ -61,6 +69,7 @@ struct Shared {
     sessions: RefCell<Sessions>,
     deliveries: Deliveries,
     stats: RefCell<Stats>,
+    complaints: RefCell<Complaints>,
     identity: Identity,
     results: RefCell<VecDeque<HookResult>>,
     /// Wakes the control shard's loop.
@@ -76,6 +85,13 @@ pub(super) enum HookResult {
     Refused(AskToken, Refusal),
     /// Ask the shard of a stream for its clock.
     Measure(AskToken),
+    /// What becomes of a client's push message.
+    Message {
+        /// Who said it.
+        client: ClientId,
+        /// Pass it on, with another body if there is one, or not.
+        verdict: Result<Option<PushBody>, SendRefusal>,
+    },
     /// Close the connection.
     Close {
         /// Its shard.
@@ -101,6 +117,7 @@ impl Hooks {
                 sessions: RefCell::default(),
                 deliveries: Deliveries::default(),
                 stats: RefCell::default(),
+                complaints: RefCell::default(),
                 identity: Identity::new(random),
                 results: RefCell::default(),
                 bell,
@@ -117,6 +134,11 @@ impl Hooks {
     /// Lets the hooks judge a question; the result comes from [`Hooks::take_results`].
     pub(super) fn judge(&self, token: AskToken, ask: Ask) {
         spawn_local(judge::run(Rc::clone(&self.shared), token, ask));
+    }
+
+    /// Lets the hooks judge a client's push message; the result comes from [`Hooks::take_results`].
+    pub(super) fn judge_message(&self, message: MessageToJudge) {
+        spawn_local(message::run(Rc::clone(&self.shared), message));
     }
 
     /// The last word on a question, which the shard is told next.
@@ -165,6 +187,12 @@ impl Hooks {
         !self.shared.results.borrow().is_empty()
     }
 
+    /// Reads the certificates of https hooks again.
+    pub(super) fn reread_files(&self) {
+        let shared = Rc::clone(&self.shared);
+        spawn_local(async move { shared.client.reread_certificates().await });
+    }
+
     /// The server ends: what is to be told is told, but not again.
     pub(super) fn end(&self) {
         self.shared.deliveries.end();
@@ -173,6 +201,24 @@ impl Hooks {
     /// Whether everything is told.
     pub(super) fn is_quiet(&self) -> bool {
         self.shared.deliveries.is_quiet()
+    }
+
+    /// Names of the server and of this start, as the SRS dialect tells them.
+    pub(super) fn identity(&self) -> (String, String) {
+        let settings = self.shared.settings.get();
+        let identity = &self.shared.identity;
+        let given = Some(&settings.config.hooks.server_id).filter(|id| !id.is_empty());
+        (given.unwrap_or(&identity.server).clone(), identity.service.clone())
+    }
+
+    /// The id of a stream in the SRS dialect, by its URL.
+    pub(super) fn srs_stream_id(&self, url: &str) -> String {
+        srs::digest(&self.identity().0, url)
+    }
+
+    /// Counts for metrics.
+    pub(super) fn totals(&self) -> HookTotals {
+        self.shared.stats.borrow().totals()
     }
 
     /// For the API.
@@ -202,6 +248,17 @@ impl Hooks {
 }
 
 impl Shared {
+    /// See [`Complaints::admit`].
+    fn complains(
+        &self,
+        complaint: Complaint,
+        event: HookEvent,
+        target: &HookTarget,
+    ) -> Option<u64> {
+        let now = crate::rt::clock::now();
+        self.complaints.borrow_mut().admit(complaint, event, target, now)
+    }
+
     fn result(&self, result: HookResult) {
         self.results.borrow_mut().push_back(result);
         self.bell.ring_if_asleep();

@@ -173,6 +173,8 @@ fn call(occurrence: &Occurrence) -> &'static str {
         HookEvent::PlayDone | HookEvent::Stop => "play_done",
         HookEvent::Done => "done",
         HookEvent::RecordDone => "record_done",
+        // Told in no dialect, see `message`.
+        HookEvent::Message => "message",
         HookEvent::Update => match occurrence.subject.stream().map(|stream| &stream.kind) {
             Some(StreamKind::Publish { .. }) => "update_publish",
             Some(StreamKind::Play { .. }) => "update_play",

@@ -1,6 +1,6 @@
-//! Host names to addresses: the system's resolver on a thread of its own, its answers kept for a while.
-//! The system's call tells no time to live, so the time is fixed; an answer that has become old is used
-//! on when a new one cannot be had.
+//! Host names to addresses: the system's resolver on a thread of its own, its answers kept for
+//! `hooks.dns_cache`. The system's call tells no time to live, but knows what /etc/hosts, nsswitch.conf and
+//! the operator's resolver say; an answer that has become old is used on when a new one cannot be had.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -15,8 +15,6 @@ use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::executor::spawn_blocking;
 
-/// For so long an answer is taken as it was.
-const FRESH_FOR: Duration = Duration::from_secs(30);
 /// For so long it is better than none.
 const STALE_FOR: Duration = Duration::from_secs(600);
 /// For so long a failure is not tried again.
@@ -43,11 +41,15 @@ struct Answer {
 }
 
 impl Resolver {
-    /// The addresses of a host, best first.
+    /// The addresses of a host, best first; an answer is taken as it was for `fresh_for`.
     ///
     /// # Errors
     /// There is no such host, or nobody answers.
-    pub(super) async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+    pub(super) async fn addresses(
+        &self,
+        host: &str,
+        fresh_for: Duration,
+    ) -> io::Result<Vec<IpAddr>> {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
@@ -58,13 +60,14 @@ impl Resolver {
                     answer: RefCell::default(),
                 })
             }));
-        if let Some(answer) = known.answer.borrow().current(clock::now()) {
+        let asked = clock::now();
+        if let Some(answer) = known.answer.borrow().current(asked, fresh_for) {
             return answer;
         }
         let turn = known.turn.take(true).await;
         let _turn = turn.map_err(|_| io::Error::other("too many wait for this name"))?;
         // Somebody may have asked meanwhile.
-        if let Some(answer) = known.answer.borrow().current(clock::now()) {
+        if let Some(answer) = known.answer.borrow().since(asked) {
             return answer;
         }
         let name = host.to_owned();
@@ -76,9 +79,8 @@ impl Resolver {
             })
         });
         let found = found.await.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
-        let now = clock::now();
-        known.answer.borrow_mut().take(found, now);
-        let answer = known.answer.borrow().current(now);
+        known.answer.borrow_mut().take(found, clock::now());
+        let answer = known.answer.borrow().since(asked);
         answer.unwrap_or_else(|| Err(io::Error::other("the name has no address")))
     }
 }
@@ -95,16 +97,21 @@ impl Answer {
     }
 
     /// What needs no question now.
-    fn current(&self, now: Moment) -> Option<io::Result<Vec<IpAddr>>> {
-        let age = self.at.map(|at| now.since(at));
-        if age.is_some_and(|age| age < FRESH_FOR) {
+    fn current(&self, now: Moment, fresh_for: Duration) -> Option<io::Result<Vec<IpAddr>>> {
+        if self.at.is_some_and(|at| now.since(at) < fresh_for) {
             return Some(Ok(self.addresses.clone()));
         }
-        let (at, text) = self.failed.as_ref()?;
-        if now.since(*at) >= FAILED_FOR {
-            return None;
+        let (at, _) = self.failed.as_ref()?;
+        if now.since(*at) < FAILED_FOR { self.since(*at) } else { None }
+    }
+
+    /// What was learnt at `asked` or later.
+    fn since(&self, asked: Moment) -> Option<io::Result<Vec<IpAddr>>> {
+        if self.at.is_some_and(|at| at >= asked) {
+            return Some(Ok(self.addresses.clone()));
         }
-        if age.is_some_and(|age| age < STALE_FOR) {
+        let (failed_at, text) = self.failed.as_ref().filter(|(at, _)| *at >= asked)?;
+        if self.at.is_some_and(|at| failed_at.since(at) < STALE_FOR) {
             return Some(Ok(self.addresses.clone()));
         }
         Some(Err(io::Error::other(text.clone())))
@@ -123,25 +130,39 @@ mod tests {
     #[test]
     fn answers_are_kept_and_used_on_while_no_new_one_comes() {
         let mut answer = Answer::default();
-        assert!(answer.current(at(0)).is_none());
+        let fresh_for = Duration::from_secs(30);
+        let current = |answer: &Answer, seconds| answer.current(at(seconds), fresh_for);
+        assert!(current(&answer, 0).is_none());
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         answer.take(Ok(vec![address]), at(0));
-        assert_eq!(answer.current(at(29)).unwrap().unwrap(), [address]);
-        assert!(answer.current(at(30)).is_none(), "time to ask again");
+        assert_eq!(current(&answer, 29).unwrap().unwrap(), [address]);
+        assert!(current(&answer, 30).is_none(), "time to ask again");
         answer.take(Err(io::Error::other("no answer")), at(40));
-        assert_eq!(answer.current(at(40)).unwrap().unwrap(), [address]);
-        assert!(answer.current(at(41)).is_none());
+        assert_eq!(current(&answer, 40).unwrap().unwrap(), [address]);
+        assert!(current(&answer, 41).is_none());
         answer.take(Err(io::Error::other("no answer")), at(700));
-        assert!(answer.current(at(700)).unwrap().is_err());
-        assert!(answer.current(at(701)).is_none());
+        assert!(current(&answer, 700).unwrap().is_err());
+        assert!(current(&answer, 701).is_none());
+    }
+
+    #[test]
+    fn without_a_cache_each_question_has_an_answer_of_its_own() {
+        let mut answer = Answer::default();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        answer.take(Ok(vec![address]), at(5));
+        assert!(answer.current(at(5), Duration::ZERO).is_none());
+        assert_eq!(answer.since(at(4)).unwrap().unwrap(), [address], "who waited takes it");
+        assert!(answer.since(at(6)).is_none());
     }
 
     #[test]
     fn names_and_addresses_are_found() {
         let (local, literal) = spawn_pinned("test", None, || async {
             let resolver = Resolver::default();
-            let local = resolver.addresses("localhost").await;
-            (local.map(|found| found[0].is_loopback()), resolver.addresses("::1").await)
+            let fresh_for = Duration::ZERO;
+            let local = resolver.addresses("localhost", fresh_for).await;
+            let literal = resolver.addresses("::1", fresh_for).await;
+            (local.map(|found| found[0].is_loopback()), literal)
         })
         .unwrap()
         .join()

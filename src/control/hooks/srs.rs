@@ -195,6 +195,8 @@ fn action(event: HookEvent) -> &'static str {
         HookEvent::Done => "on_done",
         HookEvent::Update => "on_update",
         HookEvent::RecordDone => "on_dvr",
+        // Told in no dialect, see `message`.
+        HookEvent::Message => "on_message",
     }
 }
 
@@ -222,9 +224,14 @@ fn stream_url(occurrence: &Occurrence, name: &str) -> String {
 
 /// The same for all events about one name: a digest of it, in SRS's form.
 fn stream_id(occurrence: &Occurrence, name: &str, server_id: &str) -> String {
+    digest(server_id, &stream_url(occurrence, name))
+}
+
+/// The id of the stream with this URL (`/APP/STREAM`, behind a vhost that is not the default one).
+pub(super) fn digest(server_id: &str, url: &str) -> String {
     use sha2::{Digest, Sha256};
     const LETTERS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
-    let digest = Sha256::digest(format!("{server_id} {}", stream_url(occurrence, name)));
+    let digest = Sha256::digest(format!("{server_id} {url}"));
     let letters = digest.iter().take(7).map(|byte| LETTERS[usize::from(*byte) % 36]);
     format!("vid-{}", letters.map(char::from).collect::<String>())
 }

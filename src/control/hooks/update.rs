@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::complaints::Complaint;
 use super::event::{Judgement, Occurrence, Subject};
 use super::judge::call;
 use super::{HookResult, Shared};
@@ -45,10 +46,12 @@ pub(super) async fn tell(shared: Rc<Shared>, token: AskToken, client: ClientId, 
             Judgement::Fail(_) if target.on_failure == OnFailure::Accept => continue,
             Judgement::Refuse(why) | Judgement::Fail(why) => why,
         };
-        tracing::info!(
-            url = target.url.text, %client, stream = started.stream.name,
-            "closed by on_update: {why}"
-        );
+        if let Some(left_out) = shared.complains(Complaint::Refused, event, target) {
+            tracing::info!(
+                url = target.url.text, %client, stream = started.stream.name, left_out,
+                "closed by on_update: {why}"
+            );
+        }
         let why = "ended by the application".to_owned();
         let AskToken { node, connection, .. } = token;
         return shared.result(HookResult::Close { node, connection, why });

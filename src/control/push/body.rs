@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use crate::limits;
 use crate::proto::http::{Query, Request};
 use crate::proto::push_message::{PushAddress, PushBody};
+use crate::proto::push_name::PushName;
 
 /// What is wrong with a request: status and sentence.
 pub(super) type Wrong = (u16, String);
@@ -36,10 +37,10 @@ pub(super) fn message(request: &Request, body: &[u8], bytes_max: usize) -> Resul
 }
 
 /// `POST /notify`: `{"user_id":5,"message":…}`.
-pub(super) fn notification(body: &[u8], bytes_max: usize) -> Result<(i64, PushBody), Wrong> {
+pub(super) fn notification(body: &[u8], bytes_max: usize) -> Result<(PushName, PushBody), Wrong> {
     #[derive(Deserialize)]
     struct Notification {
-        user_id: i64,
+        user_id: PushName,
         message: Json,
     }
     let Notification { user_id, message } = json(body)?;
@@ -54,12 +55,12 @@ pub(super) fn batch(body: &[u8], bytes_max: usize) -> Result<Vec<(PushAddress, P
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Entry {
-        channel: Option<i64>,
+        channel: Option<PushName>,
         #[serde(default)]
-        channels: Vec<i64>,
-        user: Option<i64>,
+        channels: Vec<PushName>,
+        user: Option<PushName>,
         #[serde(default)]
-        users: Vec<i64>,
+        users: Vec<PushName>,
         message: Json,
     }
     let mut all = Vec::new();
@@ -147,21 +148,21 @@ mod tests {
             |body: Json| batch(body.to_string().as_bytes(), 10).map_err(|(status, _)| status);
         let all = read(json!([
             { "channel": 1, "message": "a" },
-            { "users": [2, 3], "channels": [4], "message": { "b": 1 } },
+            { "users": [2, 3], "channels": ["d"], "message": { "b": 1 } },
         ]));
         let object = PushBody::Json(json!({ "b": 1 }));
         let expected = vec![
-            (PushAddress::Channel(1), PushBody::Text("a".to_owned())),
-            (PushAddress::Channel(4), object.clone()),
-            (PushAddress::User(2), object.clone()),
-            (PushAddress::User(3), object),
+            (PushAddress::Channel(1.into()), PushBody::Text("a".to_owned())),
+            (PushAddress::Channel(PushName::Text("d".into())), object.clone()),
+            (PushAddress::User(2.into()), object.clone()),
+            (PushAddress::User(3.into()), object),
         ];
         assert_eq!(all, Ok(expected));
         assert_eq!(read(json!([])), Ok(Vec::new()));
         for (body, status) in [
             (json!([{ "message": "a" }]), 400),
             (json!([{ "channel": 1 }]), 400),
-            (json!([{ "channel": "1", "message": "a" }]), 400),
+            (json!([{ "channel": "a/b", "message": "a" }]), 400),
             (json!([{ "chanel": 1, "user": 1, "message": "a" }]), 400),
             (json!({ "channel": 1, "message": "a" }), 400),
             (json!([{ "channel": 1, "message": "12345678901" }]), 413),
@@ -175,7 +176,7 @@ mod tests {
     fn a_notification_names_a_user() {
         let read = |body: Json| notification(body.to_string().as_bytes(), 10);
         let (user, message) = read(json!({ "user_id": 5, "message": { "a": 1 } })).unwrap();
-        assert_eq!((user, message), (5, PushBody::Json(json!({ "a": 1 }))));
+        assert_eq!((user, message), (5.into(), PushBody::Json(json!({ "a": 1 }))));
         assert_eq!(read(json!({ "message": 1 })).unwrap_err().0, 400);
         assert_eq!(read(json!({ "user_id": 5 })).unwrap_err().0, 400);
     }

@@ -72,7 +72,7 @@ impl History {
         now: Moment,
     ) {
         self.bytes += message.bytes();
-        self.entries.insert(offset, Entry { key, at: now, age_max, message });
+        self.entries.insert(offset, Entry { key: key.clone(), at: now, age_max, message });
         if age_max.is_some() {
             self.aging.insert(offset);
         }
@@ -93,8 +93,8 @@ impl History {
     }
 
     /// A message was sent and is not kept.
-    pub(super) fn pass(&mut self, offset: u64, key: Key) {
-        match self.tracks.get_mut(&key) {
+    pub(super) fn pass(&mut self, offset: u64, key: &Key) {
+        match self.tracks.get_mut(key) {
             Some(track) => track.lost = offset,
             None => self.forgotten = offset,
         }
@@ -167,7 +167,7 @@ mod tests {
     use crate::proto::push_message::PushAddress;
 
     fn key(channel: i64) -> Key {
-        Key { vhost: 0, address: PushAddress::Channel(channel) }
+        Key { vhost: 0, address: PushAddress::Channel(channel.into()) }
     }
 
     fn kept(len: usize) -> Kept {
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn what_is_not_kept_is_a_gap() {
         let mut history = History::default();
-        history.pass(1, key(1));
+        history.pass(1, &key(1));
         assert_eq!(missed(&mut history, &[1], 0), (vec![], true));
         assert_eq!(missed(&mut history, &[1], 1), (vec![], false));
     }

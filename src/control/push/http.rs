@@ -8,6 +8,7 @@ use crate::control::answer::Answer;
 use crate::media::Moment;
 use crate::proto::http::{Method, Request};
 use crate::proto::push_message::{PushAddress, PushBody};
+use crate::proto::push_name::PushName;
 
 /// Says how many connections a message was sent to.
 const REACHED: &str = "Push-Reached";
@@ -17,7 +18,7 @@ const TOTAL: &str = "Push-Total";
 const COUNT_MAX: usize = 10_000;
 
 /// What a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Resource {
     Batch,
     Channels,
@@ -64,7 +65,7 @@ pub(in crate::control) async fn serve(
 
 fn resource(path: &str) -> Option<Result<Resource, Wrong>> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let (address, rest): (fn(i64) -> PushAddress, _) = match parts.as_slice() {
+    let (address, rest): (fn(PushName) -> PushAddress, _) = match parts.as_slice() {
         ["push", "messages"] => return Some(Ok(Resource::Batch)),
         ["notify"] => return Some(Ok(Resource::Notify)),
         ["notify", "list"] => return Some(Ok(Resource::NotifyList)),
@@ -73,15 +74,15 @@ fn resource(path: &str) -> Option<Result<Resource, Wrong>> {
         ["users", rest @ ..] if !rest.is_empty() => (PushAddress::User, rest),
         _ => return None,
     };
-    let number = rest.first().copied().unwrap_or_default();
+    let name = rest.first().copied().unwrap_or_default();
     let resource: fn(PushAddress) -> Resource = match rest {
         [_] => Resource::Presence,
         [_, "message"] => Resource::Message,
         _ => return None,
     };
-    Some(match number.parse() {
-        Ok(number) => Ok(resource(address(number))),
-        Err(_) => Err((400, format!("{number:?} is not a whole number"))),
+    Some(match name.parse::<PushName>() {
+        Ok(name) => Ok(resource(address(name))),
+        Err(error) => Err((400, format!("{name:?}: {error}"))),
     })
 }
 
@@ -95,7 +96,7 @@ async fn message(
 ) -> Result<Answer, Wrong> {
     let bytes_max = push.with(|router| router.message_bytes_max(vhost));
     let message = body::message(request, body, bytes_max)?;
-    let reached = post(push, vhost, address, &message, deadline).await?;
+    let reached = post(push, vhost, &address, &message, deadline).await?;
     // The contract's answer, whoever listens.
     Ok(Answer::plain(200, "200 OK\n").with(REACHED, reached))
 }
@@ -103,7 +104,7 @@ async fn message(
 async fn notify(push: &Push, body: &[u8], vhost: &str, deadline: Moment) -> Result<Answer, Wrong> {
     let bytes_max = push.with(|router| router.message_bytes_max(vhost));
     let (user, message) = body::notification(body, bytes_max)?;
-    let reached = post(push, vhost, PushAddress::User(user), &message, deadline).await?;
+    let reached = post(push, vhost, &PushAddress::User(user), &message, deadline).await?;
     Ok(Answer::plain(200, "notified\n").with(REACHED, reached))
 }
 
@@ -112,7 +113,7 @@ async fn batch(push: &Push, body: &[u8], vhost: &str, deadline: Moment) -> Resul
     let all = body::batch(body, bytes_max)?;
     let mut reached = 0;
     for (done, (address, message)) in all.iter().enumerate() {
-        let Ok(count) = post(push, vhost, *address, message, deadline).await else {
+        let Ok(count) = post(push, vhost, address, message, deadline).await else {
             let value = json!({ "error": "busy", "messages": done, "reached": reached });
             return Ok(Answer::json(503, &value).with("Retry-After", 1));
         };
@@ -125,7 +126,7 @@ async fn batch(push: &Push, body: &[u8], vhost: &str, deadline: Moment) -> Resul
 async fn post(
     push: &Push,
     vhost: &str,
-    address: PushAddress,
+    address: &PushAddress,
     message: &PushBody,
     deadline: Moment,
 ) -> Result<usize, Wrong> {
@@ -140,12 +141,12 @@ fn look(push: &Push, request: &Request, resource: Resource, vhost: &str) -> Answ
     let count = number("count").unwrap_or(COUNT_MAX).min(COUNT_MAX);
     let (total, value) = push.with(|router| match resource {
         Resource::Presence(address) => {
-            let (total, members) = router.presence(vhost, Some(address), start, count);
-            let (kind, id) = match address {
-                PushAddress::Channel(id) => ("channel", id),
-                PushAddress::User(id) => ("user_id", id),
+            let (total, members) = router.presence(vhost, Some(&address), start, count);
+            let (kind, name) = match &address {
+                PushAddress::Channel(name) => ("channel", name),
+                PushAddress::User(name) => ("user_id", name),
             };
-            (total, json!({ kind: id, "connections": total, "members": members }))
+            (total, json!({ kind: name, "connections": total, "members": members }))
         }
         Resource::Channels => {
             let all = router.channels(vhost);
@@ -172,18 +173,17 @@ mod tests {
     fn paths() {
         use PushAddress::{Channel, User};
         let table = [
-            ("/channels/10/message", Some(Some(Resource::Message(Channel(10))))),
-            ("/users/-5/message", Some(Some(Resource::Message(User(-5))))),
-            ("/channels/10", Some(Some(Resource::Presence(Channel(10))))),
-            ("/users/5", Some(Some(Resource::Presence(User(5))))),
+            ("/channels/10/message", Some(Some(Resource::Message(Channel(10.into()))))),
+            ("/users/-5/message", Some(Some(Resource::Message(User((-5).into()))))),
+            ("/channels/10", Some(Some(Resource::Presence(Channel(10.into()))))),
+            ("/users/5", Some(Some(Resource::Presence(User(5.into()))))),
+            ("/users/alice", Some(Some(Resource::Presence(User("alice".parse().unwrap()))))),
             ("/channels", Some(Some(Resource::Channels))),
             ("/notify", Some(Some(Resource::Notify))),
             ("/notify/list", Some(Some(Resource::NotifyList))),
             ("/push/messages", Some(Some(Resource::Batch))),
-            ("/channels/x/message", Some(None)),
-            ("/channels/1.5/message", Some(None)),
             ("/channels//message", Some(None)),
-            ("/users/99999999999999999999", Some(None)),
+            ("/users/a\u{7f}", Some(None)),
             ("/channels/10/messages", None),
             ("/users", None),
             ("/", None),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(super) use http::serve;
-pub use router::{PushCounters, Router};
+pub use router::{MessageToJudge, PushCounters, Router};
 
 use crate::config::Settings;
 use crate::media::Moment;
@@ -57,7 +57,7 @@ impl Push {
     pub(super) async fn post(
         &self,
         vhost: &str,
-        address: PushAddress,
+        address: &PushAddress,
         body: &PushBody,
         deadline: Moment,
     ) -> Option<usize> {

@@ -7,7 +7,7 @@
 //!   the verdict and the messages take the same lane.
 //! - What is on its way to the shards is bounded; at the cap a post is not taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,6 +21,7 @@ use crate::media::Moment;
 use crate::proto::push_message::{
     PushAddress, PushBody, PushId, server_sent_event, websocket_frame,
 };
+use crate::proto::push_name::PushName;
 use crate::proto::push_session::{PushSession, PushSessionError};
 use crate::session::{
     Ask, ClientId, ClientInfo, Grant, Membership, PushAsk, PushGrant, PushTarget, PushWire,
@@ -43,7 +44,12 @@ pub struct Router {
     targets: HashMap<Key, Target>,
     members: BTreeMap<ClientId, Member>,
     /// Sessions of connections whose other questions are not answered yet.
-    pending: HashMap<AskToken, (PushSession, SocketAddr)>,
+    pending: HashMap<AskToken, (PushSession, SocketAddr, ClientId)>,
+    /// Their questions.
+    pending_of: HashMap<ClientId, AskToken>,
+    /// Messages of clients that a hook is asked about.
+    unjudged: HashMap<ClientId, Unjudged>,
+    unjudged_bytes: usize,
     history: History,
     in_flight: Arc<InFlight>,
     outgoing: Vec<(Node, Notice)>,
@@ -86,24 +92,55 @@ pub struct PushCounters {
     pub history_evicted: u64,
     /// Bytes on their way to the shards.
     pub in_flight_bytes: usize,
+    /// Bytes of clients' messages that a hook is asked about.
+    pub unjudged_bytes: usize,
 }
 
 /// A connection that gets messages.
 #[derive(Debug)]
 struct Member {
     keys: Vec<Key>,
-    user: i64,
-    channels: Vec<i64>,
+    user: PushName,
+    channels: Vec<PushName>,
     node: Node,
     wire: PushWire,
     peer: SocketAddr,
 }
 
+/// What a client has said and no hook has judged yet, oldest first; the first one is being judged. One at
+/// a time, so that the messages of a client stay in order.
+#[derive(Debug)]
+struct Unjudged {
+    from: Node,
+    connection: ConnKey,
+    vhost: String,
+    user: PushName,
+    peer: SocketAddr,
+    messages: VecDeque<(PushName, PushBody, usize)>,
+}
+
+/// A question for the hook `on_message`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MessageToJudge {
+    /// Who says it.
+    pub client: ClientId,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The vhost of both.
+    pub vhost: String,
+    /// The user of the client's session.
+    pub user: PushName,
+    /// The channel.
+    pub channel: PushName,
+    /// The message.
+    pub body: PushBody,
+}
+
 /// One line of the presence resources.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Presence {
-    pub(super) user_id: i64,
-    pub(super) channels: Vec<i64>,
+    pub(super) user_id: PushName,
+    pub(super) channels: Vec<PushName>,
     pub(super) client: ClientId,
     pub(super) protocol: PushWire,
     pub(super) address: String,
@@ -121,6 +158,9 @@ impl Router {
             targets: HashMap::new(),
             members: BTreeMap::new(),
             pending: HashMap::new(),
+            pending_of: HashMap::new(),
+            unjudged: HashMap::new(),
+            unjudged_bytes: 0,
             history: History::default(),
             in_flight: Arc::default(),
             outgoing: Vec::new(),
@@ -144,6 +184,7 @@ impl Router {
             history_bytes,
             history_evicted: self.history.evicted,
             in_flight_bytes: self.in_flight.bytes(),
+            unjudged_bytes: self.unjudged_bytes,
             ..self.counters
         }
     }
@@ -166,7 +207,8 @@ impl Router {
         let why = match found {
             Ok(Some(session)) => {
                 if !is_http {
-                    self.pending.insert(token, (session, ask.peer));
+                    self.pending.insert(token, (session, ask.peer, client.id));
+                    self.pending_of.insert(client.id, token);
                 }
                 return None;
             }
@@ -182,7 +224,8 @@ impl Router {
 
     /// Sees every verdict on its way: who is let in with a session becomes a member.
     pub fn attach(&mut self, token: AskToken, verdict: &mut Verdict) {
-        let Some((session, peer)) = self.pending.remove(&token) else { return };
+        let Some((session, peer, id)) = self.pending.remove(&token) else { return };
+        self.pending_of.remove(&id);
         if let Verdict::Accept(Grant::Connect { client, push, .. }) = verdict {
             let client = Arc::clone(client);
             *push = Some(self.join(&session, &client, peer, token, PushWire::Rtmp));
@@ -213,7 +256,14 @@ impl Router {
         Verdict::Refuse(Refusal::new(RefusalReason::Denied, why))
     }
 
-    /// A member is gone.
+    /// A connection is gone, whatever it was: no verdict is to come for it.
+    pub fn gone(&mut self, client: ClientId) {
+        if let Some(token) = self.pending_of.remove(&client) {
+            self.pending.remove(&token);
+        }
+    }
+
+    /// A member is gone. What it has said before is judged all the same.
     pub fn left(&mut self, client: ClientId) {
         let Some(member) = self.members.remove(&client) else { return };
         for key in &member.keys {
@@ -231,14 +281,14 @@ impl Router {
     pub fn post(
         &mut self,
         vhost: &str,
-        address: PushAddress,
+        address: &PushAddress,
         body: &PushBody,
         now: Moment,
     ) -> Option<usize> {
         if self.in_flight.is_full() {
             return None;
         }
-        let key = Key { vhost: self.vhost(vhost), address };
+        let key = Key { vhost: self.vhost(vhost), address: address.clone() };
         let settings = Arc::clone(self.settings.push(vhost));
         self.last_offset += 1;
         self.counters.posts += 1;
@@ -247,7 +297,7 @@ impl Router {
         let wires = target.map(Target::wires).unwrap_or_default();
         let (mut websocket, mut sse) = (Bytes::new(), Bytes::new());
         if wires.websocket + wires.sse > 0 || settings.has_history() {
-            let json = body.json(address, id);
+            let json = body.json(&key.address, id);
             if wires.websocket > 0 || settings.has_history() {
                 websocket = websocket_frame(&json).into();
             }
@@ -258,9 +308,9 @@ impl Router {
         if settings.has_history() {
             let message = Kept { websocket: websocket.clone(), sse: sse.clone() };
             let (messages, age) = (settings.history_messages, settings.history_age);
-            self.history.keep(id.offset, key, message, messages, age, now);
+            self.history.keep(id.offset, key.clone(), message, messages, age, now);
         } else {
-            self.history.pass(id.offset, key);
+            self.history.pass(id.offset, &key);
         }
         let Some(target) = target else { return Some(0) };
         let rtmp = match wires.rtmp {
@@ -278,48 +328,146 @@ impl Router {
         Some(reached)
     }
 
-    /// A message of a client to a channel: judged, and passed on or not. The client is told in turn.
+    /// A message of a client to a channel: judged, and passed on or not; the client is told in turn. Given
+    /// back is what the hook is to be asked.
     pub fn client_send(
         &mut self,
         from: Node,
         connection: ConnKey,
         client: ClientId,
-        channel: i64,
-        body: &PushBody,
+        channel: PushName,
+        body: PushBody,
         now: Moment,
-    ) {
-        let refusal = self.try_client_send(client, channel, body, now).err();
-        match refusal {
-            None => self.counters.client_sends += 1,
-            Some(why) => {
-                self.counters.client_sends_refused += 1;
-                tracing::debug!(%client, channel, why = why.word(), "a client's message is dropped");
+    ) -> Option<MessageToJudge> {
+        let judged = match self.may_send(client, &channel, &body) {
+            Ok(vhost) if self.settings.push(&vhost).client_send == ClientSend::Hook => {
+                return self.enqueue(from, connection, client, vhost, channel, body);
             }
-        }
-        self.outgoing.push((from, Notice::PushSent { connection, refusal }));
+            Ok(vhost) => self.pass_on(&vhost, channel, &body, now),
+            Err(refusal) => Err(refusal),
+        };
+        self.tell_sender(from, connection, client, judged);
+        None
     }
 
-    fn try_client_send(
+    /// The hook's word on the message that it was asked about: pass it on, with another body if it gave one,
+    /// or not. Given back is what it is to be asked next.
+    pub fn judged(
         &mut self,
         client: ClientId,
-        channel: i64,
-        body: &PushBody,
+        verdict: Result<Option<PushBody>, SendRefusal>,
         now: Moment,
-    ) -> Result<(), SendRefusal> {
+    ) -> Option<MessageToJudge> {
+        let waiting = self.unjudged.get_mut(&client)?;
+        let (channel, body, bytes) = waiting.messages.pop_front()?;
+        let (from, connection, vhost) = (waiting.from, waiting.connection, waiting.vhost.clone());
+        self.unjudged_bytes -= bytes;
+        let judged = verdict.and_then(|other| {
+            let body = other.unwrap_or(body);
+            if body.len() > self.settings.push(&vhost).message_bytes_max {
+                return Err(SendRefusal::TooLong);
+            }
+            self.pass_on(&vhost, channel, &body, now)
+        });
+        self.tell_sender(from, connection, client, judged);
+        let next = self.to_judge(client);
+        if next.is_none() {
+            self.unjudged.remove(&client);
+        }
+        next
+    }
+
+    /// Whether a client may say this; if so, its vhost.
+    fn may_send(
+        &self,
+        client: ClientId,
+        channel: &PushName,
+        body: &PushBody,
+    ) -> Result<String, SendRefusal> {
         let member = self.members.get(&client).ok_or(SendRefusal::NotMember)?;
-        let address = PushAddress::Channel(channel);
-        let key = member.keys.iter().find(|key| key.address == address).copied();
         let vhost = member.keys.first().and_then(|key| self.vhost_name(key.vhost));
         let vhost = vhost.unwrap_or_default().to_owned();
         let settings = self.settings.push(&vhost);
-        if settings.client_send != ClientSend::Members {
+        if settings.client_send == ClientSend::Off {
             return Err(SendRefusal::Off);
         }
-        key.ok_or(SendRefusal::NotMember)?;
+        if !member.channels.contains(channel) {
+            return Err(SendRefusal::NotMember);
+        }
         if body.len() > settings.message_bytes_max {
             return Err(SendRefusal::TooLong);
         }
-        self.post(&vhost, address, body, now).map(drop).ok_or(SendRefusal::Busy)
+        Ok(vhost)
+    }
+
+    fn pass_on(
+        &mut self,
+        vhost: &str,
+        channel: PushName,
+        body: &PushBody,
+        now: Moment,
+    ) -> Result<(), SendRefusal> {
+        let posted = self.post(vhost, &PushAddress::Channel(channel), body, now);
+        posted.map(drop).ok_or(SendRefusal::Busy)
+    }
+
+    fn enqueue(
+        &mut self,
+        from: Node,
+        connection: ConnKey,
+        client: ClientId,
+        vhost: String,
+        channel: PushName,
+        body: PushBody,
+    ) -> Option<MessageToJudge> {
+        let bytes = body.len();
+        let has_room = self.unjudged_bytes + bytes <= limits::PUSH_UNJUDGED_BYTES_MAX;
+        let Some(member) = self.members.get(&client).filter(|_| has_room) else {
+            self.tell_sender(from, connection, client, Err(SendRefusal::Busy));
+            return None;
+        };
+        self.unjudged_bytes += bytes;
+        let waiting = self.unjudged.entry(client).or_insert_with(|| Unjudged {
+            from,
+            connection,
+            vhost,
+            user: member.user.clone(),
+            peer: member.peer,
+            messages: VecDeque::new(),
+        });
+        waiting.messages.push_back((channel, body, bytes));
+        let is_first = waiting.messages.len() == 1;
+        if is_first { self.to_judge(client) } else { None }
+    }
+
+    fn to_judge(&self, client: ClientId) -> Option<MessageToJudge> {
+        let waiting = self.unjudged.get(&client)?;
+        let (channel, body, _) = waiting.messages.front()?;
+        Some(MessageToJudge {
+            client,
+            peer: waiting.peer,
+            vhost: waiting.vhost.clone(),
+            user: waiting.user.clone(),
+            channel: channel.clone(),
+            body: body.clone(),
+        })
+    }
+
+    fn tell_sender(
+        &mut self,
+        from: Node,
+        connection: ConnKey,
+        client: ClientId,
+        judged: Result<(), SendRefusal>,
+    ) {
+        match judged {
+            Ok(()) => self.counters.client_sends += 1,
+            Err(why) => {
+                self.counters.client_sends_refused += 1;
+                tracing::debug!(%client, why = why.word(), "a client's message is dropped");
+            }
+        }
+        self.outgoing.push((from, Notice::PushSent { connection, refusal: judged.err() }));
     }
 
     /// A post was given up.
@@ -352,13 +500,13 @@ impl Router {
     pub(super) fn presence(
         &self,
         vhost: &str,
-        address: Option<PushAddress>,
+        address: Option<&PushAddress>,
         start: usize,
         count: usize,
     ) -> (usize, Vec<Presence>) {
         let Some(&vhost) = self.vhosts.get(vhost) else { return (0, Vec::new()) };
         let line = |(client, member): (&ClientId, &Member)| Presence {
-            user_id: member.user,
+            user_id: member.user.clone(),
             channels: member.channels.clone(),
             client: *client,
             protocol: member.wire,
@@ -366,7 +514,8 @@ impl Router {
         };
         match address {
             Some(address) => {
-                let Some(target) = self.targets.get(&Key { vhost, address }) else {
+                let Some(target) = self.targets.get(&Key { vhost, address: address.clone() })
+                else {
                     return (0, Vec::new());
                 };
                 let found = target.members().iter().skip(start).take(count);
@@ -382,13 +531,13 @@ impl Router {
     }
 
     /// Channels of a vhost that have members, with the number of their connections.
-    pub(super) fn channels(&self, vhost: &str) -> BTreeMap<i64, usize> {
+    pub(super) fn channels(&self, vhost: &str) -> BTreeMap<PushName, usize> {
         let Some(&vhost) = self.vhosts.get(vhost) else { return BTreeMap::new() };
         self.targets
             .iter()
-            .filter_map(|(key, target)| match key.address {
-                PushAddress::Channel(number) if key.vhost == vhost => {
-                    Some((number, target.members().len()))
+            .filter_map(|(key, target)| match &key.address {
+                PushAddress::Channel(name) if key.vhost == vhost => {
+                    Some((name.clone(), target.members().len()))
                 }
                 _ => None,
             })
@@ -425,14 +574,14 @@ impl Router {
         wire: PushWire,
     ) -> Arc<Membership> {
         let vhost = self.vhost(&client.vhost);
-        let addresses = session.channels.iter().map(|number| PushAddress::Channel(*number));
-        let keys: Vec<Key> = std::iter::once(PushAddress::User(session.user))
+        let addresses = session.channels.iter().cloned().map(PushAddress::Channel);
+        let keys: Vec<Key> = std::iter::once(PushAddress::User(session.user.clone()))
             .chain(addresses)
             .map(|address| Key { vhost, address })
             .collect();
         let mut targets = Vec::with_capacity(keys.len());
         for key in &keys {
-            let target = self.targets.entry(*key).or_insert_with(|| {
+            let target = self.targets.entry(key.clone()).or_insert_with(|| {
                 self.last_target += 1;
                 Target::new(PushTarget(self.last_target))
             });
@@ -441,7 +590,7 @@ impl Router {
         }
         let member = Member {
             keys,
-            user: session.user,
+            user: session.user.clone(),
             channels: session.channels.clone(),
             node: token.node,
             wire,

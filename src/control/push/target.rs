@@ -7,7 +7,7 @@ use crate::session::{ClientId, PushTarget, PushWire};
 use crate::shard::Node;
 
 /// Names a channel or user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key {
     /// Number of the vhost.
     pub(super) vhost: u32,

@@ -410,6 +410,34 @@ fn limits_of_streams_and_connections_hold() {
 }
 
 #[test]
+fn connections_of_an_address_are_counted_as_proxies_tell_it() {
+    let mut world = world("limits.connections_per_address = 2\n");
+    world.published(1, B);
+    let connect = |world: &mut World, peer| {
+        let token = world.ask_as(0, peer, "", Want::Connect);
+        match world.answer(token) {
+            Some(Verdict::Accept(Grant::Connect { client, .. })) => Ok(client),
+            Some(Verdict::Refuse(refusal)) => Err(refusal.reason),
+            other => panic!("{other:?}"),
+        }
+    };
+    let first = connect(&mut world, A).unwrap();
+    let second = world.play(0, "s", true);
+    assert!(world.owner(second).is_some(), "HTTP viewers are counted too");
+    // The same address as IPv6 listeners show it.
+    let mapped = format!("[::ffff:{}]:7", A.split(':').next().unwrap());
+    assert_eq!(connect(&mut world, &mapped), Err(RefusalReason::Limit));
+    let other = connect(&mut world, B).unwrap();
+    world.registry.disconnected(&first);
+    let again = connect(&mut world, &mapped).unwrap();
+    assert_eq!(connect(&mut world, A), Err(RefusalReason::Limit));
+    for client in [other, again] {
+        world.registry.disconnected(&client);
+    }
+    assert!(!world.registry.addresses.is_empty(), "the viewer is there");
+}
+
+#[test]
 fn access_rules_come_before_the_name() {
     let toml = "http.flv_missing = \"404\"\n[apps.live]\nreferer = [\"example.org\"]\naccess = [\
                 { allow = \"publish\", from = \"192.0.2.1\" }, { deny = \"publish\", from = \"all\" }, \

@@ -75,7 +75,7 @@ impl RtmpSession {
         }
     }
 
-    fn ask_to_play(
+    pub(super) fn ask_to_play(
         &mut self,
         stream_id: u32,
         text: &str,

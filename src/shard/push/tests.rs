@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use crate::limits;
 use crate::proto::amf0::Value;
 use crate::proto::push_message::{PushAddress, PushBody};
+use crate::proto::push_name::PushName;
 use crate::proto::push_session::PushSession;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
@@ -28,7 +29,8 @@ fn config(more: &str) -> String {
 }
 
 fn token(user: i64, channels: &[i64]) -> String {
-    PushSession { user, channels: channels.to_vec(), expires_unix_s: None }.sign(SECRET)
+    let channels = channels.iter().map(|number| (*number).into()).collect();
+    PushSession { user: user.into(), channels, expires_unix_s: None }.sign(SECRET)
 }
 
 /// A client of any form, and the texts that it has got.
@@ -232,7 +234,15 @@ async fn turns(rig: &mut Rig, count: usize, members: &mut [&mut Member]) {
     }
 }
 
-fn post(rig: &mut Rig, address: PushAddress, text: &str) -> usize {
+fn channel(number: i64) -> PushAddress {
+    PushAddress::Channel(number.into())
+}
+
+fn user(number: i64) -> PushAddress {
+    PushAddress::User(number.into())
+}
+
+fn post(rig: &mut Rig, address: &PushAddress, text: &str) -> usize {
     let body = PushBody::Text(text.to_owned());
     rig.router.post("__defaultVhost__", address, &body, rig.now).expect("there is room")
 }
@@ -252,10 +262,10 @@ fn a_message_reaches_members_in_every_form_on_every_shard_and_nobody_else() {
         }
         let mut all: Vec<&mut Member> = members.iter_mut().collect();
         turns(&mut rig, 10, &mut all).await;
-        assert_eq!(post(&mut rig, PushAddress::Channel(10), "ten"), 12);
-        assert_eq!(post(&mut rig, PushAddress::Channel(12), "twelve"), 6);
-        assert_eq!(post(&mut rig, PushAddress::User(6), "six"), 6);
-        assert_eq!(post(&mut rig, PushAddress::Channel(11), "nobody"), 0);
+        assert_eq!(post(&mut rig, &channel(10), "ten"), 12);
+        assert_eq!(post(&mut rig, &channel(12), "twelve"), 6);
+        assert_eq!(post(&mut rig, &user(6), "six"), 6);
+        assert_eq!(post(&mut rig, &channel(11), "nobody"), 0);
         turns(&mut rig, 10, &mut all).await;
         for member in &all {
             let expected = if member.user == 5 { ["ten", "twelve"] } else { ["ten", "six"] };
@@ -269,7 +279,7 @@ fn a_message_reaches_members_in_every_form_on_every_shard_and_nobody_else() {
         members.truncate(2);
         turns(&mut rig, 10, &mut []).await;
         assert_eq!(rig.router.counters().members, 2);
-        assert_eq!(post(&mut rig, PushAddress::Channel(10), "rest"), 2);
+        assert_eq!(post(&mut rig, &channel(10), "rest"), 2);
         drop(members);
         turns(&mut rig, 10, &mut []).await;
         let counters = rig.router.counters();
@@ -350,7 +360,7 @@ fn a_member_that_does_not_read_is_closed_at_its_cap_and_delays_nobody() {
             slow.is_stuck = true;
             let text = "x".repeat(50_000);
             for number in 1..=60 {
-                post(&mut rig, PushAddress::Channel(1), &text);
+                post(&mut rig, &channel(1), &text);
                 turns(&mut rig, 3, &mut [&mut slow, &mut quick]).await;
                 assert_eq!(quick.got.len(), number, "{wire:?}");
                 let waiting: usize = (0..rig.shards[0].conns.slots())
@@ -377,23 +387,23 @@ fn who_comes_back_gets_what_it_missed_or_is_told_of_a_gap() {
         for wire in [PushWire::Sse, PushWire::WebSocket] {
             let mut first = Member::join(&mut rig, 0, wire, 1, &[1, 2]);
             turns(&mut rig, 10, &mut [&mut first]).await;
-            post(&mut rig, PushAddress::Channel(1), "a");
+            post(&mut rig, &channel(1), "a");
             turns(&mut rig, 10, &mut [&mut first]).await;
             let seen: serde_json::Value = serde_json::from_str(first.got.last().unwrap()).unwrap();
             let since = seen["id"].as_str().unwrap().to_owned();
             drop(first);
             turns(&mut rig, 10, &mut []).await;
-            for (channel, text) in [(1, "b"), (2, "c"), (3, "no"), (1, "d")] {
-                post(&mut rig, PushAddress::Channel(channel), text);
+            for (number, text) in [(1, "b"), (2, "c"), (3, "no"), (1, "d")] {
+                post(&mut rig, &channel(number), text);
             }
-            post(&mut rig, PushAddress::User(1), "e");
+            post(&mut rig, &user(1), "e");
             let mut back = Member::come_back(&mut rig, 1, wire, 1, &[1, 2], &since);
             turns(&mut rig, 10, &mut [&mut back]).await;
-            post(&mut rig, PushAddress::Channel(2), "f");
+            post(&mut rig, &channel(2), "f");
             turns(&mut rig, 10, &mut [&mut back]).await;
             assert_eq!(back.texts(), ["b", "c", "d", "e", "f"], "{wire:?}");
             for number in 0..6 {
-                post(&mut rig, PushAddress::Channel(1), &number.to_string());
+                post(&mut rig, &channel(1), &number.to_string());
             }
             let gap = format!(r#"{{"from":"{since}","gap":true}}"#);
             let mut late = Member::come_back(&mut rig, 1, wire, 1, &[1], &since);
@@ -468,8 +478,9 @@ impl Watched {
     /// Holds what it got against what was posted to its channels, up to `until`.
     fn check(&self, posted: &[PushAddress], until: usize) {
         let is_mine = |address: &PushAddress| match address {
-            PushAddress::Channel(number) => self.member.channels.contains(number),
-            PushAddress::User(number) => self.member.user == *number,
+            PushAddress::Channel(PushName::Number(it)) => self.member.channels.contains(it),
+            PushAddress::User(name) => *name == self.member.user.into(),
+            PushAddress::Channel(PushName::Text(_)) => false,
         };
         let mine: Vec<usize> =
             (self.from_min..until).filter(|number| is_mine(&posted[*number])).collect();
@@ -501,19 +512,19 @@ async fn random_posts(seed: u64, posts: usize, members_max: usize) -> usize {
             if there.len() < members_max {
                 let channels: Vec<i64> = (0..6).filter(|_| random(2) == 0).collect();
                 let (shard, wire) = (random(2), WIRES[random(3)]);
-                let user = random(4) as i64;
-                let member = Member::join(&mut rig, shard, wire, user, &channels);
+                let number = random(4) as i64;
+                let member = Member::join(&mut rig, shard, wire, number, &channels);
                 there.insert(next, Watched::new(member, posted.len()));
                 next += 1;
             }
         }
         for _ in 0..random(60) {
             let address = match random(4) {
-                0 => PushAddress::User(random(5) as i64),
-                _ => PushAddress::Channel(random(7) as i64),
+                0 => user(random(5) as i64),
+                _ => channel(random(7) as i64),
             };
             let text = posted.len().to_string();
-            post(&mut rig, address, &text);
+            post(&mut rig, &address, &text);
             posted.push(address);
         }
         for watched in there.values_mut() {
@@ -575,9 +586,7 @@ fn at_the_cap_of_what_is_on_its_way_a_post_is_not_taken() {
         turns(&mut rig, 10, &mut [&mut member]).await;
         let body = PushBody::Text("x".to_owned());
         let now = rig.now;
-        let post = |rig: &mut Rig| {
-            rig.router.post("__defaultVhost__", PushAddress::Channel(1), &body, now)
-        };
+        let post = |rig: &mut Rig| rig.router.post("__defaultVhost__", &channel(1), &body, now);
         let taken = (0..100_000).take_while(|_| post(&mut rig).is_some()).count();
         assert_eq!(taken, limits::PUSH_IN_FLIGHT_MESSAGES_MAX);
         rig.control_turn();

@@ -341,7 +341,8 @@ impl Viewed {
     fn new(logs_max: usize) -> Self {
         let settings = crate::shard::testing::settings("").app("__defaultVhost__", "live", "");
         let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
-        let stream = ViewerStream::new(StreamId(1), name, Arc::clone(&settings), logs_max);
+        let stream =
+            ViewerStream::new(StreamId(1), name, Arc::clone(&settings), logs_max, Moment::ZERO);
         Self { stream, pool: SegmentPool::default() }
     }
 

@@ -1,0 +1,41 @@
+//! The server's account of its shards, as the project's own tests and tools read it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::json;
+
+use crate::control::answer::Answer;
+use crate::control::api::Shared;
+use crate::rt::clock;
+
+/// `GET /api/v1/shards`
+pub(super) async fn shards(shared: &Shared) -> Answer {
+    let shards = shared.reports.gather().await;
+    let accepted = &shared.accepted;
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let registry = shared.registry.borrow();
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_s": clock::now().since(shared.started).as_secs(),
+        "shards": shards.iter().map(|it| &**it).collect::<Vec<_>>(),
+        "control": {
+            "registry": registry.counters(),
+            "streams": registry.entries(),
+            "push": shared.push.with(|router| router.counters()),
+            "cpu_us": clock::thread_cpu().as_micros() as u64,
+        },
+        "acceptor": {
+            "open": accepted.open.load(Ordering::Relaxed),
+            "accepted": count(&accepted.accepted),
+            "over_limit": count(&accepted.over_limit),
+            "over_address_limit": count(&accepted.over_address_limit),
+            "inbox_full": count(&accepted.inbox_full),
+            "out_of_descriptors": count(&accepted.out_of_descriptors),
+        },
+        "log": {
+            "lines_lost": shared.log_losses.lines(),
+            "access_lines_lost": shared.log_losses.access_lines(),
+        },
+    });
+    Answer::json(200, &body)
+}
