@@ -179,6 +179,32 @@ def codec(save):
     }
     for name, data in table.items():
         save("codec", f"written-{name}", data)
+    for profile in (66, 77, 88, 100, 110, 122, 244, 1):
+        save("codec", f"written-avc-profile-{profile}",
+             b"\x17\0\0\0\0\1" + bytes([profile, 0xC0, 31]) + b"\xff\xe1")
+    for profile in range(5):
+        save("codec", f"written-hevc-profile-{profile}",
+             b"\x90hvc1\1" + bytes([profile]) + bytes(10) + b"\x7b")
+    for profile in range(4):
+        save("codec", f"written-av1-profile-{profile}", b"\x90av01\x81" + bytes([profile << 5 | 8]) + b"\0\0")
+
+    def aac(*fields):
+        """Fields of (value, bits), as bytes."""
+        bits = "".join(f"{value:0{width}b}" for value, width in fields)
+        return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+    for kind in (1, 2, 3, 4, 6):
+        save("codec", f"written-aac-{kind}", b"\xaf\0" + aac((kind, 5), (4, 4), (2, 4)))
+    explicit = ((15, 4), (44_100, 24))
+    table = {
+        "he": ((5, 5), (7, 4), (2, 4), (4, 4), (2, 5)), "he-v2": ((29, 5), (7, 4), (1, 4), (4, 4), (2, 5)),
+        "he-other": ((5, 5), (7, 4), (2, 4), (4, 4), (1, 5)), "explicit-rate": ((2, 5), *explicit, (7, 4)),
+        "escape": ((31, 5), (10, 6), (4, 4), (9, 4)), "reserved-rate": ((2, 5), (13, 4), (2, 4)),
+        "cut": ((2, 5),),
+    }
+    for name, fields in table.items():
+        save("codec", f"written-aac-{name}", b"\xaf\0" + aac(*fields))
+    save("codec", "written-aac-fourcc", b"\x90mp4a" + aac((2, 5), (3, 4), (2, 4)))
     save("codec", "written-one-byte", b"\x17")
     save("codec", "written-fourcc-cut", b"\x91hvc")
 
@@ -403,6 +429,8 @@ def push(save):
         "object": '{"from": {"id": 5, "name": "n"}, "text": "t", "list": [1, 2.5, -3e300, null, true]}',
         "array": "[1, [2, [3]], {}]", "number": "1e400", "null": "null", "false": "false", "empty": "",
         "empty-text": '""', "deep": "[" * 40 + "]" * 40, "long": "x" * 70_000, "id": "17-1",
+        "name": "camera 1", "name-number": "-17", "name-quoted": '"a/b"', "name-long": "n" * 65,
+        "name-float": "5.5", "name-unsigned": "18446744073709551615", "f64-whole": "@@\0\0\0\0\0\0",
         "id-too-large": "18446744073709551616-1", "half-an-id": "17-",
     }
     for name, text in bodies.items():

@@ -4,6 +4,7 @@ use shardcast::proto::amf0::Value;
 use shardcast::proto::push_message::{
     PushAddress, PushBody, PushId, server_sent_event, websocket_frame,
 };
+use shardcast::proto::push_name::PushName;
 use shardcast::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
 use shardcast::proto::rtmp::command::Command;
 
@@ -18,17 +19,39 @@ pub fn run(data: &[u8]) {
     if let Ok(id) = text.parse::<PushId>() {
         assert_eq!(id.to_string().parse(), Ok(id));
     }
+    name(&text, data);
     one_body(&PushBody::Text(text.clone().into_owned()), id, &mut dice);
     if let Ok(json) = serde_json::from_str(&text) {
         one_body(&PushBody::of_json(json), id, &mut dice);
     }
 }
 
+/// A name is read back, from a path and from JSON.
+fn name(text: &str, data: &[u8]) {
+    match text.parse::<PushName>() {
+        Ok(name) => {
+            assert_eq!(name.to_string(), text);
+            let json = serde_json::to_string(&name).expect("a name is JSON");
+            assert_eq!(serde_json::from_str::<PushName>(&json).ok(), Some(name));
+        }
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    match serde_json::from_str::<PushName>(text) {
+        Ok(name) => assert_eq!(name.to_string().parse(), Ok(name)),
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    if let Some(bytes) = data.first_chunk::<8>() {
+        let number = f64::from_be_bytes(*bytes);
+        let name = PushName::of_f64(number);
+        assert!(name.is_none_or(|it| it.to_string().parse() == Ok(number as i64)));
+    }
+}
+
 fn one_body(body: &PushBody, id: PushId, dice: &mut Dice) {
     assert_eq!(body.is_empty(), body.len() == 0);
     rtmp(body, 1 + dice.piece(5_000));
-    for address in [PushAddress::Channel(-1), PushAddress::User(7)] {
-        let json = body.json(address, id);
+    for address in [PushAddress::Channel((-1).into()), PushAddress::User(7.into())] {
+        let json = body.json(&address, id);
         assert!(!json.contains(['\n', '\r']), "a line of an event");
         let said: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(said["id"], id.to_string());
