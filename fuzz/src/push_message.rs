@@ -48,7 +48,8 @@ fn name(text: &str, data: &[u8]) {
 }
 
 fn one_body(body: &PushBody, id: PushId, dice: &mut Dice) {
-    assert_eq!(body.is_empty(), body.len() == 0);
+    let bytes = body.len();
+    assert_eq!(body.is_empty(), bytes == 0);
     rtmp(body, 1 + dice.piece(5_000));
     for address in [PushAddress::Channel((-1).into()), PushAddress::User(7.into())] {
         let json = body.json(&address, id);
