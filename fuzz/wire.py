@@ -72,6 +72,8 @@ def amf_bytes(value):
         pairs = (struct.pack(">H", len(key)) + key.encode() + amf_bytes(it)
                  for key, it in value.items())
         return b"\3" + b"".join(pairs) + b"\0\0\x09"
+    if isinstance(value, list):
+        return b"\x0a" + struct.pack(">I", len(value)) + b"".join(map(amf_bytes, value))
     return b"\5"
 
 

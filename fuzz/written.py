@@ -1,14 +1,19 @@
 """Inputs that no client at hand sends: old and rare forms, and what is wrong on purpose."""
 
+import json
+import pathlib
 import struct
 
 import wire
+
+VECTORS = pathlib.Path(__file__).resolve().parent.parent / "tests/vectors"
 
 NUMBER = b"\0" + struct.pack(">d", 5)
 
 
 def save_all(save):
-    for group in (amf0, codec, chunks, http, names, flv, sessions):
+    for group in (amf0, amf3, aggregate, codec, chunks, http, http_response, websocket,
+                  proxy_protocol, push, rooms, names, flv, sessions):
         group(save)
 
 
@@ -57,6 +62,86 @@ def amf0(save):
         save("command", f"written-{name[1:]}-number", wire.amf_text(name) + NUMBER)
         save("command", f"written-{name[1:]}", wire.amf_text(name, "onMetaData", {"width": 1}))
     save("command", "written-without-a-name", NUMBER)
+    codecs = {
+        "list": {"fourCcList": ["av01", "hvc1", "Opus", "av01", "five5", 7]},
+        "list-of-all": {"fourCcList": ["*"]},
+        "list-with-names": {"fourCcList": {"0": "hvc1", "1": "*", "2": 5.0}},
+        "list-without-end": {"fourCcList": [f"{number:04}" for number in range(70)]},
+        "list-no-list": {"fourCcList": "hvc1"},
+        "maps": {"videoFourCcInfoMap": {"hvc1": 1, "av01": 0, "*": 4},
+                 "audioFourCcInfoMap": {"Opus": 2, "mp4a": "x"}, "capsEx": 15},
+        "map-no-map": {"videoFourCcInfoMap": 5.0, "audioFourCcInfoMap": ["*"]},
+    }
+    for name, said in codecs.items():
+        save("command", f"written-codecs-{name}", wire.amf_text("connect", 1, {"app": "live", **said}))
+        save("rtmp_server", f"written-codecs-{name}", wire.handshake() + call_connect(said))
+
+
+def amf3(save):
+    """The vectors of the tests, which py3amf wrote; and what no writer would write."""
+    for vector in json.loads((VECTORS / "amf3.json").read_text()):
+        save("amf3", f"py3amf-{vector['name'].replace(' ', '-')}", bytes.fromhex(vector["bytes"])[1:])
+    text = lambda word: bytes([len(word) << 1 | 1]) + word
+    table = {
+        "unknown-marker": b"\x42",
+        "cut-u29": b"\4\x80\x80",
+        "cut-double": b"\5\0\0",
+        "cut-string": b"\6\x0bab",
+        "xml": b"\x0b" + text(b"<a/>"),
+        "xml-document": b"\7" + text(b"<a/>") + b"\x11\7\0",
+        "date": b"\x08\1" + bytes(8) + b"\x11\x08\0",
+        "byte-array": b"\x0c" + text(b"abc"),
+        "vector-int": b"\x0d\5\0\xff\xff\xff\xff\0\0\0\1",
+        "vector-uint": b"\x0e\3\1\xff\xff\xff\xff",
+        "vector-double": b"\x0f\3\0" + struct.pack(">d", 2.5),
+        "vector-object": b"\x10\5\0\1\4\1\6\3a",
+        "vector-cut": b"\x0d\xff\xff\xff\xff\0",
+        "dictionary": b"\x11\7\0\6\3a\4\1\4\7\6\3b\1\2",
+        "array-with-names": b"\x09\5\3a\4\1\1\4\2\4\3",
+        "dynamic-object": b"\x0a\x0b\1" + text(b"name") + b"\4\5\1",
+        "typed-object-twice": b"\x09\5\1" + b"\x0a\x13" + text(b"Thing") + text(b"x") + b"\4\1"
+                              + b"\x0a\1\4\2",
+        "trait-of-nowhere": b"\x0a\5",
+        "collection": b"\x0a\7" + text(b"flex.messaging.io.ArrayCollection") + b"\x09\3\1\4\1",
+        "form-of-its-own": b"\x0a\7" + text(b"org.example.Thing") + b"\4\1",
+        "string-of-nowhere": b"\6\4",
+        "object-of-nowhere": b"\x09\6",
+        "itself": b"\x09\3\1\x09\0",
+        "too-deep": b"\x09\3\1" * 18,
+        "too-many": b"\x09" + b"\xc1\3\1" + b"\1" * 4200,
+        "traits-too-many": b"\x0a\xff\xff\xff\xf3\1" + b"\3a" * 4200,
+        "references-too-large": b"\x09\x81\x43\1" + b"\6\x8f\x51" + b"z" * 1000 + b"\6\0" * 90,
+        "objects-too-large": b"\x09\x81\x43\1" + b"\x09\3\1\6\x8f\x51" + b"z" * 1000 + b"\x09\2" * 90,
+        "no-utf8": b"\6\5\xff\xfe",
+    }
+    for name, data in table.items():
+        save("amf3", f"written-{name}", data)
+
+
+def aggregate(save):
+    """What Flash Media Server sent, and tags that break the rules."""
+    rest, number = (VECTORS / "aggregate.bin").read_bytes(), 0
+    while rest and number < 6:
+        length = int.from_bytes(rest[4:8], "big")
+        save("aggregate", f"fms-{number}", rest[8:8 + min(length, 4_000)])
+        rest, number = rest[8 + length:], number + 1
+    tag = lambda kind, at, body: (bytes([kind]) + len(body).to_bytes(3, "big")
+                                  + (at & 0xFFFFFF).to_bytes(3, "big") + bytes([at >> 24, 0, 0, 0])
+                                  + body + (len(body) + 11).to_bytes(4, "big"))
+    table = {
+        "three": tag(9, 1000, b"\x17\1\0\0\0a") + tag(8, 1020, b"\xaf\1b") + tag(18, 1040, b"\5"),
+        "last-pointer-missing": (tag(9, 0, b"a") + tag(8, 20, b"b"))[:-4],
+        "around-the-end-of-time": tag(9, 0xFFFFFFF0, b"a") + tag(8, 4, b"b"),
+        "back-in-time": tag(9, 500, b"a") + tag(8, 400, b"b"),
+        "other-kinds": tag(4, 0, b"\0\6") + tag(22, 5, b"x") + tag(8, 20, b"b") + tag(15, 30, b"\0\5"),
+        "empty-bodies": tag(9, 0, b"") * 5,
+        "cut": tag(9, 0, b"abcdef")[:-6],
+        "length-huge": b"\x09\xff\xff\xff" + bytes(40),
+        "too-many": tag(8, 0, b"") * 1025,
+        "short": b"\x09\0\0",
+    }
+    for name, data in table.items():
+        save("aggregate", f"written-{name}", data)
 
 
 def codec(save):
@@ -94,6 +179,32 @@ def codec(save):
     }
     for name, data in table.items():
         save("codec", f"written-{name}", data)
+    for profile in (66, 77, 88, 100, 110, 122, 244, 1):
+        save("codec", f"written-avc-profile-{profile}",
+             b"\x17\0\0\0\0\1" + bytes([profile, 0xC0, 31]) + b"\xff\xe1")
+    for profile in range(5):
+        save("codec", f"written-hevc-profile-{profile}",
+             b"\x90hvc1\1" + bytes([profile]) + bytes(10) + b"\x7b")
+    for profile in range(4):
+        save("codec", f"written-av1-profile-{profile}", b"\x90av01\x81" + bytes([profile << 5 | 8]) + b"\0\0")
+
+    def aac(*fields):
+        """Fields of (value, bits), as bytes."""
+        bits = "".join(f"{value:0{width}b}" for value, width in fields)
+        return int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+
+    for kind in (1, 2, 3, 4, 6):
+        save("codec", f"written-aac-{kind}", b"\xaf\0" + aac((kind, 5), (4, 4), (2, 4)))
+    explicit = ((15, 4), (44_100, 24))
+    table = {
+        "he": ((5, 5), (7, 4), (2, 4), (4, 4), (2, 5)), "he-v2": ((29, 5), (7, 4), (1, 4), (4, 4), (2, 5)),
+        "he-other": ((5, 5), (7, 4), (2, 4), (4, 4), (1, 5)), "explicit-rate": ((2, 5), *explicit, (7, 4)),
+        "escape": ((31, 5), (10, 6), (4, 4), (9, 4)), "reserved-rate": ((2, 5), (13, 4), (2, 4)),
+        "cut": ((2, 5),),
+    }
+    for name, fields in table.items():
+        save("codec", f"written-aac-{name}", b"\xaf\0" + aac(*fields))
+    save("codec", "written-aac-fourcc", b"\x90mp4a" + aac((2, 5), (3, 4), (2, 4)))
     save("codec", "written-one-byte", b"\x17")
     save("codec", "written-fourcc-cut", b"\x91hvc")
 
@@ -197,6 +308,181 @@ def http(save):
     for name, data in frames.items():
         request = upgrade.replace(b"Version: 13", b"Version: 8") if name == "old-version" else upgrade
         save("http_session", f"written-websocket-{name}", request + data)
+
+
+def http_response(save):
+    """Answers of endpoints, good and bad."""
+    chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    table = {
+        "length": "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0",
+        "more-than-asked": "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0HTTP/1.1 200 OK\r\n",
+        "cut": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n0",
+        "http-10": "HTTP/1.0 403 no\r\n\r\nall of it",
+        "http-10-keep-alive": "HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 0\r\n\r\n",
+        "close": "HTTP/1.1 200 OK\r\nConnection: x, close\r\nContent-Length: 0\r\n\r\n",
+        "no-content": "HTTP/1.1 204 No Content\r\nServer: x\r\n\r\n",
+        "not-modified": "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n",
+        "redirect": "HTTP/1.1 302 Found\r\nLocation: rtmp://h/live/other\r\nLocation: x\r\n"
+                    "Content-Length: 0\r\n\r\n",
+        "location-empty": "HTTP/1.1 302 Found\r\nLocation: \r\n\r\n",
+        "interim": "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+                   "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n0",
+        "chunks": chunked + "3;x=y\r\nabc\r\n0A\r\n0123456789\r\n0\r\nT: 1\r\n\r\n",
+        "chunk-cut": chunked + "ff\r\nabc",
+        "chunk-size-empty": chunked + "\r\n",
+        "chunk-size-no-number": chunked + "+3\r\nabc\r\n",
+        "chunk-size-huge": chunked + "f" * 17 + "\r\nabc",
+        "chunk-end-missing": chunked + "3\r\nabcd\r\n0\r\n\r\n",
+        "chunk-line-long": chunked + "3;" + "x" * 1100 + "\r\nabc",
+        "body-too-long": "HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n\r\n" + "x" * 3000,
+        "chunks-too-long": chunked + ("400\r\n" + "x" * 1024 + "\r\n") * 3,
+        "until-end-too-long": "HTTP/1.0 200 OK\r\n\r\n" + "x" * 3000,
+        "lengths-differ": "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n0",
+        "length-no-number": "HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n0",
+        "many-headers": "HTTP/1.1 200 OK\r\n" + "a: b\r\n" * 70 + "\r\n",
+        "long-head": "HTTP/1.1 200 OK\r\nX: " + "x" * 17_000,
+        "head-cut": "HTTP/1.1 200",
+        "no-http": "SSH-2.0-OpenSSH_9.2p1\r\n",
+    }
+    for name, text in table.items():
+        save("http_response", f"written-{name}", text.encode())
+
+
+def frame(first, body, mask=b"mask"):
+    """A frame of a client."""
+    length = (bytes([0x80 | len(body)]) if len(body) < 126
+              else b"\xfe" + struct.pack(">H", len(body)) if len(body) < 65536
+              else b"\xff" + struct.pack(">Q", len(body)))
+    return bytes([first]) + length + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))
+
+
+def websocket(save):
+    """Frames behind the upgrade, good and bad."""
+    table = {
+        "texts": frame(0x81, b"a") + frame(0x81, b"") + frame(0x82, bytes(200)),
+        "fragments": frame(0x01, b"a") + frame(0x89, b"between") + frame(0x00, b"b") + frame(0x80, b"c"),
+        "pings": frame(0x89, b"1") + frame(0x89, b"2") + frame(0x8A, b"3"),
+        "close": frame(0x88, b"\x03\xe8bye") + frame(0x81, b"too late"),
+        "close-empty": frame(0x88, b""),
+        "close-one-byte": frame(0x88, b"\3"),
+        "close-code-999": frame(0x88, b"\x03\xe7"),
+        "close-no-utf8": frame(0x88, b"\x03\xe8\xff"),
+        "text-no-utf8": frame(0x81, b"\xff\xfe"),
+        "fragments-no-utf8": frame(0x01, b"\xc3") + frame(0x80, b"\x28"),
+        "too-long": frame(0x82, bytes(5000)),
+        "fragments-too-long": frame(0x02, bytes(3000)) + frame(0x80, bytes(3000)),
+        "claims-2-63": b"\x82\xff\x7f" + b"\xff" * 7 + b"mask",
+        "unmasked": b"\x81\1a",
+        "ping-too-long": frame(0x89, bytes(126)),
+        "ping-in-fragments": frame(0x09, b"a"),
+        "continuation-alone": frame(0x80, b"a"),
+        "two-beginnings": frame(0x01, b"a") + frame(0x01, b"b"),
+        "reserved-bits": frame(0xC1, b"a"),
+        "reserved-opcode": frame(0x83, b"a"),
+        "cut": frame(0x82, bytes(100))[:-1],
+    }
+    for name, data in table.items():
+        save("websocket", f"written-{name}", data)
+
+
+def proxy_protocol(save):
+    """Headers of both versions, good and bad."""
+    signature = b"\r\n\r\n\0\r\nQUIT\n"
+    second = lambda command, family, body: (signature + bytes([command, family])
+                                            + struct.pack(">H", len(body)) + body)
+    four, six = bytes([192, 0, 2, 1, 10, 0, 0, 1, 4, 5, 7, 0x8F]), bytes(range(32)) + b"\4\5\7\x8f"
+    table = {
+        "1-tcp4": b"PROXY TCP4 192.0.2.1 10.0.0.1 56324 1935\r\n\3rest",
+        "1-tcp6": b"PROXY TCP6 2001:db8::1 ::1 56324 1935\r\n",
+        "1-mapped": b"PROXY TCP6 ::ffff:192.0.2.1 ::1 1 2\r\n",
+        "1-unknown": b"PROXY UNKNOWN\r\n",
+        "1-unknown-longest": b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n",
+        "1-too-long": b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n",
+        "1-no-end": b"PROXY TCP4 " + b"1" * 100,
+        "1-cut": b"PROXY TCP4 192.0.2.1",
+        "1-family-differs": b"PROXY TCP4 ::1 ::1 1 2\r\n",
+        "1-port-too-large": b"PROXY TCP4 192.0.2.1 10.0.0.1 65536 1935\r\n",
+        "1-words-missing": b"PROXY TCP4 192.0.2.1\r\n",
+        "1-no-utf8": b"PROXY \xff\r\n",
+        "2-tcp4": second(0x21, 0x11, four) + b"\3rest",
+        "2-tcp6": second(0x21, 0x21, six),
+        "2-mapped": second(0x21, 0x21, bytes(10) + b"\xff\xff" + four[:4] + six[16:]),
+        "2-extras": second(0x21, 0x11, four + b"\4\0\3abc"),
+        "2-local": second(0x20, 0, b""),
+        "2-unix": second(0x21, 0x31, bytes(216)),
+        "2-body-short": second(0x21, 0x11, four[:11]),
+        "2-body-short-6": second(0x21, 0x21, six[:35]),
+        "2-version-3": second(0x31, 0x11, four),
+        "2-command-2": second(0x22, 0x11, four),
+        "2-too-long": signature + b"\x21\x11\xff\xff",
+        "2-cut": second(0x21, 0x11, four)[:-1],
+        "rtmp": b"\3" + bytes(20),
+    }
+    for name, data in table.items():
+        save("proxy_protocol", f"written-{name}", data)
+
+
+def push(save):
+    """Messages of the push channel, and tokens: those of the contract, and what may be wrong."""
+    bodies = {
+        "text": "hello", "quotes": 'he said "x"\n\r\\ \u2028 \U0001f40e', "json-text": '"\\u0041\\n"',
+        "object": '{"from": {"id": 5, "name": "n"}, "text": "t", "list": [1, 2.5, -3e300, null, true]}',
+        "array": "[1, [2, [3]], {}]", "number": "1e400", "null": "null", "false": "false", "empty": "",
+        "empty-text": '""', "deep": "[" * 40 + "]" * 40, "long": "x" * 70_000, "id": "17-1",
+        "name": "camera 1", "name-number": "-17", "name-quoted": '"a/b"', "name-long": "n" * 65,
+        "name-float": "5.5", "name-unsigned": "18446744073709551615", "f64-whole": "@@\0\0\0\0\0\0",
+        "id-too-large": "18446744073709551616-1", "half-an-id": "17-",
+    }
+    for name, text in bodies.items():
+        save("push_message", f"written-{name}", text.encode() or b"\n")
+    tokens = {
+        "contract": "eyJjaGFubmVscyI6WzEwLDEyXSwidXNlcl9pZCI6NX0=--0123456789abcdef0123456789abcdef01234567",
+        "unsigned": "eyJ1c2VyX2lkIjo1fQ==", "mac-short": "e30=--0123", "mac-no-hex": f"e30=--{'g' * 40}",
+        "mac-upper-case": f"e30=--{'A' * 40}", "long": "a" * 20_000 + "--" + "0" * 40,
+        "base64": "eyJ1c2VyX2lkIjo1fQ", "base64-lines": "eyJ1c2Vy\nX2lkIjo1\r\nfQ==", "base64-bad": "e*==",
+        "base64-spaces": "eyJ1c2VyX2lkIjo1LCJhIjoiPz8+In0 ",
+        "user": '{"user_id":5}', "channels": '{"channels":[12,10,10,-1],"user_id":5,"exp":1001}',
+        "expired": '{"user_id":5,"exp":1000}', "exp-text": '{"user_id":5,"exp":"x"}', "no-user": "{}",
+        "user-null": '{"user_id":null}', "user-text": '{"user_id":"5"}', "user-float": '{"user_id":5.5}',
+        "channels-null": '{"channels":null,"user_id":1}', "channels-text": '{"channels":"x","user_id":1}',
+        "channel-text": '{"channels":["x"],"user_id":1}', "array": "[1]", "no-json": "{",
+        "channels-too-many": '{"user_id":1,"channels":[' + ",".join(map(str, range(3000))) + "]}",
+    }
+    for name, text in tokens.items():
+        save("push_session", f"written-{name}", text.encode())
+
+
+def rooms(save):
+    """Texts of members of a room, good and bad."""
+    table = {
+        "info": {"event": "info"}, "ping": {"event": "ping"}, "leave": {"event": "leave_room"},
+        "join": {"event": "join_room", "room_id": "abc", "status": {"name": "Ada", "user_agent": "chrome"},
+                 "resume_token": "t"},
+        "join-hidden-name": {"event": "join_room", "room_id": "ö" * 50, "status": {"name": "Zé"}},
+        "join-no-room": {"event": "join_room", "room_id": ""},
+        "join-room-number": {"event": "join_room", "room_id": 7},
+        "join-long": {"event": "join_room", "room_id": "x" * 51},
+        "update": {"event": "update_status", "status": {"name": None, "foo": 1}},
+        "update-nothing": {"event": "update_status"},
+        "update-text": {"event": "update_status", "status": "x"},
+        "update-number": {"event": "update_status", "status": {"name": 5}},
+        "update-blank": {"event": "update_status", "status": {"name": " \t"}},
+        "update-long": {"event": "update_status", "status": {"name": "x" * 51}},
+        "update-agent": {"event": "update_status", "status": {"user_agent": "netscape"}},
+        "send": {"event": "send_to_peer", "peer_id": "00112233-4455-4677-8899-aabbccddeeff",
+                 "data": {"event": "offer", "sdp": {"type": "offer"}, "sender_id": "x"}},
+        "send-no-peer": {"event": "send_to_peer", "peer_id": 5, "data": {"event": "ice_candidate"}},
+        "send-event": {"event": "send_to_peer", "peer_id": "x", "data": {"event": "joined_room"}},
+        "send-raw": {"event": "send_to_peer", "peer_id": "x", "data": "raw"},
+        "no-event": {}, "event-null": {"event": None}, "event-number": {"event": 1},
+        "event-unknown": {"event": "x"}, "list": [], "text": "x",
+    }
+    for name, message in table.items():
+        save("rooms", f"written-{name}", json.dumps(message, ensure_ascii=False).encode())
+    save("rooms", "written-no-json", b"{\"event\":")
+    save("rooms", "written-peer", b"00112233-4455-4677-8899-aabbccddeeff")
+    save("rooms", "written-peer-upper-case", b"00112233-4455-4677-8899-AABBCCDDEEFF")
+    save("rooms", "written-peer-short", b"00112233-4455-4677-8899")
 
 
 def names(save):

@@ -291,7 +291,7 @@ fn what_a_publisher_sends_before_the_verdict_is_never_seen() {
         let configuration = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0];
         let keyframe = [&[0x17, 1, 0, 0, 0][..], &[7; 1000]].concat();
         for payload in [&configuration[..], &keyframe, &keyframe] {
-            publisher.send(1, 9, payload);
+            publisher.send(1, 9, 0, payload);
         }
         drop(publisher);
         eventually("only the viewer is left", SOON, || {

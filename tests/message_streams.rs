@@ -14,7 +14,7 @@ use shardcast::proto::rtmp::message;
 use support::ffmpeg::{Pace, Player, publish};
 use support::media::{Media, SHORT, SMALL_VIDEO, Video};
 use support::packets::{Packets, Source};
-use support::rtmp::{Encoding, RtmpClient};
+use support::rtmp_client::{Encoding, RtmpClient};
 use support::scratch::Scratch;
 use support::server::Server;
 use support::wait::{SOON, eventually};
@@ -29,10 +29,10 @@ const OTHER: Media =
 #[test]
 fn a_connection_has_eight_message_streams_and_gets_them_back() {
     let server = Server::start(&[]);
-    let mut client = RtmpClient::connect(server.rtmp(), Encoding::Amf0);
+    let mut client = RtmpClient::connected(server.rtmp(), Encoding::Amf0);
     let ids: Vec<u32> = (0..8).map(|_| client.create_stream()).collect();
     assert_eq!(ids, [1, 2, 3, 4, 5, 6, 7, 8]);
-    let (answer, _) = client.call("createStream", &[]);
+    let answer = client.ask("createStream", &[]).command;
     assert_eq!(answer.name, "_error", "{answer:?}");
     let code = answer.args[0].property("code").and_then(Value::as_str);
     assert_eq!(code, Some("NetConnection.Call.Failed"));
@@ -46,7 +46,7 @@ fn one_connection_plays_two_streams_bit_exact() {
     let files = [SHORT.file(), OTHER.file()];
     let server = Server::start(&[]);
     let scratch = Scratch::new("two-plays");
-    let mut client = RtmpClient::connect(server.rtmp(), Encoding::Amf0);
+    let mut client = RtmpClient::connected(server.rtmp(), Encoding::Amf0);
     let names = ["first", "second"];
     let ids = names.map(|name| {
         let id = client.create_stream();
@@ -95,7 +95,7 @@ fn one_connection_publishes_two_streams_bit_exact() {
     for name in names {
         server.api().wait_for_viewers(name, 1, SOON);
     }
-    let mut client = RtmpClient::connect(server.rtmp(), Encoding::Amf0);
+    let mut client = RtmpClient::connected(server.rtmp(), Encoding::Amf0);
     let ids = names.map(|name| {
         let id = client.create_stream();
         client.publish(id, &name[5..], if id == 1 { "live" } else { "record" });
@@ -140,9 +140,9 @@ fn a_publisher_of_object_encoding_3_that_sends_aggregates_is_played_bit_exact() 
         Player::start(&server.flv_url("live/cam"), scratch.file("flv.md5")),
     ];
     server.api().wait_for_viewers("live/cam", 2, SOON);
-    let mut client = RtmpClient::connect(server.rtmp(), Encoding::Amf3);
-    let (answer, type_id) = client.call("releaseStream", &["cam".into()]);
-    assert_eq!((answer.name.as_str(), type_id), ("_result", message::COMMAND_AMF3));
+    let mut client = RtmpClient::connected(server.rtmp(), Encoding::Amf3);
+    let answer = client.ask("releaseStream", &["cam".into()]);
+    assert_eq!((answer.command.name.as_str(), answer.type_id), ("_result", message::COMMAND_AMF3));
     let id = client.create_stream();
     client.publish(id, "cam", "live");
     // @setDataFrame, onMetaData, and behind the marker 0x11 {width: 640}.
@@ -166,7 +166,7 @@ fn a_publisher_of_object_encoding_3_that_sends_aggregates_is_played_bit_exact() 
         pace(begin, group[0].timestamp_ms);
         client.send(id, message::AGGREGATE, group[0].timestamp_ms, &payload);
     }
-    let mut player = RtmpClient::connect(server.rtmp(), Encoding::Amf0);
+    let mut player = RtmpClient::connected(server.rtmp(), Encoding::Amf0);
     let play = player.create_stream();
     player.play(play, "cam");
     let headers = eventually("a late viewer gets the metadata", SOON, || {

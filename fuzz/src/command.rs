@@ -6,6 +6,7 @@ use shardcast::proto::amf0::Value;
 use shardcast::proto::rtmp::command::{
     self, Command, CommandError, DataAction, DataMessage, ServerTraits,
 };
+use shardcast::proto::rtmp::enhanced::AnnouncedCodecs;
 use shardcast::proto::rtmp::{message, status};
 
 /// The payload of a command or data message, of AMF0 or in the clothing of AMF3.
@@ -39,7 +40,18 @@ fn one_command(body: &[u8]) {
     for index in 0..=call.args.len() {
         assert!(call.str_arg(index).is_none() || call.f64_arg(index).is_none());
     }
+    announced(&call.object);
     answers(&call);
+}
+
+/// Nobody has announced what stands nowhere.
+fn announced(object: &Value) {
+    let said = AnnouncedCodecs::of_connect(object);
+    let mut bytes = Vec::new();
+    object.encode(&mut bytes);
+    let stands = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(!said.has_video(*b"hvc1") || stands(b"hvc1") || stands(b"*"));
+    assert!(!said.has_audio(*b"Opus") || stands(b"Opus") || stands(b"*"));
 }
 
 fn answers(call: &Command) {

@@ -1,6 +1,7 @@
 //! A whole RTMP connection from the server's side: any bytes, under any split, with verdicts that
 //! come at once, late or never.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use shardcast::proto::rtmp::chunk_writer::{MessageHeader, full_len};
 use shardcast::proto::rtmp::handshake::PACKET_BYTES;
 use shardcast::proto::rtmp::message;
 use shardcast::session::{
-    ClientId, CloseReason, Event, Grant, Io, Refusal, RefusalReason, RtmpSession, Verdict, Want,
+    ClientId, CloseReason, Event, Grant, Io, Reception, Refusal, RefusalReason, RtmpSession,
+    Verdict, Want,
 };
 
 use super::dice::Dice;
@@ -56,6 +58,10 @@ fn same_under_any_split(data: &[u8]) {
     }
     assert_eq!(pieces.closed, bytewise.closed);
     assert_eq!(pieces.told, bytewise.told);
+    // Choices of a player are told once for all that came together: the last ones count.
+    for id in 1..=MESSAGE_STREAMS_MAX as u32 {
+        assert_eq!(pieces.session.reception(id), bytewise.session.reception(id));
+    }
     // How often bytes are acknowledged depends on when they come.
     let (said, expected) =
         (pieces.said_but_acknowledgements(), bytewise.said_but_acknowledgements());
@@ -111,6 +117,8 @@ struct Server {
     told: Vec<Told>,
     questions: Vec<(u32, Want)>,
     does: Vec<(u32, Does)>,
+    /// What the shard knows of the choices of players.
+    received: BTreeMap<u32, Reception>,
     closed: Option<CloseReason>,
     reader: ChunkReader,
     handshake_left: usize,
@@ -137,6 +145,7 @@ impl Server {
             told: Vec::new(),
             questions: Vec::new(),
             does: Vec::new(),
+            received: BTreeMap::new(),
             closed: None,
             reader,
             handshake_left: 1 + 2 * PACKET_BYTES,
@@ -169,6 +178,12 @@ impl Server {
 
     fn input(&mut self, bytes: &[u8]) {
         self.drive(|session, io| session.input(bytes, io));
+        if self.closed.is_some() {
+            return;
+        }
+        for (id, _) in self.does.iter().filter(|(_, does)| *does == Does::Play) {
+            assert_eq!(self.received.get(id), Some(&self.session.reception(*id)), "stream {id}");
+        }
     }
 
     fn tick(&mut self, wait: Duration) {
@@ -200,6 +215,10 @@ impl Server {
                 timestamp_ms: media.timestamp_ms,
                 payload: media.payload.to_vec(),
             });
+            return;
+        }
+        if let Event::Receive { message_stream_id, reception } = event {
+            self.received.insert(message_stream_id, reception);
             return;
         }
         self.told.push(Told::Other(format!("{event:?}")));
@@ -256,7 +275,9 @@ impl Server {
     fn accept(&mut self, serial: u32, want: &Want) {
         let settings = self.settings.app("__defaultVhost__", "live", "_definst_");
         let (grant, does) = match want {
-            Want::Connect => (Grant::Connect { client: Arc::default(), settings }, None),
+            Want::Connect => {
+                (Grant::Connect { client: Arc::default(), settings, push: None }, None)
+            }
             Want::Publish { name, .. } => {
                 let (stream, epoch, name) = (StreamId(1), Epoch(1), name.clone());
                 let grant = Grant::Publish { stream, epoch, name, resume: None, settings };
@@ -276,7 +297,12 @@ impl Server {
             assert!(self.does.len() <= MESSAGE_STREAMS_MAX);
         }
         let verdict = Verdict::Accept(grant);
+        let message_stream = self.session.message_stream_of(serial);
         self.drive(|session, io| session.verdict(serial, &verdict, io));
+        // Who begins to serve a player asks what it wants.
+        if let Some(id) = message_stream {
+            self.received.insert(id, self.session.reception(id));
+        }
     }
 
     /// Reads what the client is told: a handshake, then whole messages.

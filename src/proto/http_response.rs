@@ -46,6 +46,8 @@ pub struct Response {
 #[derive(Debug)]
 pub struct ResponseReader {
     body_bytes_max: usize,
+    /// A byte has come, be it of an interim answer.
+    has_begun: bool,
     /// Bytes not understood yet: the head, or a chunk's size.
     pending: Vec<u8>,
     state: State,
@@ -74,6 +76,7 @@ impl ResponseReader {
     pub fn new(body_bytes_max: usize) -> Self {
         Self {
             body_bytes_max,
+            has_begun: false,
             pending: Vec::new(),
             state: State::Head,
             response: Response::default(),
@@ -85,6 +88,7 @@ impl ResponseReader {
     /// # Errors
     /// The bytes are no answer; the connection is of no further use.
     pub fn input(&mut self, mut bytes: &[u8]) -> Result<bool, ResponseError> {
+        self.has_begun |= !bytes.is_empty();
         while !bytes.is_empty() && self.state != State::Done {
             bytes = match self.state {
                 State::Head => self.head(bytes)?,
@@ -119,9 +123,9 @@ impl ResponseReader {
         Ok(())
     }
 
-    /// Whether a byte of the answer has come.
+    /// Whether a byte of the answer, or of an interim one, has come: the request was read.
     pub fn has_begun(&self) -> bool {
-        self.state != State::Head || !self.pending.is_empty()
+        self.has_begun
     }
 
     /// The answer once its head is there.

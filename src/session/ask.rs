@@ -202,6 +202,21 @@ pub enum RefusalReason {
     Draining,
 }
 
+impl RefusalReason {
+    /// The word that logs use.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Limit => "limit",
+            Self::UnknownApp => "unknown_app",
+            Self::NameTaken => "name_taken",
+            Self::NotPublished => "not_published",
+            Self::Unavailable => "unavailable",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// A refusal with the sentence that the client and the log get.
 #[derive(Clone, Debug)]
 pub struct Refusal {

@@ -174,7 +174,7 @@ mod tests {
         let answer = Command::parse(&message.payload).unwrap();
         assert_eq!(answer.name, "_result");
         for object in [&answer.object, &answer.args[0]] {
-            assert_eq!(object.property("capsEx").and_then(Value::as_f64), Some(14.0));
+            assert_eq!(object.property("capsEx").and_then(Value::as_f64), Some(15.0));
             for (map, codec) in [("videoFourCcInfoMap", "hvc1"), ("audioFourCcInfoMap", "Opus")] {
                 let flags = object.property(map).and_then(|map| map.property(codec));
                 assert_eq!(flags.and_then(Value::as_f64), Some(4.0), "{codec}");

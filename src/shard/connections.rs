@@ -600,7 +600,7 @@ fn report_codecs(shard: usize, conns: &mut ConnTable, viewed: &ViewerStream, key
     let names: Vec<_> =
         missing.iter().map(|(_, fourcc)| fourcc.escape_ascii().to_string()).collect();
     tracing::info!(
-        shard, peer = %conn.peer, stream = %viewed.name, client = client.flash_version,
+        shard, peer = %conn.peer, stream = %viewed.name, agent = client.flash_version,
         codecs = names.join(", "),
         "a viewer is sent codecs that it did not announce in connect (fourCcList, \
          videoFourCcInfoMap, audioFourCcInfoMap); if it shows nothing, it needs a newer player"

@@ -97,6 +97,8 @@ pub struct Conn {
     pub out_refusals: u8,
     /// It is in the shard's list of connections with output.
     pub is_out_listed: bool,
+    /// It is in the shard's list of newcomers that have something to read.
+    pub is_read_listed: bool,
     /// What it plays.
     pub plays: Vec<Play>,
     /// What it publishes.
@@ -154,6 +156,7 @@ impl Conn {
             out_next_try: Moment::ZERO,
             out_refusals: 0,
             is_out_listed: false,
+            is_read_listed: false,
             plays: Vec::new(),
             publishes: Vec::new(),
             asked: Asked::default(),

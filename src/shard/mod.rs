@@ -10,6 +10,7 @@
 //! | `run`           | the executor of a shard: turns and the waits between them             |
 //! | `turn`          | one turn                                                             |
 //! | `connections`   | a connection's life on the shard: bytes in, events, output, the end   |
+//! | `newcomers`     | what those may cost who neither publish nor play                      |
 //! | `conns`         | the connection table                                                  |
 //! | `notices`       | what other nodes say, and what the shard does about it                |
 //! | `publication`   | the owner's side of a stream                                          |
@@ -36,6 +37,7 @@ mod housekeeping;
 mod load;
 mod messages;
 mod meter;
+mod newcomers;
 mod notices;
 mod outbox;
 mod pace;
@@ -85,6 +87,7 @@ use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use newcomers::Newcomers;
 use pace::{PassBudget, TurnPace};
 use survey::Survey;
 
@@ -110,6 +113,7 @@ pub struct Shard {
     scratch: Box<[u8]>,
     ready: Vec<Ready>,
     events: Vec<Event>,
+    newcomers: Newcomers,
     /// Connections with output to send.
     out_list: Vec<ConnKey>,
     /// Some of them have not had their turn yet, so that the next one begins at once.

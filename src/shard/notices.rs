@@ -223,7 +223,7 @@ impl Shard {
                     tracing::info!(
                         shard = self.index, client = conn.id.0, peer = %conn.peer,
                         app = conn.session.client().map(|client| client.app.as_str()),
-                        reason = ?refusal.reason, why = refusal.description,
+                        reason = refusal.reason.word(), why = refusal.description,
                         "refused"
                     );
                 }

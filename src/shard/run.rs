@@ -15,6 +15,7 @@ use super::conns::ConnTable;
 use super::flush::Pass;
 use super::load::ShardLoad;
 use super::messages::{Envelope, Subscription};
+use super::newcomers::Newcomers;
 use super::outbox::Outbox;
 use super::pace::{PassBudget, TurnPace};
 use super::{Counters, Shard};
@@ -112,6 +113,7 @@ impl Shard {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             ready: Vec::with_capacity(EVENTS_MAX),
             events: Vec::new(),
+            newcomers: Newcomers::default(),
             out_list: Vec::new(),
             has_outputs_left: false,
             closing: Vec::new(),

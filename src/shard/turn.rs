@@ -53,8 +53,10 @@ impl Shard {
             .filter_map(super::ViewerStream::next_due)
             .min()
             .map(|at| at.max(self.pass_budget.next()));
-        let has_more =
-            !self.outbox.is_empty() || !self.releases.is_empty() || self.survey.is_some();
+        let has_more = !self.outbox.is_empty()
+            || !self.releases.is_empty()
+            || !self.newcomers.is_empty()
+            || self.survey.is_some();
         let now = has_more.then_some(Moment::ZERO);
         // What waits for the end of a message goes with the viewer, which has its own next try.
         let outputs = self
@@ -78,15 +80,6 @@ impl Shard {
             return Moment::ZERO;
         }
         self.turn_pace.next(self.turn_min)
-    }
-
-    fn take_connections(&mut self, now: Moment) -> bool {
-        let mut any = false;
-        while let Some(new) = self.inbox.try_recv() {
-            any = true;
-            self.accept(new, now);
-        }
-        any
     }
 
     fn take_envelopes(&mut self, now: Moment) -> bool {
@@ -122,15 +115,16 @@ impl Shard {
         if let Err(error) = self.poller.poll_now(&mut ready) {
             tracing::error!(shard = self.index, %error, "asking for ready sockets failed");
         }
-        let any = !ready.is_empty();
+        let any = !ready.is_empty() || !self.newcomers.is_empty();
         for event in &ready {
             if event.token == DOORBELL {
                 self.mesh.drain_doorbell();
             } else {
-                self.read(ConnKey::from_token(event.token), now);
+                self.read_or_list(ConnKey::from_token(event.token), now);
             }
         }
         self.ready = ready;
+        self.read_newcomers(now);
         any
     }
 

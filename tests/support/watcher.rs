@@ -27,6 +27,8 @@ pub(crate) struct Watcher {
 pub(crate) struct Phase {
     /// Nanoseconds, sorted.
     latencies: Vec<u64>,
+    /// The same for each part that counts.
+    of_parts: Vec<Vec<u64>>,
     /// How long other programs held a thread up in the parts that count.
     pub(crate) held_up: Duration,
     parts: usize,
@@ -144,16 +146,33 @@ impl Phase {
     fn of(mut parts: Vec<Part>) -> Self {
         let all = parts.len();
         let held_up = keep_undisturbed(&mut parts, |part| part.held_up);
-        let mut latencies: Vec<u64> =
-            parts.iter().flat_map(|part| &part.latencies).copied().collect();
-        latencies.sort_unstable();
-        Self { latencies, held_up, parts: all, parts_counted: parts.len() }
+        let of_parts: Vec<Vec<u64>> =
+            parts.into_iter().map(|part| sorted(part.latencies)).collect();
+        let latencies = sorted(of_parts.concat());
+        Self { latencies, held_up, parts: all, parts_counted: of_parts.len(), of_parts }
     }
 
     /// Nearest rank.
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
-        Duration::from_nanos(self.latencies[(self.latencies.len() * percent).div_ceil(100) - 1])
+        nearest_rank(&self.latencies, percent)
     }
+
+    /// The median of what the parts have for it: one part says nothing.
+    pub(crate) fn median_of_parts(&self, percent: usize) -> Duration {
+        let parts = self.of_parts.iter().filter(|part| !part.is_empty());
+        let mut found: Vec<Duration> = parts.map(|part| nearest_rank(part, percent)).collect();
+        found.sort_unstable();
+        found[found.len() / 2]
+    }
+}
+
+fn sorted(mut latencies: Vec<u64>) -> Vec<u64> {
+    latencies.sort_unstable();
+    latencies
+}
+
+fn nearest_rank(sorted: &[u64], percent: usize) -> Duration {
+    Duration::from_nanos(sorted[(sorted.len() * percent).div_ceil(100) - 1])
 }
 
 impl fmt::Display for Phase {

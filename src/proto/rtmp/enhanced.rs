@@ -11,9 +11,9 @@ const NAMED_MAX: usize = 64;
 
 /// `FourCcInfoMask.CanForward`.
 const CAN_FORWARD: f64 = 4.0;
-/// `CapsExMask`: Multitrack (2), ModEx (4) and TimestampNanoOffset (8). Not Reconnect (1): no client
-/// is asked to connect elsewhere.
-const CAPS_EX: f64 = 14.0;
+/// `CapsExMask`: Reconnect (1), asked for when the server stops; Multitrack (2), ModEx (4) and
+/// TimestampNanoOffset (8), which pass.
+const CAPS_EX: f64 = 15.0;
 /// Any codec.
 const WILDCARD: &str = "*";
 
@@ -119,7 +119,7 @@ mod tests {
         let video = said.property("videoFourCcInfoMap").unwrap();
         assert_eq!(video.property("hvc1"), Some(&Value::from(4.0)));
         assert_eq!(video.property("Opus"), None);
-        assert_eq!(said.property("capsEx"), Some(&Value::from(14.0)));
+        assert_eq!(said.property("capsEx"), Some(&Value::from(15.0)));
     }
 
     #[test]

@@ -56,6 +56,7 @@ struct Sending {
     next_video: Duration,
     next_audio: Duration,
     frames: u64,
+    pictures: u64,
     /// Added to timestamps by jumps.
     jumped_ms: u32,
     /// The newest headers, with their message types.
@@ -65,12 +66,15 @@ struct Sending {
 impl Publisher {
     pub(super) fn new(name: usize, stream: &str, connect_at: Moment, mut dice: Dice) -> Self {
         let has_video = !dice.happens(1_500);
+        let keyframe_bytes = dice.one_of(&[60, 5_000, 30_000, 200_000]);
+        // No more than some megabytes per second: small socket buffers let no more through.
+        let gop_frames_min = if keyframe_bytes > 30_000 { 10 } else { 2 };
         let script = Script {
             has_video,
             has_audio: !has_video || dice.happens(7_000),
             frame_interval: dice.ms(20..=60),
-            gop_frames: dice.within(2..=40) as u64,
-            keyframe_bytes: dice.one_of(&[60, 5_000, 30_000, 200_000]),
+            gop_frames: dice.within(gop_frames_min..=40) as u64,
+            keyframe_bytes,
             inter_bytes: dice.one_of(&[30, 800, 4_000]),
             first_timestamp_ms: dice.one_of(&[0, 7_000, u32::MAX - 5_000]),
             jumps: dice.happens(2_000),
@@ -227,8 +231,8 @@ impl Connection {
                 sending.next_audio += Duration::from_millis(23);
                 self.write(&sending, script, book, now, (Kind::Audio, at, 100));
             } else {
-                let is_key = sending.frames % script.gop_frames == 0;
-                if is_key && sending.frames > 0 {
+                let is_key = sending.pictures.is_multiple_of(script.gop_frames);
+                if is_key && sending.pictures > 0 {
                     if script.jumps && dice.happens(2_000) {
                         sending.jumped_ms = sending.jumped_ms.wrapping_add(dice.next() as u32);
                     }
@@ -245,6 +249,7 @@ impl Connection {
                     (Kind::Inter, script.inter_bytes)
                 };
                 sending.next_video += script.frame_interval;
+                sending.pictures += 1;
                 self.write(&sending, script, book, now, (kind, at, len));
             }
             sending.frames += 1;
@@ -301,6 +306,7 @@ impl Sending {
             next_video: Duration::ZERO,
             next_audio: Duration::ZERO,
             frames: 0,
+            pictures: 0,
             jumped_ms: 0,
             headers: Vec::new(),
         }
