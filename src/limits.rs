@@ -38,7 +38,7 @@ pub const ROOM_MESSAGES_PER_S: u32 = 50;
 pub const ROOM_BYTES_AT_ONCE: u32 = 512 * 1024;
 /// Bytes of those messages per second over time.
 pub const ROOM_BYTES_PER_S: u32 = 128 * 1024;
-/// Messages of a signalling client that wait for the store or the application; one more is dropped and
+/// Messages of a signalling client that wait for the store; one more is dropped and
 /// answered with an error.
 pub const ROOM_MESSAGES_WAITING: usize = 256;
 /// Length of app, instance, stream or vhost after decoding; longer names are refused.

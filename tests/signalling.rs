@@ -13,12 +13,14 @@ use tungstenite::Message;
 
 use support::http;
 use support::palava::{PATH, Palava, text};
+use support::redis::Redis;
 use support::server::Server;
 use support::wait::{SOON, eventually};
 
 /// Where the memberships of a test are kept.
 enum World {
     Memory(Server),
+    Redis(Redis, Box<[Server; 2]>),
 }
 
 impl World {
@@ -26,9 +28,23 @@ impl World {
         Self::Memory(Server::start(overrides))
     }
 
-    fn address(&self, _number: usize) -> SocketAddr {
+    /// Two servers on one Redis.
+    fn redis(overrides: &[(&str, &str)]) -> Self {
+        let redis = Redis::start();
+        let url = redis.url();
+        let mut all = vec![("signalling.store", url.as_str())];
+        all.extend_from_slice(overrides);
+        let servers = Box::new([Server::start(&all), Server::start(&all)]);
+        for server in servers.iter() {
+            wait_for_store(server, true);
+        }
+        Self::Redis(redis, servers)
+    }
+
+    fn address(&self, number: usize) -> SocketAddr {
         match self {
             Self::Memory(server) => server.http(),
+            Self::Redis(_, servers) => servers[number].http(),
         }
     }
 
@@ -37,9 +53,11 @@ impl World {
         Palava::open(self.address(number))
     }
 
-    fn rooms(&self) -> Value {
+    fn members(&self) -> u64 {
+        let members = |server| rooms(server)["members"].as_u64().expect("a count");
         match self {
-            Self::Memory(server) => rooms(server),
+            Self::Memory(server) => members(server),
+            Self::Redis(_, servers) => servers.iter().map(members).sum(),
         }
     }
 
@@ -57,18 +75,34 @@ impl World {
                 }
                 sums
             }
+            Self::Redis(redis, _) => redis.histogram(&format!("store:stats:{name}:*")),
         }
     }
 
     /// Waits until nobody is in a room, and nothing of rooms is left.
     fn wait_until_empty(&self) {
-        eventually("nobody is in a room", SOON, || (self.rooms()["members"] == 0).then_some(()));
+        eventually("nobody is in a room", SOON, || (self.members() == 0).then_some(()));
+        if let Self::Redis(redis, _) = self {
+            eventually("no key of a room or connection is left", SOON, || {
+                let mut keys = redis.keys("store:room:*");
+                keys.extend(redis.keys("store:connection:*"));
+                keys.is_empty().then_some(())
+            });
+        }
     }
 }
 
 /// Runs a case for every store.
 fn for_each_store(overrides: &[(&str, &str)], case: impl Fn(&World)) {
     case(&World::memory(overrides));
+    case(&World::redis(overrides));
+}
+
+/// Waits until the server has, or has lost, its Redis.
+fn wait_for_store(server: &Server, is_up: bool) {
+    eventually("the server knows whether Redis is there", SOON, || {
+        (rooms(server)["store_up"] == is_up).then_some(())
+    });
 }
 
 fn rooms(server: &Server) -> Value {
@@ -598,4 +632,162 @@ fn the_api_tells_who_is_in_which_room() {
     assert_eq!(members.len(), 2);
     assert!(members.iter().any(|member| member["status"]["name"] == "Ada"));
     assert!(members.iter().all(|member| member["address"] == "127.0.0.1"));
+}
+
+// With Redis.
+
+fn id(joined: &Value) -> String {
+    text(joined, "own_id").to_owned()
+}
+
+/// Every member tells every member something, and each gets exactly that.
+fn all_reach_all(members: &mut [(Palava, String)]) {
+    let ids: Vec<String> = members.iter().map(|(_, id)| id.clone()).collect();
+    for (client, own) in &mut *members {
+        for peer in &ids {
+            client.tell(peer, own);
+        }
+    }
+    for (client, _) in &mut *members {
+        let mut senders: Vec<String> = ids
+            .iter()
+            .map(|_| {
+                let message = client.expect("message");
+                assert_eq!(message["data"], message["sender_id"]);
+                text(&message, "sender_id").to_owned()
+            })
+            .collect();
+        senders.sort_unstable();
+        let mut expected = ids.clone();
+        expected.sort_unstable();
+        assert_eq!(senders, expected);
+        client.expect_nothing();
+    }
+}
+
+fn look_at(joined: &Value) -> Vec<String> {
+    let peers = joined["peers"].as_array().expect("a list");
+    let mut ids: Vec<String> = peers.iter().map(|peer| text(peer, "peer_id").to_owned()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+#[test]
+fn members_of_a_killed_node_leave_within_its_lease() {
+    const LEASE: Duration = Duration::from_secs(6);
+    let World::Redis(redis, servers) = World::redis(&[]) else { unreachable!() };
+    let [first, second] = *servers;
+    let mut stays = Palava::open(first.http());
+    let stays_id = id(&stays.join("room", None));
+    let mut lost = Palava::open(second.http());
+    let joined = lost.join("room", Some(json!({ "name": "Ada" })));
+    let (lost_id, token) = (id(&joined), text(&joined, "resume_token").to_owned());
+    stays.expect("new_peer");
+    let mut elsewhere = Palava::open(second.http());
+    elsewhere.join("another room", None);
+    // A member of palava-machine has no lease, and is nobody's to take away.
+    let ruby = "0b41bd20-5d08-4a2c-9d4e-d7d0d2f3b0a1";
+    let key = redis
+        .keys("store:room:members:*")
+        .into_iter()
+        .find(|key| redis.cli(&["SISMEMBER", key, &stays_id]) == "1");
+    let key = key.expect("the room is there");
+    redis.cli(&["SADD", &key, ruby]);
+    redis.cli(&["SET", &format!("store:connection:room:{ruby}"), key.rsplit(':').next().unwrap()]);
+    let began = Instant::now();
+    let mut process = second.into_process();
+    process.signal(libc::SIGKILL);
+    process.wait(SOON);
+    let left = stays.expect("peer_left");
+    println!("left after {:?}", began.elapsed());
+    assert!(began.elapsed() < LEASE, "{:?}", began.elapsed());
+    assert_eq!(text(&left, "sender_id"), lost_id);
+    eventually("nothing of the lost members is left", SOON, || {
+        (redis.keys("store:connection:joined:*").len() == 1).then_some(())
+    });
+    assert_eq!(redis.cli(&["SISMEMBER", &key, ruby]), "1");
+    // What the lost one had is counted, and its id can be taken up elsewhere.
+    assert_eq!(redis.histogram("store:stats:connection_time:*").values().sum::<u64>(), 2);
+    let mut again = Palava::open(first.http());
+    let join = json!({ "event": "join_room", "room_id": "room", "resume_token": token });
+    let joined = again.call(&join);
+    assert_eq!(id(&joined), lost_id);
+    let mut expected = vec![ruby.to_owned(), stays_id];
+    expected.sort_unstable();
+    assert_eq!(look_at(&joined), expected);
+}
+
+#[test]
+fn rooms_outlive_their_redis() {
+    let World::Redis(mut redis, servers) = World::redis(&[]) else { unreachable!() };
+    let mut members: Vec<(Palava, String)> = Vec::new();
+    for number in 0..4 {
+        let mut client = Palava::open(servers[number % 2].http());
+        let joined = client.join("room", Some(json!({ "name": format!("n{number}") })));
+        for (other, _) in &mut members {
+            other.expect("new_peer");
+        }
+        members.push((client, id(&joined)));
+    }
+    let (mut leaver, mut outside) =
+        (Palava::open(servers[1].http()), Palava::open(servers[0].http()));
+    let leaver_id = id(&leaver.join("room", None));
+    members.iter_mut().for_each(|(other, _)| drop(other.expect("new_peer")));
+    all_reach_all(&mut members);
+    redis.stop();
+    servers.iter().for_each(|server| wait_for_store(server, false));
+    // Who wants something of the rooms is told, at once; the connections stay.
+    let join = json!({ "event": "join_room", "room_id": "room" });
+    assert_eq!(outside.error(&join), "rooms are not available");
+    let send =
+        json!({ "event": "send_to_peer", "peer_id": leaver_id, "data": { "event": "offer" } });
+    assert_eq!(members[0].0.error(&send), "rooms are not available");
+    members[0].0.expect_nothing();
+    leaver.close();
+    redis.start_again();
+    servers.iter().for_each(|server| wait_for_store(server, true));
+    // The leave of the time without Redis is made up for.
+    for (other, _) in &mut members {
+        assert_eq!(text(&other.expect("peer_left"), "sender_id"), leaver_id);
+    }
+    all_reach_all(&mut members);
+    let joined = outside.join("room", None);
+    let mut ids: Vec<String> = members.iter().map(|(_, id)| id.clone()).collect();
+    ids.sort_unstable();
+    assert_eq!(look_at(&joined), ids, "each of them once");
+    let statuses = joined["peers"].as_array().expect("a list").iter();
+    let names: Vec<&str> = statuses.map(|peer| text(&peer["status"], "name")).collect();
+    assert!(names.iter().all(|name| name.starts_with('n')), "{names:?}");
+    for (other, _) in &mut members {
+        other.expect("new_peer");
+    }
+    drop(members);
+    drop(outside);
+    eventually("nobody is left", SOON, || {
+        let is_empty = |server| rooms(server)["members"] == 0;
+        (servers.iter().all(is_empty) && redis.keys("store:room:*").is_empty()).then_some(())
+    });
+}
+
+#[test]
+fn a_server_that_ends_leaves_nothing_in_redis() {
+    let World::Redis(redis, servers) =
+        World::redis(&[("signalling.shutdown", "0s"), ("signalling.resume", "0s")])
+    else {
+        unreachable!()
+    };
+    let [first, second] = *servers;
+    let mut stays = Palava::open(first.http());
+    stays.join("room", None);
+    let mut told = Palava::open(second.http());
+    told.join("room", None);
+    stays.expect("new_peer");
+    second.stop();
+    assert_eq!(told.expect("shutdown")["seconds"], 0);
+    stays.expect("peer_left");
+    stays.expect_nothing();
+    first.stop();
+    let mut keys = redis.keys("*");
+    keys.retain(|key| !key.starts_with("store:stats:") && key != "shardcast:rooms:epoch");
+    assert_eq!(keys, [] as [String; 0]);
 }

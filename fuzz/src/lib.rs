@@ -21,6 +21,7 @@ pub mod names;
 pub mod proxy_protocol;
 pub mod push_message;
 pub mod push_session;
+pub mod room_texts;
 pub mod rooms;
 pub mod rtmp_client;
 pub mod rtmp_server;
@@ -46,6 +47,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("proxy_protocol", proxy_protocol::run),
     ("push_message", push_message::run),
     ("push_session", push_session::run),
+    ("room_texts", room_texts::run),
     ("rooms", rooms::run),
     ("rtmp_client", rtmp_client::run),
     ("rtmp_server", rtmp_server::run),

@@ -1,67 +1,78 @@
-//! What members of rooms send: a request or an error that can be told, names that are kept clean, and
-//! nothing passed on under another's name.
+//! Messages of the rooms: whatever a client says, in as many texts as it likes, is answered with JSON or
+//! with nothing, ends no connection, and leaves the others where they are.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
-use shardcast::proto::palava::{PeerId, Request, RoomError, RoomKey, Status, forwarded, parse};
+use shardcast::control::rooms::{Effect, Front, MemoryStore, Now, RoomRules};
+use shardcast::media::Moment;
 
-/// A text frame.
+const NEIGHBOUR: u32 = 0;
+const CLIENT: u32 = 1;
+
+/// Each line is a text of one client, who shares the server with a member of the room "r".
 pub fn run(data: &[u8]) {
-    if data.is_empty() {
-        RoomError::ALL.into_iter().for_each(told);
+    let rules = RoomRules {
+        max_members: 3,
+        resume: Duration::from_secs(30),
+        turn: Some(("secret".to_owned(), Duration::from_secs(60))),
+    };
+    let mut bits = 0_u128;
+    // Nothing that an input comes upon: who knows a token may take the id.
+    let random = move || {
+        bits += 1;
+        bits.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
+    };
+    let mut rooms = Rooms {
+        front: Front::new(Arc::new(rules), Box::new(random)),
+        store: MemoryStore::default(),
+        now: Now { moment: Moment::ZERO + Duration::from_secs(1), unix_s: 1_700_000_000 },
+    };
+    rooms.front.opened(NEIGHBOUR);
+    rooms.front.opened(CLIENT);
+    rooms.say(NEIGHBOUR, r#"{"event":"join_room","room_id":"r"}"#);
+    for line in String::from_utf8_lossy(data).lines() {
+        rooms.say(CLIENT, line);
     }
-    let text = String::from_utf8_lossy(data);
-    if let Some(id) = PeerId::parse(&text) {
-        assert_eq!(id.to_string(), text);
+    let mut out = Vec::new();
+    rooms.front.closed(CLIENT, &mut out);
+    rooms.carry_out(out);
+    assert_eq!((rooms.front.connections(), rooms.store.members()), (1, 1));
+}
+
+struct Rooms {
+    front: Front<u32>,
+    store: MemoryStore,
+    now: Now,
+}
+
+impl Rooms {
+    fn say(&mut self, client: u32, text: &str) {
+        let mut out = Vec::new();
+        self.front.text(client, text.to_owned(), &mut out);
+        self.carry_out(out);
     }
-    match parse(&text) {
-        Ok(Request::JoinRoom { room_id, status: sent, .. }) => {
-            assert!((1..=50).contains(&room_id.chars().count()));
-            let key = RoomKey::of(&room_id);
-            assert!(key.as_str().len() == 128 && key == RoomKey::of(&room_id));
-            status(sent.as_ref());
-        }
-        Ok(Request::UpdateStatus { status: sent }) => status(sent.as_ref()),
-        Ok(Request::SendToPeer { peer_id, data }) => {
-            if let Some(id) = peer_id.as_deref().and_then(PeerId::parse) {
-                assert_eq!(Some(id.to_string()), peer_id);
-            }
-            match forwarded(data, "me") {
-                Ok(frame) => {
-                    let frame: Value = serde_json::from_str(&frame).expect("JSON");
-                    assert_eq!(frame["sender_id"], "me");
+
+    fn carry_out(&mut self, effects: Vec<Effect<u32>>) {
+        for effect in effects {
+            match effect {
+                Effect::Text(_, text) => {
+                    let frame: Value = serde_json::from_str(&text).expect("JSON");
                     assert!(frame["event"].is_string());
                 }
-                Err(error) => told(error),
+                Effect::Close(client, ..) => panic!("{client} was closed"),
+                Effect::Store(client, request) => {
+                    let mut deliveries = Vec::new();
+                    let reply = self.store.request(request, self.now, &mut deliveries);
+                    let mut out = Vec::new();
+                    for delivery in deliveries {
+                        self.front.delivered(delivery, &mut out);
+                    }
+                    self.front.replied(client, reply, self.now, &mut out);
+                    self.carry_out(out);
+                }
             }
         }
-        Ok(Request::Info | Request::Ping | Request::LeaveRoom) => {}
-        Err(error) => told(error),
     }
-    let mut bits = [0; 16];
-    bits.iter_mut().zip(data).for_each(|(bit, byte)| *bit = *byte);
-    let id = PeerId::from_random(u128::from_be_bytes(bits));
-    assert_eq!(PeerId::parse(&id.to_string()), Some(id));
-}
-
-/// A status is clean, and stays so.
-fn status(sent: Option<&Value>) {
-    match Status::clean(sent) {
-        Ok(Some(status)) => {
-            let said = serde_json::to_value(&status).expect("a status is JSON");
-            assert_eq!(Status::clean(Some(&said)), Ok(Some(status.clone())));
-            assert!(status.name.as_ref().is_none_or(|name| name.is_ascii() && name.len() <= 50));
-            let mut merged = Status::default();
-            assert!(merged.is_empty());
-            merged.merge(&status);
-            assert_eq!(merged, status);
-        }
-        Ok(None) => assert!(sent.is_none_or(Value::is_null)),
-        Err(error) => told(error),
-    }
-}
-
-fn told(error: RoomError) {
-    assert!(RoomError::ALL.contains(&error));
-    let frame: Value = serde_json::from_str(&error.frame()).expect("JSON");
-    assert_eq!(frame["event"], "error");
 }

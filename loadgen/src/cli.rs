@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::ffmpeg::FleetPlan;
 use crate::push::PushArgs;
+use crate::signal::SignalArgs;
 
 /// Load generator for RTMP and HTTP-FLV servers.
 ///
@@ -39,6 +40,8 @@ Examples:
       --pid $(pidof shardcast)
   Messages to 10,000 members of a push channel:
     loadgen push --secret KEY --members-rtmp 5000 --members-websocket 5000 --pid $(pidof shardcast)
+  5,000 members of 1,000 rooms:
+    loadgen signal --connections 5000 --rooms 1000 --pid $(pidof shardcast)
   See the synthetic stream:
     loadgen synthesize synthetic.flv && ffplay synthetic.flv";
 
@@ -112,6 +115,8 @@ pub(crate) enum Command {
     },
     /// Connect members of a push channel, send them messages, and say what that costs.
     Push(PushArgs),
+    /// Connect members of rooms, let them talk and leave, and say how long that takes.
+    Signal(SignalArgs),
     /// The sender that `push` compares with.
     #[command(hide = true, name = "push-floor")]
     PushFloor {

@@ -16,6 +16,7 @@
 //! | `ffmpeg`      | ffmpegs that publish and play, followed packet by packet         |
 //! | `hook_sink`   | a back end for hooks that counts pairs                           |
 //! | `push`        | members of a push channel, and what messages to them cost        |
+//! | `signal`      | members of rooms: what they are told, and when                   |
 //! | `usage`       | CPU and memory of a process                                      |
 //! | `report`      | the report and its verdict                                       |
 
@@ -36,6 +37,7 @@ mod publisher;
 mod push;
 mod report;
 mod run;
+mod signal;
 mod socket;
 mod source;
 mod stamp;
@@ -100,6 +102,9 @@ fn main() -> ExitCode {
         }
         Command::Push(args) => {
             return leave(push::execute(args).map_err(|error| error.to_string()));
+        }
+        Command::Signal(args) => {
+            return leave(signal::execute(args).map_err(|error| error.to_string()));
         }
         Command::PushFloor { connections, bytes } => {
             let served = push::serve_floor(*connections, *bytes);

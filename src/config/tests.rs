@@ -664,7 +664,6 @@ fn what_is_not_built_is_named() {
             "hooks.on_relay is set (--set vhosts.v.hooks.on_relay), but ",
         ),
         ("apps.a.push=[{ url = 'rtmp://h/a' }]", "apps.a.push is set, "),
-        ("signalling.store=redis://h/", "signalling.store is set, "),
         ("cluster.node=a", "cluster.node is set, "),
     ];
     for (set, expected) in table {

@@ -15,9 +15,6 @@ pub(super) fn list(config: &Config) -> Vec<String> {
     for (vhost, table) in &config.vhosts {
         relays(&table.apps, &["vhosts", vhost], &mut found);
     }
-    if config.signalling.store != "memory" {
-        say(&["signalling", "store"], "rooms are in memory only", &mut found);
-    }
     cluster(&config.cluster, &mut found);
     found
 }

@@ -111,7 +111,9 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
-    let rooms = Rc::new(RefCell::new(Rooms::new(&plan.settings.signalling)));
+    let rooms =
+        Rooms::new(&plan.settings.signalling, plan.mesh.doorbell()).map_err(io::Error::other)?;
+    let rooms = Rc::new(RefCell::new(rooms));
     let push = Push::new(&plan.settings, plan.mesh.doorbell().bell());
     let orders = Orders::new(plan.mesh.doorbell().bell());
     let api = Api::new(ApiParts {
@@ -167,6 +169,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                 || control.reports.has_request()
                 || !control.orders.is_empty()
                 || control.hooks.has_results()
+                || control.rooms.borrow().has_events()
                 || control.push.with(|router| router.has_outgoing())
         };
         if !control.outbox.is_empty() {
@@ -402,8 +405,8 @@ impl Control {
     /// Whether the server has ended, or has no more time for it. Says once a second how far it is.
     fn is_at_end(&mut self, now: Moment) -> bool {
         let Some(draining) = &mut self.draining else { return false };
-        let are_rooms_empty = self.rooms.borrow().is_empty();
-        if self.drained == self.shards && self.hooks.is_quiet() && are_rooms_empty {
+        let is_drained = self.drained == self.shards && self.hooks.is_quiet();
+        if is_drained && self.rooms.borrow_mut().is_over() {
             return true;
         }
         let connections = self.open.load(Ordering::Relaxed);

@@ -8,6 +8,8 @@ use crate::proto::push_session::PushSession;
 /// Where the pages are.
 const ROOT: &str = "/demo/";
 const CHAT: &str = include_str!("../../examples/push/chat.html");
+const ROOM: &str = include_str!("../../examples/rooms/room.html");
+const ROOM_CLIENT: &str = include_str!("../../examples/rooms/shardcast-room.js");
 const PUSH_CLIENT: &str = include_str!("../../examples/push/shardcast-push.js");
 
 /// What a request for a demo page gets.
@@ -41,7 +43,9 @@ pub(super) fn page(request: &Request, push: &PushSettings) -> Option<Demo> {
             None => Demo::Missing("set push.secret: the chat page needs a session"),
         },
         "shardcast-push.js" => Demo::File("text/javascript; charset=utf-8", PUSH_CLIENT),
-        _ => Demo::Missing("the demo page is /demo/chat.html"),
+        "room.html" => Demo::File("text/html; charset=utf-8", ROOM),
+        "shardcast-room.js" => Demo::File("text/javascript; charset=utf-8", ROOM_CLIENT),
+        _ => Demo::Missing("the demo pages are /demo/chat.html and /demo/room.html"),
     })
 }
 

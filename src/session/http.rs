@@ -575,8 +575,7 @@ impl HttpSession {
         let session = SignalSession::new(Arc::clone(&self.settings), io.now);
         self.state = State::Signal(Box::new(session));
         let origin = origin.unwrap_or_default().to_owned();
-        let client = RoomClient { origin, query: request.query.clone() };
-        io.events.push(Event::RoomOpened(Box::new(client)));
+        io.events.push(Event::RoomOpened(Box::new(RoomClient { origin })));
         let early = std::mem::take(&mut self.unread);
         self.input(&early, io)
     }

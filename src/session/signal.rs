@@ -22,8 +22,6 @@ const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RoomClient {
     /// Origin of the page; empty when the client is none.
     pub origin: String,
-    /// Query of the URL, raw, without `?`.
-    pub query: String,
 }
 
 /// Who has come into its upgrade's answer.

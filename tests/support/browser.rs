@@ -57,6 +57,11 @@ struct Connection {
 impl Browser {
     /// Starts a browser without a display.
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with these options.
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let profile = Scratch::new("chromium");
         let mut command = Command::new(program());
         command
@@ -72,6 +77,7 @@ impl Browser {
             .args(["--disable-background-timer-throttling", "--disable-renderer-backgrounding"])
             .arg("--disable-backgrounding-occluded-windows")
             .arg(format!("--user-data-dir={}", profile.path().display()))
+            .args(options)
             .arg("about:blank");
         let process = Process::spawn("chromium", &mut command);
         process.wait_for_stderr(LISTENING, START_LIMIT);

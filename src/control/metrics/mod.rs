@@ -2,6 +2,7 @@
 //! together when somebody asks. Labels have few values: shards, protocols, reasons, events. Nothing is
 //! labelled by stream or client, of which there may be many; those are in `/api/v1/streams`.
 
+mod rooms;
 mod text;
 
 use std::rc::Rc;
@@ -35,6 +36,7 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
     of_registry(&mut page, shared);
     of_hooks(&mut page, shared);
     of_push(&mut page, shared, &shards);
+    rooms::write(&mut page, &shared.rooms.borrow());
     of_process(&mut page, &process);
     Answer::plain(200, page.into_text()).of_kind(text::CONTENT_TYPE)
 }

@@ -40,6 +40,11 @@ impl Page {
         self.family(name, "histogram", help)
     }
 
+    /// Begins a histogram of something else; the name says of what.
+    pub(super) fn distribution(&mut self, name: &'static str, help: &str) -> Family<'_> {
+        self.family(name, "histogram", help)
+    }
+
     /// The finished page.
     pub(super) fn into_text(self) -> String {
         self.text
@@ -98,6 +103,28 @@ impl Family<'_> {
         self.page.labels(labels, None);
         let _ = writeln!(self.page.text, " {sum}");
         self
+    }
+}
+
+impl Family<'_> {
+    /// Adds a histogram without labels: upper bounds with what is under each and over the one before,
+    /// what is above the last, and the sum of all values.
+    pub(super) fn buckets(
+        &mut self,
+        buckets: impl Iterator<Item = (u64, u64)>,
+        above: u64,
+        sum_of_values: u64,
+    ) {
+        let (name, text) = (self.name, &mut self.page.text);
+        let mut sum = 0;
+        // Writing to a String does not fail.
+        for (bound, count) in buckets {
+            sum += count;
+            let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {sum}");
+        }
+        sum += above;
+        let _ = writeln!(text, "{name}_bucket{{le=\"+Inf\"}} {sum}");
+        let _ = writeln!(text, "{name}_sum {sum_of_values}\n{name}_count {sum}");
     }
 }
 

@@ -29,8 +29,6 @@ pub struct RoomRules {
     pub resume: Duration,
     /// Secret and lifetime of TURN credentials.
     pub turn: Option<(String, Duration)>,
-    /// Whether the application is asked before a join.
-    pub has_gate: bool,
 }
 
 /// What is to be done.
@@ -42,19 +40,6 @@ pub enum Effect<C> {
     Close(C, u16, &'static str),
     /// A request to the store; its answer goes to [`Front::replied`].
     Store(C, StoreRequest),
-    /// The application decides about a join; its answer goes to [`Front::judged`].
-    Gate(C, GateQuestion),
-}
-
-/// What the application is told of a join.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GateQuestion {
-    /// Who.
-    pub peer: PeerId,
-    /// The room's name in clear: the application gave it.
-    pub room_id: String,
-    /// The cleaned status.
-    pub status: Option<Status>,
 }
 
 /// A connection of this node that is in a room.
@@ -79,7 +64,7 @@ pub struct FrontCounters {
     pub messages: u64,
     /// Errors sent.
     pub errors: u64,
-    /// Messages dropped because too many waited for the store or the application.
+    /// Messages dropped because too many waited for the store.
     pub dropped: u64,
     /// Ids resumed.
     pub resumed: u64,
@@ -104,7 +89,7 @@ struct Client {
     status: Status,
     joined_unix_s: u64,
     doing: Doing,
-    /// Texts that wait until the store or the application has answered.
+    /// Texts that wait until the store has answered.
     waiting: VecDeque<String>,
     has_gone: bool,
     turn_until_unix_s: u64,
@@ -113,8 +98,6 @@ struct Client {
 
 enum Doing {
     Nothing,
-    /// The application decides.
-    Gate(Join),
     /// The store does it.
     Store(Pending),
 }
@@ -247,23 +230,6 @@ impl<C: Copy + Ord + std::hash::Hash> Front<C> {
         self.go_on(connection, out);
     }
 
-    /// The application has decided about a join.
-    pub fn judged(&mut self, connection: C, is_allowed: bool, out: &mut Vec<Effect<C>>) {
-        let Some(client) = self.clients.get_mut(&connection) else { return };
-        match std::mem::replace(&mut client.doing, Doing::Nothing) {
-            Doing::Gate(join) if is_allowed && !client.has_gone => {
-                client.doing = Doing::Store(Pending::join(&join));
-                out.push(Effect::Store(connection, StoreRequest::Join(join)));
-            }
-            Doing::Gate(_) if !is_allowed => {
-                self.say_error(connection, RoomError::NotAllowed, out);
-            }
-            Doing::Gate(_) => {}
-            other => client.doing = other,
-        }
-        self.go_on(connection, out);
-    }
-
     /// Something for a connection of this node.
     pub fn delivered(&mut self, delivery: Delivery, out: &mut Vec<Effect<C>>) {
         match delivery {
@@ -315,6 +281,8 @@ impl<C: Copy + Ord + std::hash::Hash> Front<C> {
             self.renewals.pop_first();
             let Some(client) = self.clients.get_mut(&connection) else { continue };
             client.renewal = None;
+            // It is time, also where the clock on the wall has gone slower.
+            client.turn_until_unix_s = 0;
             if client.room.is_some()
                 && let Some(turn) = self.turn_credentials(connection, now)
             {
@@ -386,17 +354,11 @@ impl<C: Copy + Ord + std::hash::Hash> Front<C> {
                 let join = Join {
                     peer,
                     room: RoomKey::of(&room_id),
-                    status: status.clone(),
+                    status,
                     resume: resume_token.map(|token| ResumeToken(token.into())),
                     next_token: ResumeToken(token.into()),
                     max_members: self.rules.max_members,
                 };
-                if self.rules.has_gate {
-                    let question = GateQuestion { peer, room_id, status };
-                    out.push(Effect::Gate(connection, question));
-                    client.doing = Doing::Gate(join);
-                    return Ok(());
-                }
                 client.doing = Doing::Store(Pending::join(&join));
                 out.push(Effect::Store(connection, StoreRequest::Join(join)));
                 return Ok(());

@@ -7,6 +7,7 @@
 //! | `events`     | the frames that the server says of itself                   |
 //! | `store`      | what is asked of where memberships are kept                 |
 //! | `memory`     | memberships in the memory of the process                    |
+//! | `shared`     | memberships in Redis                                        |
 //! | `statistics` | what is counted                                             |
 //! | `turn`       | credentials for a TURN server                               |
 //!
@@ -16,13 +17,13 @@ mod events;
 mod front;
 mod memory;
 mod service;
+mod shared;
 mod statistics;
 mod store;
 mod turn;
 
 pub use front::{
-    CLOSE_SHUTDOWN, CLOSE_SUPERSEDED, Effect, Front, FrontCounters, GateQuestion, Present,
-    RoomRules,
+    CLOSE_SHUTDOWN, CLOSE_SUPERSEDED, Effect, Front, FrontCounters, Present, RoomRules,
 };
 pub use memory::MemoryStore;
 pub use service::{RoomConnection, Rooms};

@@ -10,10 +10,12 @@ use serde_json::{Value, json};
 
 use super::front::{Effect, Front, FrontCounters, RoomRules};
 use super::memory::MemoryStore;
+use super::shared::{Count, SharedEvent, SharedPlan, SharedStore};
 use super::statistics::Statistics;
 use super::store::{Now, StoreRequest};
 use crate::config::SignallingSettings;
 use crate::media::Moment;
+use crate::rt::doorbell::Doorbell;
 use crate::session::{ClientId, RoomClient};
 use crate::shard::{ConnKey, Node, Notice};
 
@@ -29,13 +31,36 @@ pub struct RoomConnection {
 /// All rooms' connections of this node, and the store.
 pub struct Rooms {
     front: Front<RoomConnection>,
-    store: MemoryStore,
+    store: Store,
     clients: HashMap<RoomConnection, Client>,
     effects: VecDeque<Effect<RoomConnection>>,
     outgoing: Vec<(Node, Notice)>,
     /// Messages that shards have dropped because they came too fast.
     dropped_by_shards: u64,
 }
+
+/// Where memberships are kept.
+enum Store {
+    Memory(Box<MemoryStore>),
+    Shared {
+        store: SharedStore,
+        /// What this node has seen of it.
+        statistics: Box<Statistics>,
+        is_up: bool,
+        end: End,
+    },
+}
+
+/// How far the node has left the shared rooms.
+#[derive(PartialEq, Eq)]
+enum End {
+    No,
+    Asked,
+    Done,
+}
+
+/// Events of the store taken in one turn.
+const EVENTS_PER_TURN: usize = 1_000;
 
 /// What the API says of a connection.
 struct Client {
@@ -45,21 +70,37 @@ struct Client {
 }
 
 impl Rooms {
-    /// No rooms yet.
-    pub fn new(settings: &SignallingSettings) -> Self {
+    /// No rooms yet. `doorbell` is the control shard's, for the answers of a shared store.
+    ///
+    /// # Errors
+    /// A shared store cannot be used; the sentence says why.
+    pub fn new(settings: &SignallingSettings, doorbell: &Doorbell) -> Result<Self, String> {
         let random = || {
             let mut bits = [0; 16];
             getrandom::fill(&mut bits).expect("Linux has random bytes once it has started");
             u128::from_ne_bytes(bits)
         };
-        Self {
+        let store = match &settings.redis {
+            None => Store::Memory(Box::default()),
+            Some(url) => {
+                let plan = SharedPlan {
+                    url: url.clone(),
+                    node: format!("{:032x}", random()),
+                    lease: settings.lease,
+                    resume: settings.resume,
+                };
+                let store = SharedStore::start(plan, doorbell)?;
+                Store::Shared { store, statistics: Box::default(), is_up: false, end: End::No }
+            }
+        };
+        Ok(Self {
             front: Front::new(rules(settings), Box::new(random)),
-            store: MemoryStore::default(),
+            store,
             clients: HashMap::new(),
             effects: VecDeque::new(),
             outgoing: Vec::new(),
             dropped_by_shards: 0,
-        }
+        })
     }
 
     /// These settings hold from now on.
@@ -73,7 +114,7 @@ impl Rooms {
         match notice {
             Notice::RoomOpened { connection: key, id, peer, client } => {
                 let connection = RoomConnection { node, key };
-                let RoomClient { origin, .. } = *client;
+                let RoomClient { origin } = *client;
                 self.clients.insert(connection, Client { id, peer, origin });
                 self.front.opened(connection);
             }
@@ -91,8 +132,13 @@ impl Rooms {
         self.carry_out(out, moment);
     }
 
-    /// What is due at this moment.
+    /// Takes what the store says, and does what is due at this moment.
     pub fn tick(&mut self, moment: Moment) {
+        for _ in 0..EVENTS_PER_TURN {
+            let Store::Shared { store, .. } = &mut self.store else { break };
+            let Some(event) = store.next_event() else { break };
+            self.shared_event(event, moment);
+        }
         if self.front.next_deadline().is_some_and(|deadline| deadline <= moment) {
             let mut out = Vec::new();
             self.front.tick(now(moment), &mut out);
@@ -119,9 +165,22 @@ impl Rooms {
         self.carry_out(out, moment);
     }
 
-    /// Whether nobody is here, and nobody's leaving is still to be told.
-    pub fn is_empty(&self) -> bool {
-        self.front.connections() == 0
+    /// Whether the store has something to say.
+    pub fn has_events(&self) -> bool {
+        matches!(&self.store, Store::Shared { store, .. } if store.has_pending())
+    }
+
+    /// Whether everybody has left and the store knows it; for when nobody comes any more.
+    pub fn is_over(&mut self) -> bool {
+        if self.front.connections() > 0 {
+            return false;
+        }
+        let Store::Shared { store, end, .. } = &mut self.store else { return true };
+        if *end == End::No {
+            *end = End::Asked;
+            store.end();
+        }
+        *end == End::Done
     }
 
     /// What is to be said to the shards.
@@ -142,9 +201,20 @@ impl Rooms {
         counters
     }
 
+    /// Whether the store answers.
+    pub fn is_store_up(&self) -> bool {
+        match &self.store {
+            Store::Memory(_) => true,
+            Store::Shared { is_up, .. } => *is_up,
+        }
+    }
+
     /// Counts of rooms since the start.
     pub fn statistics(&self) -> &Statistics {
-        self.store.statistics()
+        match &self.store {
+            Store::Memory(store) => store.statistics(),
+            Store::Shared { statistics, .. } => statistics,
+        }
     }
 
     /// For the API: the rooms with members of this node, their counts, and the statistics.
@@ -167,8 +237,13 @@ impl Rooms {
             .map(|(room, members)| json!({ "room": room, "members": members }))
             .collect();
         let statistics = self.statistics();
+        let store = match &self.store {
+            Store::Memory(_) => "memory",
+            Store::Shared { .. } => "redis",
+        };
         json!({
-            "store": "memory",
+            "store": store,
+            "store_up": self.is_store_up(),
             "connections": self.connections(),
             "members": members,
             "rooms": rooms,
@@ -193,25 +268,47 @@ impl Rooms {
                     self.outgoing.push((node, Notice::RoomClose { connection: key, code, why }));
                 }
                 Effect::Store(connection, request) => self.request(connection, request, moment),
-                Effect::Gate(connection, _) => {
-                    let mut out = Vec::new();
-                    self.front.judged(connection, true, &mut out);
-                    self.first(out);
-                }
             }
         }
     }
 
     fn request(&mut self, connection: RoomConnection, request: StoreRequest, moment: Moment) {
         let now = now(moment);
+        let store = match &mut self.store {
+            Store::Memory(store) => store,
+            Store::Shared { store, .. } => return store.request(connection, request, now),
+        };
         let mut deliveries = Vec::new();
-        let reply = self.store.request(request, now, &mut deliveries);
+        let reply = store.request(request, now, &mut deliveries);
         let mut out = Vec::new();
         for delivery in deliveries {
             self.front.delivered(delivery, &mut out);
         }
         self.front.replied(connection, reply, now, &mut out);
         self.first(out);
+    }
+
+    fn shared_event(&mut self, event: SharedEvent, moment: Moment) {
+        let Store::Shared { statistics, is_up, end, .. } = &mut self.store else { return };
+        let now = now(moment);
+        let mut out = Vec::new();
+        match event {
+            SharedEvent::Delivery(delivery) => self.front.delivered(delivery, &mut out),
+            SharedEvent::Reply(connection, reply) => {
+                self.front.replied(connection, reply, now, &mut out);
+            }
+            SharedEvent::Count(Count::Joined { is_first }) => statistics.joined(is_first),
+            SharedEvent::Count(Count::Left { joined_unix_s }) => {
+                statistics.left(joined_unix_s, now.unix_s);
+            }
+            SharedEvent::Count(Count::Closed { peak, since_unix_s }) => {
+                let open_ms = now.unix_s.saturating_sub(since_unix_s) * 1_000;
+                statistics.closed(peak, open_ms, now.unix_s);
+            }
+            SharedEvent::IsUp(up) => *is_up = up,
+            SharedEvent::Ended => *end = End::Done,
+        }
+        self.carry_out(out, moment);
     }
 
     /// What comes of an effect goes before what was to follow it.
@@ -233,7 +330,6 @@ fn rules(settings: &SignallingSettings) -> Arc<RoomRules> {
         max_members: settings.max_members,
         resume: settings.resume,
         turn: settings.turn.clone(),
-        has_gate: false,
     })
 }
 

@@ -24,8 +24,6 @@ pub enum RoomError {
     AlreadyJoined,
     /// The room has `signalling.max_members` members.
     RoomFull,
-    /// A join that the application's hook refused.
-    NotAllowed,
     /// A status that is no object, or whose values are no strings.
     InvalidStatus,
     /// A name that is empty or only white space.
@@ -50,7 +48,7 @@ pub enum RoomError {
 
 impl RoomError {
     /// Every error: for documentation and tests.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::InvalidMessage,
         Self::NotAnObject,
         Self::NoEvent,
@@ -59,7 +57,6 @@ impl RoomError {
         Self::RoomIdTooLong,
         Self::AlreadyJoined,
         Self::RoomFull,
-        Self::NotAllowed,
         Self::InvalidStatus,
         Self::BlankName,
         Self::NameTooLong,
@@ -100,9 +97,6 @@ impl RoomError {
             ),
             Self::RoomFull => {
                 ("room_full", "room is full", "The room has as many members as it may have.")
-            }
-            Self::NotAllowed => {
-                ("not_allowed", "not allowed", "The application refused to let you into the room.")
             }
             Self::InvalidStatus => (
                 "invalid_status",
