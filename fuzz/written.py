@@ -478,11 +478,13 @@ def rooms(save):
         "event-unknown": {"event": "x"}, "list": [], "text": "x",
     }
     for name, message in table.items():
-        save("rooms", f"written-{name}", json.dumps(message, ensure_ascii=False).encode())
-    save("rooms", "written-no-json", b"{\"event\":")
-    save("rooms", "written-peer", b"00112233-4455-4677-8899-aabbccddeeff")
-    save("rooms", "written-peer-upper-case", b"00112233-4455-4677-8899-AABBCCDDEEFF")
-    save("rooms", "written-peer-short", b"00112233-4455-4677-8899")
+        text = json.dumps(message, ensure_ascii=False).encode()
+        save("rooms", f"written-{name}", text)
+        save("room_texts", f"written-{name}", text)
+    save("room_texts", "written-no-json", b"{\"event\":")
+    save("room_texts", "written-peer", b"00112233-4455-4677-8899-aabbccddeeff")
+    save("room_texts", "written-peer-upper-case", b"00112233-4455-4677-8899-AABBCCDDEEFF")
+    save("room_texts", "written-peer-short", b"00112233-4455-4677-8899")
 
 
 def names(save):

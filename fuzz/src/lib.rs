@@ -18,10 +18,10 @@ pub mod http_request;
 pub mod http_response;
 pub mod http_session;
 pub mod names;
-pub mod palava;
 pub mod proxy_protocol;
 pub mod push_message;
 pub mod push_session;
+pub mod room_texts;
 pub mod rooms;
 pub mod rtmp_client;
 pub mod rtmp_server;
@@ -44,10 +44,10 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("http_response", http_response::run),
     ("http_session", http_session::run),
     ("names", names::run),
-    ("palava", palava::run),
     ("proxy_protocol", proxy_protocol::run),
     ("push_message", push_message::run),
     ("push_session", push_session::run),
+    ("room_texts", room_texts::run),
     ("rooms", rooms::run),
     ("rtmp_client", rtmp_client::run),
     ("rtmp_server", rtmp_server::run),
