@@ -13,8 +13,51 @@ NUMBER = b"\0" + struct.pack(">d", 5)
 
 def save_all(save):
     for group in (amf0, amf3, aggregate, codec, chunks, http, http_response, websocket,
-                  proxy_protocol, push, rooms, names, flv, sessions):
+                  proxy_protocol, push, rooms, names, relays, flv, sessions):
         group(save)
+
+
+def relays(save):
+    """Addresses of other servers, refusals that ask for a login, and where a stream has been."""
+    table = {
+        "app": "rtmp://server2/livestreams",
+        "instance": "rtmp://a:1936/app/instance/",
+        "stream": "rtmp://user:p@ss@a/app/instance/s/t?k=v/w",
+        "six": "rtmps://[::1]/app?k=v",
+        "six-port": "rtmps://[::1]:444/app",
+        "template": "rtmp://{vhost}/{app}/{stream}",
+        "six-open": "rtmp://[::1/app",
+        "no-host": "rtmp:///app",
+        "no-app": "rtmp://host",
+        "no-port": "rtmp://host:0/app",
+        "space": "rtmp://host/a b",
+        "http": "http://host/app",
+        "login": "rtmp://h/a\n[ code=403 need auth; authmod=adobe ]",
+        "adobe": "rtmp://h/a\n[ authmod=adobe ] : ?reason=needauth&user=user&salt=s&challenge=c&opaque=o"
+                 "\nauthmod=adobe&user=user\nlive",
+        "adobe-no-opaque": "rtmp://h/a\n[ authmod=adobe ] : ?reason=needauth&challenge=c\n\nlive",
+        "llnw": "rtmp://h/a\n[ authmod=llnw ] : ?reason=needauth&nonce=n\nauthmod=llnw&user=user\nlive/i?q",
+        "llnw-app": "rtmp://h/a\n?reason=needauth&nonce=n\nauthmod=llnw\nlive",
+        "wrong": "rtmp://h/a\n[ authmod=adobe ] : ?reason=authfailed\nauthmod=adobe\nlive",
+        "again": "rtmp://h/a\n[ code=403 need auth; authmod=llnw ]\nauthmod=llnw\nlive",
+    }
+    for name, text in table.items():
+        save("addresses", f"written-{name}", text.encode())
+    many = ",".join(f"n{number}" for number in range(40))
+    bodies = {
+        "plain": ("onMetaData", {"width": 640}),
+        "one": ("onMetaData", {"shardcastNodes": "a"}),
+        "two": ("onMetaData", {"shardcastNodes": "a,b", "height": 1}),
+        "many": ("onMetaData", {"shardcastNodes": many}),
+        "no-names": ("onMetaData", {"shardcastNodes": ",,\x07,"}),
+        "number": ("onMetaData", {"shardcastNodes": 5}),
+        "alone": ("onMetaData",),
+        "text": ("onMetaData", "x"),
+        "cue": ("onCuePoint", {"shardcastNodes": "a"}),
+    }
+    for name, body in bodies.items():
+        save("node_path", f"written-{name}", wire.amf_text(*body))
+    save("node_path", "written-junk", b"\x02\x00")
 
 
 def amf0(save):

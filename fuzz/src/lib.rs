@@ -5,6 +5,7 @@
 //! Inputs are plain bytes as they stand on the wire. Where a target needs choices (where to cut the
 //! bytes, when the verdict comes), [`dice`] takes them from the input itself.
 
+pub mod addresses;
 pub mod aggregate;
 pub mod amf0;
 pub mod amf3;
@@ -18,6 +19,7 @@ pub mod http_request;
 pub mod http_response;
 pub mod http_session;
 pub mod names;
+pub mod node_path;
 pub mod proxy_protocol;
 pub mod push_message;
 pub mod push_session;
@@ -32,6 +34,7 @@ pub type Run = fn(&[u8]);
 
 /// All targets, by the names of their corpora.
 pub const TARGETS: &[(&str, Run)] = &[
+    ("addresses", addresses::run),
     ("aggregate", aggregate::run),
     ("amf0", amf0::run),
     ("amf3", amf3::run),
@@ -44,6 +47,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("http_response", http_response::run),
     ("http_session", http_session::run),
     ("names", names::run),
+    ("node_path", node_path::run),
     ("proxy_protocol", proxy_protocol::run),
     ("push_message", push_message::run),
     ("push_session", push_session::run),

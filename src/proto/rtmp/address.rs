@@ -38,7 +38,7 @@ pub enum AddressError {
     /// Another scheme.
     #[error("the address of a server begins with rtmp:// or rtmps://")]
     Scheme,
-    /// Nothing between `//` and `/`.
+    /// Nothing between `//` and `/`, or what is no host.
     #[error("the address names no host")]
     Host,
     /// Not a number, or too large.
@@ -77,7 +77,7 @@ impl RtmpAddress {
             None => (None, authority),
         };
         let (host, port) = split_port(server)?;
-        if host.is_empty() {
+        if host.is_empty() || host.contains(['[', ']', '?', '#']) {
             return Err(AddressError::Host);
         }
         let (app, stream) = split_path(path);
@@ -235,6 +235,7 @@ mod tests {
         assert_eq!(error("http://a/b"), AddressError::Scheme);
         assert_eq!(error("rtmp:///b"), AddressError::Host);
         assert_eq!(error("rtmp://[::1/b"), AddressError::Host);
+        assert_eq!(error("rtmp://a]:b:1/c"), AddressError::Host);
         assert_eq!(error("rtmp://a:0/b"), AddressError::Port);
         assert_eq!(error("rtmp://a:b/c"), AddressError::Port);
         assert_eq!(error("rtmp://a"), AddressError::App);
