@@ -323,14 +323,14 @@ fn the_api_takes_messages_in_every_form_and_refuses_the_rest_in_a_sentence() {
     let large = format!("message={}", "x".repeat(1001));
     let huge = vec![b'x'; 1024 * 1024 + 1];
     let table: [(&str, &[&str], &[u8], u16); 10] = [
-        ("/channels/a%2Fb/message", &[FORM], b"message=a", 405),
+        ("/channels/a%2Fb/message", &[FORM], b"message=a", 404),
         ("/channels/a%01b/message", &[FORM], b"message=a", 400),
         (TARGET, &[FORM], b"text=a", 400),
         (TARGET, &[], b"message=a", 400),
         (TARGET, &[FORM], large.as_bytes(), 413),
         (TARGET, &[FORM], &huge, 413),
         ("/channels/10", &[FORM], b"message=a", 405),
-        ("/channels/10/mess", &[FORM], b"message=a", 405),
+        ("/channels/10/mess", &[FORM], b"message=a", 404),
         ("/notify", &[JSON], br#"{"user_id":5}"#, 400),
         ("/push/messages", &[JSON], b"[{}]", 400),
     ];
