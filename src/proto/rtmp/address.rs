@@ -47,6 +47,9 @@ pub enum AddressError {
     /// No path.
     #[error("the address names no application: rtmp://host/app")]
     App,
+    /// Two slashes in a row.
+    #[error("the application of the address has an empty part")]
+    Segment,
     /// Control characters or spaces.
     #[error("the address holds a space or a control character")]
     Character,
@@ -83,6 +86,9 @@ impl RtmpAddress {
         let (app, stream) = split_path(path);
         if app.is_empty() {
             return Err(AddressError::App);
+        }
+        if app.split('?').next().unwrap_or_default().split('/').any(str::is_empty) {
+            return Err(AddressError::Segment);
         }
         let default = if is_tls { RTMPS_PORT } else { RTMP_PORT };
         Ok(Self {
@@ -172,7 +178,7 @@ fn split_path(path: &str) -> (&str, Option<&str>) {
     for (number, segment) in plain.split('/').enumerate() {
         if number > 0 && (number == 2 || segment.contains("{stream}")) {
             let (app, stream) = path.split_at(from);
-            return (app.trim_end_matches('/'), Some(stream));
+            return (app.strip_suffix('/').unwrap_or(app), Some(stream));
         }
         from += segment.len() + 1;
     }
@@ -240,6 +246,9 @@ mod tests {
         assert_eq!(error("rtmp://a:b/c"), AddressError::Port);
         assert_eq!(error("rtmp://a"), AddressError::App);
         assert_eq!(error("rtmp://a//"), AddressError::App);
+        assert_eq!(error("rtmp://a//b"), AddressError::Segment);
+        assert_eq!(error("rtmp://a/b//c"), AddressError::Segment);
+        assert_eq!(error("rtmp://a/b//{stream}"), AddressError::Segment);
         assert_eq!(error("rtmp://a/b c"), AddressError::Character);
     }
 }
