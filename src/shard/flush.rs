@@ -69,8 +69,6 @@ pub struct Pass {
     pub dead: Vec<(ConnKey, CloseReason)>,
     /// Connections that were moved forward, for the log.
     pub skipped: Vec<(ConnKey, Skipped, u64)>,
-    /// The place that was last looked up, and how old its frame is: most viewers stand at one place.
-    aged: Option<(u64, Duration)>,
     /// When the turn began by the clock on the wall, which tests do not set.
     pub wall: Moment,
 }
@@ -80,6 +78,21 @@ struct Target {
     viewer: u32,
     len: usize,
     source: Source,
+}
+
+/// Where viewers of one batch stand in the log, and how old the frame there is.
+struct Place {
+    at: u64,
+    age: Duration,
+    viewers: u64,
+}
+
+impl Place {
+    fn record_in(&self, ages: &mut Histogram) {
+        if self.viewers > 0 {
+            ages.record(self.age, self.viewers);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +123,6 @@ impl Pass {
             frame_age: Histogram::default(),
             dead: Vec::new(),
             skipped: Vec::new(),
-            aged: None,
             wall: Moment::ZERO,
         }
     }
@@ -131,7 +143,6 @@ impl Pass {
         now: Moment,
     ) {
         self.counters.passes += 1;
-        self.aged = None;
         self.select(state, settings, scope, now);
         while !self.worklist.is_empty() {
             let mut from = 0;
@@ -240,6 +251,8 @@ impl Pass {
     fn settle(&mut self, state: &mut LogState, conns: &mut ConnTable, now: Moment) {
         let elapsed = clock::now().since(self.wall);
         let wire = state.log.wire();
+        // Most viewers stand at one place: it is looked up, and its age is recorded, once.
+        let mut place = Place { at: u64::MAX, age: Duration::ZERO, viewers: 0 };
         for (target, result) in self.targets.iter().zip(self.results.drain(..)) {
             let viewer = &mut state.viewers[target.viewer as usize];
             let Some(conn) = conns.get_mut(viewer.connection) else { continue };
@@ -269,12 +282,13 @@ impl Pass {
                     Source::Log => {
                         conn.bytes_out += sent as u64;
                         if let Some(position) = viewer.cursor.needs() {
-                            let age = match self.aged {
-                                Some((at, age)) if at == position => age,
-                                _ => now.since(state.log.arrival_at(position).unwrap_or(now)),
-                            };
-                            self.aged = Some((position, age));
-                            self.frame_age.record(age + elapsed, 1);
+                            if place.at != position {
+                                place.record_in(&mut self.frame_age);
+                                let arrival = state.log.arrival_at(position).unwrap_or(now);
+                                let age = now.since(arrival) + elapsed;
+                                place = Place { at: position, age, viewers: 0 };
+                            }
+                            place.viewers += 1;
                         }
                         viewer.cursor.advance(sent);
                     }
@@ -294,6 +308,7 @@ impl Pass {
                 refused(viewer, now);
             }
         }
+        place.record_in(&mut self.frame_age);
     }
 
     /// Leaves in the worklist those that took all that was offered and have more to come.
