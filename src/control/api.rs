@@ -73,16 +73,7 @@ pub(super) struct ApiParts {
 
 /// What the API's tasks, and the resources, look at.
 pub(super) struct Shared {
-    pub(super) settings: CurrentSettings,
-    pub(super) registry: Rc<RefCell<Registry>>,
-    pub(super) rooms: Rc<RefCell<Rooms>>,
-    pub(super) push: Push,
-    pub(super) reports: Reports,
-    pub(super) orders: Orders,
-    pub(super) hooks: Hooks,
-    pub(super) relays: Rc<RefCell<Relays>>,
-    pub(super) accepted: Arc<AcceptCounters>,
-    pub(super) log_losses: LogLosses,
+    pub(super) parts: ApiParts,
     pub(super) started: Moment,
     open: Cell<usize>,
     pub(super) is_draining: Cell<bool>,
@@ -94,30 +85,9 @@ pub(super) struct Shared {
 
 impl Api {
     pub(super) fn new(parts: ApiParts) -> Self {
-        let ApiParts {
-            settings,
-            registry,
-            rooms,
-            push,
-            reports,
-            orders,
-            hooks,
-            relays,
-            accepted,
-            log_losses,
-        } = parts;
         Self {
             shared: Rc::new(Shared {
-                settings,
-                registry,
-                rooms,
-                push,
-                reports,
-                orders,
-                hooks,
-                relays,
-                accepted,
-                log_losses,
+                parts,
                 started: clock::now(),
                 open: Cell::new(0),
                 is_draining: Cell::new(false),
@@ -207,7 +177,7 @@ impl Api {
     ) -> io::Result<(Answer, bool)> {
         let length = request.content_length().ok().flatten();
         let has_body = request.is_chunked() || length.is_some_and(|length| length > 0);
-        let settings = self.shared.settings.get();
+        let settings = self.shared.parts.settings.get();
         if let Some(token) = settings.api.token.as_deref().filter(|_| serves == Serves::All)
             && resources::needs_token(request)
             && !is_authorised(request, token)

@@ -26,7 +26,7 @@ const DROP_CLASSES: [(&str, &str); 5] = [
 
 /// `GET /metrics`
 pub(super) async fn answer(shared: &Shared) -> Answer {
-    let shards = shared.reports.gather().await;
+    let shards = shared.parts.reports.gather().await;
     let process = ProcessFacts::read().await;
     let mut page = Page::default();
     of_server(&mut page, shared, &shards);
@@ -36,7 +36,7 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
     of_registry(&mut page, shared);
     of_hooks(&mut page, shared);
     of_push(&mut page, shared, &shards);
-    rooms::write(&mut page, &shared.rooms.borrow());
+    rooms::write(&mut page, &shared.parts.rooms.borrow());
     of_process(&mut page, &process);
     Answer::plain(200, page.into_text()).of_kind(text::CONTENT_TYPE)
 }
@@ -51,7 +51,7 @@ fn of_server(page: &mut Page, shared: &Shared, shards: &[Rc<ShardReport>]) {
         .sample(&[], u8::from(!shared.is_draining.get()));
     page.gauge("shardcast_shards_reporting", "Media shards that answered this scrape in time.")
         .sample(&[], shards.len());
-    let accepted = &shared.accepted;
+    let accepted = &shared.parts.accepted;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     page.counter("shardcast_accepted_total", "Connections handed to a shard.")
         .sample(&[], count(&accepted.accepted));
@@ -62,8 +62,8 @@ fn of_server(page: &mut Page, shared: &Shared, shards: &[Rc<ShardReport>]) {
     page.counter("shardcast_descriptors_out_total", "Pauses of accepting for want of descriptors.")
         .sample(&[], count(&accepted.out_of_descriptors));
     page.counter("shardcast_log_lines_lost_total", "Lines that the logs had no room for.")
-        .sample(&[("log", &"server")], shared.log_losses.lines())
-        .sample(&[("log", &"access")], shared.log_losses.access_lines());
+        .sample(&[("log", &"server")], shared.parts.log_losses.lines())
+        .sample(&[("log", &"access")], shared.parts.log_losses.access_lines());
     let mut family =
         page.counter("shardcast_api_answers_total", "Answers of the API before this, by status.");
     for (status, count) in &*shared.answers.borrow() {
@@ -176,7 +176,7 @@ fn of_mesh(page: &mut Page, shards: &[Rc<ShardReport>]) {
 }
 
 fn of_registry(page: &mut Page, shared: &Shared) {
-    let registry = shared.registry.borrow();
+    let registry = shared.parts.registry.borrow();
     let (streams, published) = registry.stream_count();
     page.gauge("shardcast_streams", "Streams, by whether somebody publishes them.")
         .sample(&[("state", &"published")], published)
@@ -195,7 +195,7 @@ fn of_registry(page: &mut Page, shared: &Shared) {
 }
 
 fn of_hooks(page: &mut Page, shared: &Shared) {
-    let totals = shared.hooks.totals();
+    let totals = shared.parts.hooks.totals();
     let help = "Calls of hooks, by event and by how they ended.";
     let mut family = page.counter("shardcast_hook_calls_total", help);
     for (event, of_event) in &totals.events {
@@ -220,7 +220,7 @@ fn of_hooks(page: &mut Page, shared: &Shared) {
 }
 
 fn of_push(page: &mut Page, shared: &Shared, shards: &[Rc<ShardReport>]) {
-    let push = shared.push.with(|router| router.counters());
+    let push = shared.parts.push.with(|router| router.counters());
     page.gauge("shardcast_push_members", "Connections that get pushed messages.")
         .sample(&[], push.members);
     page.counter("shardcast_push_posts_total", "Messages posted, by whether they were taken.")

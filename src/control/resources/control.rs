@@ -52,7 +52,7 @@ pub(super) async fn answer(shared: &Shared, request: &Request) -> Answer {
     if section == "redirect" && to.is_none() {
         return Answer::error(400, "a redirect needs newname");
     }
-    let census = Census::of_clients(&shared.reports).await;
+    let census = Census::of_clients(&shared.parts.reports).await;
     let mut count = 0;
     let mut pace = Pace::default();
     for client in census.clients() {
@@ -67,7 +67,7 @@ pub(super) async fn answer(shared: &Shared, request: &Request) -> Answer {
                     let ClientStream { message_stream_id, .. } = *does;
                     let connection = client.connection;
                     let notice = Notice::Redirect { connection, message_stream_id, to };
-                    shared.orders.give(client.shard, notice);
+                    shared.parts.orders.give(client.shard, notice);
                 }
             }
             _ => {
@@ -75,7 +75,7 @@ pub(super) async fn answer(shared: &Shared, request: &Request) -> Answer {
                     count += 1;
                     let why = "dropped by the API".to_owned();
                     let connection = client.connection;
-                    shared.orders.give(client.shard, Notice::Dismiss { connection, why });
+                    shared.parts.orders.give(client.shard, Notice::Dismiss { connection, why });
                 }
             }
         }

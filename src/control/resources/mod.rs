@@ -124,10 +124,10 @@ pub(super) async fn serve(
         Resource::Metrics => metrics::answer(shared).await,
         Resource::OpenApi => Answer::plain(200, OPENAPI).of_kind("application/json"),
         Resource::Shards => own::shards(shared).await,
-        Resource::Hooks => Answer::json(200, &shared.hooks.to_json()),
-        Resource::Rooms => Answer::json(200, &shared.rooms.borrow().to_json()),
-        Resource::Relays => Answer::json(200, &shared.relays.borrow().to_json(clock::now())),
-        Resource::Config => Answer::json(200, &shared.settings.get().in_force()),
+        Resource::Hooks => Answer::json(200, &shared.parts.hooks.to_json()),
+        Resource::Rooms => Answer::json(200, &shared.parts.rooms.borrow().to_json()),
+        Resource::Relays => Answer::json(200, &shared.parts.relays.borrow().to_json(clock::now())),
+        Resource::Config => Answer::json(200, &shared.parts.settings.get().in_force()),
         Resource::Versions => srs::versions(shared),
         Resource::Summaries => summary::summaries(shared).await,
         Resource::Vhosts => srs::vhosts(shared, request).await,
@@ -139,7 +139,7 @@ pub(super) async fn serve(
         Resource::Client => srs::client(shared, segment).await,
         Resource::Stat => stat::answer(shared).await,
         Resource::Control => control::answer(shared, request).await,
-        Resource::Push => match push::serve(&shared.push, request, body, deadline).await {
+        Resource::Push => match push::serve(&shared.parts.push, request, body, deadline).await {
             Some(answer) => answer,
             None => Answer::error(404, "no such resource; see /api/v1/openapi.json"),
         },

@@ -10,10 +10,10 @@ use crate::rt::clock;
 
 /// `GET /api/v1/shards`
 pub(super) async fn shards(shared: &Shared) -> Answer {
-    let shards = shared.reports.gather().await;
-    let accepted = &shared.accepted;
+    let shards = shared.parts.reports.gather().await;
+    let accepted = &shared.parts.accepted;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let registry = shared.registry.borrow();
+    let registry = shared.parts.registry.borrow();
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": clock::now().since(shared.started).as_secs(),
@@ -21,7 +21,7 @@ pub(super) async fn shards(shared: &Shared) -> Answer {
         "control": {
             "registry": registry.counters(),
             "streams": registry.entries(),
-            "push": shared.push.with(|router| router.counters()),
+            "push": shared.parts.push.with(|router| router.counters()),
             "cpu_us": clock::thread_cpu().as_micros() as u64,
         },
         "acceptor": {
@@ -33,8 +33,8 @@ pub(super) async fn shards(shared: &Shared) -> Answer {
             "out_of_descriptors": count(&accepted.out_of_descriptors),
         },
         "log": {
-            "lines_lost": shared.log_losses.lines(),
-            "access_lines_lost": shared.log_losses.access_lines(),
+            "lines_lost": shared.parts.log_losses.lines(),
+            "access_lines_lost": shared.parts.log_losses.access_lines(),
         },
     });
     Answer::json(200, &body)

@@ -43,7 +43,7 @@ pub(super) async fn vhosts(shared: &Shared, request: &Request) -> Answer {
         Ok(page) => page,
         Err(answer) => return answer,
     };
-    let census = Census::of_streams(&shared.reports).await;
+    let census = Census::of_streams(&shared.parts.reports).await;
     let names = vhost_names(shared, &census);
     let list = page.of_list(names.iter()).map(|name| vhost_of(shared, &census, name));
     envelope(shared, 0, "vhosts", list.collect())
@@ -51,7 +51,7 @@ pub(super) async fn vhosts(shared: &Shared, request: &Request) -> Answer {
 
 /// `GET /api/v1/vhosts/ID`
 pub(super) async fn vhost(shared: &Shared, id: &str) -> Answer {
-    let census = Census::of_streams(&shared.reports).await;
+    let census = Census::of_streams(&shared.parts.reports).await;
     if !vhost_names(shared, &census).iter().any(|name| name == id) {
         return missing(shared, NO_VHOST);
     }
@@ -64,7 +64,7 @@ pub(super) async fn streams(shared: &Shared, request: &Request) -> Answer {
         Ok(page) => page,
         Err(answer) => return answer,
     };
-    let census = Census::of_streams(&shared.reports).await;
+    let census = Census::of_streams(&shared.parts.reports).await;
     let mut list = Vec::new();
     let mut pace = Pace::default();
     for (number, stream) in page.of_list(census.streams.iter()) {
@@ -76,7 +76,7 @@ pub(super) async fn streams(shared: &Shared, request: &Request) -> Answer {
 
 /// `GET /api/v1/streams/ID`: the id of a stream is that of the SRS dialect of hooks.
 pub(super) async fn stream(shared: &Shared, id: &str) -> Answer {
-    let census = Census::of_streams(&shared.reports).await;
+    let census = Census::of_streams(&shared.parts.reports).await;
     let mut pace = Pace::default();
     for (number, stream) in &census.streams {
         if stream.name.as_ref().is_some_and(|name| stream_id(shared, name) == id) {
@@ -94,7 +94,7 @@ pub(super) async fn clients(shared: &Shared, request: &Request) -> Answer {
         Ok(page) => page,
         Err(answer) => return answer,
     };
-    let census = Census::of_clients(&shared.reports).await;
+    let census = Census::of_clients(&shared.parts.reports).await;
     let mut all: Vec<&ClientReport> = census.clients().collect();
     all.sort_unstable_by_key(|client| client.id);
     let mut list = Vec::new();
@@ -108,7 +108,7 @@ pub(super) async fn clients(shared: &Shared, request: &Request) -> Answer {
 
 /// `GET /api/v1/clients/ID`: the id of a client is the one of hooks and logs.
 pub(super) async fn client(shared: &Shared, id: &str) -> Answer {
-    let census = Census::of_clients(&shared.reports).await;
+    let census = Census::of_clients(&shared.parts.reports).await;
     match find_client(&census, id) {
         Some(client) => envelope(shared, 0, "client", client_of(shared, &census, client)),
         None => missing(shared, NO_CLIENT),
@@ -117,11 +117,11 @@ pub(super) async fn client(shared: &Shared, id: &str) -> Answer {
 
 /// `DELETE /api/v1/clients/ID`: the connection is closed.
 pub(super) async fn kick(shared: &Shared, id: &str) -> Answer {
-    let census = Census::of_clients(&shared.reports).await;
+    let census = Census::of_clients(&shared.parts.reports).await;
     let Some(client) = find_client(&census, id) else { return missing(shared, NO_CLIENT) };
     let why = "closed by the API".to_owned();
     let connection = client.connection;
-    shared.orders.give(client.shard, Notice::Dismiss { connection, why });
+    shared.parts.orders.give(client.shard, Notice::Dismiss { connection, why });
     tracing::info!(client = client.id.0, peer = %client.peer, "the API closes a connection");
     missing(shared, 0)
 }
@@ -166,7 +166,7 @@ fn missing(shared: &Shared, code: i64) -> Answer {
 }
 
 fn head(shared: &Shared, code: i64) -> Map<String, Value> {
-    let (server, service) = shared.hooks.identity();
+    let (server, service) = shared.parts.hooks.identity();
     let mut body = Map::new();
     body.insert("code".to_owned(), code.into());
     body.insert("server".to_owned(), server.into());
@@ -177,7 +177,7 @@ fn head(shared: &Shared, code: i64) -> Map<String, Value> {
 }
 
 fn vhost_names(shared: &Shared, census: &Census) -> Vec<String> {
-    let settings = shared.settings.get();
+    let settings = shared.parts.settings.get();
     let mut names = vec![DEFAULT_VHOST.to_owned()];
     let configured = settings.vhosts().map(str::to_owned);
     let used = census.streams.values().filter_map(|it| it.name.as_ref());
@@ -202,7 +202,8 @@ fn vhost_of(shared: &Shared, census: &Census, vhost: &str) -> Value {
         }
     }
     let [count, sent, received, sent_rate, received_rate] = sums;
-    let clients = shared.registry.borrow().connected().get(vhost).copied().unwrap_or_default();
+    let clients =
+        shared.parts.registry.borrow().connected().get(vhost).copied().unwrap_or_default();
     json!({
         "id": vhost,
         "name": vhost,
@@ -347,7 +348,7 @@ fn stream_id(shared: &Shared, name: &StreamName) -> String {
     let vhost = Some(name.vhost()).filter(|vhost| *vhost != DEFAULT_VHOST).unwrap_or_default();
     let stream = name.stream();
     let bare = stream.rsplit_once('.').map_or(stream, |(bare, _)| bare);
-    shared.hooks.srs_stream_id(&format!("{vhost}/{}/{bare}", name.app_text()))
+    shared.parts.hooks.srs_stream_id(&format!("{vhost}/{}/{bare}", name.app_text()))
 }
 
 fn received_rate_of(stream: &Stream) -> u64 {

@@ -18,7 +18,7 @@ type Clients<'a> = BTreeMap<u64, Vec<(&'a ClientReport, &'a ClientStream)>>;
 
 /// Applications by vhost, in the order in which they are shown.
 pub(super) fn vhosts(shared: &Shared) -> Vec<String> {
-    let settings = shared.settings.get();
+    let settings = shared.parts.settings.get();
     let mut names = vec![DEFAULT_VHOST.to_owned()];
     names.extend(settings.vhosts().filter(|name| *name != DEFAULT_VHOST).map(str::to_owned));
     names
@@ -26,7 +26,7 @@ pub(super) fn vhosts(shared: &Shared) -> Vec<String> {
 
 /// `GET /stat`
 pub(super) async fn answer(shared: &Shared) -> Answer {
-    let census = Census::of_clients(&shared.reports).await;
+    let census = Census::of_clients(&shared.parts.reports).await;
     let mut clients: Clients<'_> = BTreeMap::new();
     let mut pace = Pace::default();
     for client in census.clients() {
@@ -54,7 +54,7 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
         ("built", version.to_owned()),
         ("pid", std::process::id().to_string()),
         ("uptime", clock::now().since(shared.started).as_secs().to_string()),
-        ("naccepted", shared.accepted.accepted.load(Ordering::Relaxed).to_string()),
+        ("naccepted", shared.parts.accepted.accepted.load(Ordering::Relaxed).to_string()),
         ("bw_in", bits_in.to_string()),
         ("bytes_in", bytes_in.to_string()),
         ("bw_out", bits_out.to_string()),
@@ -91,7 +91,7 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
 
 /// Those that are configured, and those with a stream.
 fn apps(shared: &Shared, census: &Census, vhost: &str) -> BTreeSet<String> {
-    let settings = shared.settings.get();
+    let settings = shared.parts.settings.get();
     let of_vhost = settings.config.vhosts.get(vhost);
     let configured = of_vhost.map_or(&settings.config.apps, |table| &table.apps);
     let names = census.streams.values().filter_map(|stream| stream.name.as_ref());

@@ -27,7 +27,7 @@ pub(in crate::control) struct Look {
 
 /// `GET /api/v1/summaries`
 pub(super) async fn summaries(shared: &Shared) -> Answer {
-    let shards = shared.reports.gather().await;
+    let shards = shared.parts.reports.gather().await;
     let process = ProcessFacts::read().await;
     let machine = MachineFacts::read().await;
     let look = Look {
@@ -97,7 +97,7 @@ pub(super) async fn summaries(shared: &Shared) -> Answer {
             "conn_sys_et": established,
             "conn_sys_tw": time_wait,
             "conn_sys_udp": udp,
-            "conn_srs": shared.accepted.open.load(Ordering::Relaxed),
+            "conn_srs": shared.parts.accepted.open.load(Ordering::Relaxed),
         },
     });
     envelope(shared, 0, "data", data)
