@@ -24,6 +24,7 @@ mod check;
 mod cli;
 mod clock;
 mod control;
+mod failure;
 mod ffmpeg;
 mod flv_file;
 mod histogram;

@@ -28,7 +28,7 @@ use crate::report::{
 use crate::source::{Headers, Material, Source};
 use crate::stream::{Origin, Stream};
 use crate::synthetic::{Shape, Templates};
-use crate::target::{Server, StreamUrl};
+use crate::target::{HTTP_PORT, RTMP_PORT, Server, StreamUrl};
 use crate::usage::{Observed, Usage};
 use crate::viewer::{Counters, Tally, ViewerThread};
 
@@ -45,8 +45,6 @@ const WINDOW_CLOSES: &str = "measuring ends";
 const LOOK: Duration = Duration::from_millis(20);
 /// Exit code when a second signal does not let a run end by itself.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
-const HTTP_PORT: u16 = 8080;
-const RTMP_PORT: u16 = 1935;
 
 /// Any reason why a run could not be done, as a sentence.
 type Failure = Box<dyn std::error::Error>;

@@ -6,12 +6,22 @@ use thiserror::Error;
 
 use crate::socket;
 
+/// The server's port for RTMP when an address names none.
+pub(crate) const RTMP_PORT: u16 = 1935;
+/// The same for HTTP.
+pub(crate) const HTTP_PORT: u16 = 8080;
+/// The same for the API.
+pub(crate) const API_PORT: u16 = 1985;
+
 /// Why an address is of no use.
 #[derive(Debug, Error)]
 pub(crate) enum TargetError {
     /// It has another form.
     #[error("{0} is no address of a stream; write it as rtmp://HOST[:PORT]/APP/STREAM")]
     Form(String),
+    /// It names no server.
+    #[error("{0} is not HOST[:PORT]")]
+    Server(String),
     /// The host is not known.
     #[error("the host of {address} is not known: {error}")]
     Host {
@@ -80,7 +90,7 @@ impl Server {
         let host = host_of(authority);
         let port = match authority[host.len()..].strip_prefix(':') {
             None => default_port,
-            Some(port) => port.parse().map_err(|_| TargetError::Form(authority.to_owned()))?,
+            Some(port) => port.parse().map_err(|_| TargetError::Server(authority.to_owned()))?,
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let address = socket::resolve(bare, port)

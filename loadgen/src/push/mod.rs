@@ -19,7 +19,6 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 use shardcast::proto::push_session::PushSession;
-use thiserror::Error;
 
 use self::api::Api;
 use self::crowd::Crowd;
@@ -27,10 +26,11 @@ pub(crate) use self::floor::serve as serve_floor;
 use self::member::Kind;
 use crate::cli::Output;
 use crate::clock::{SECOND_NS, now_ns};
+use crate::failure::{Failure, io};
 use crate::histogram::{Summary, latency_histogram};
-use crate::limits::{self, LimitError};
-use crate::socket;
-use crate::usage::{Observed, Usage, UsageError};
+use crate::limits;
+use crate::target::{API_PORT, HTTP_PORT, RTMP_PORT, Server};
+use crate::usage::{Observed, Usage};
 
 /// The channel that everybody is on.
 const CHANNEL: i64 = 1;
@@ -77,25 +77,6 @@ pub(crate) struct PushArgs {
     output: Output,
 }
 
-/// Why a run could not be done.
-#[derive(Debug, Error)]
-pub(crate) enum PushError {
-    /// Too large.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// The server's process cannot be seen.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
-    /// A connection, the API or the child process failed.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// The system's reason.
-        error: io::Error,
-    },
-}
-
 /// The report.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -128,16 +109,17 @@ struct ServerCost {
 }
 
 /// Runs it; true when everything was delivered once and in order.
-pub(crate) fn execute(args: &PushArgs) -> Result<bool, PushError> {
+pub(crate) fn execute(args: &PushArgs) -> Result<bool, Failure> {
     let members = u64::from(args.members_rtmp) + u64::from(args.members_websocket);
     limits::check_descriptors(members + 8)?;
-    let rtmp = resolve(&args.rtmp)?;
-    let http = resolve(&args.http)?;
+    let rtmp = Server::resolve(&args.rtmp, RTMP_PORT)?.address;
+    let http = Server::resolve(&args.http, HTTP_PORT)?.address;
     limits::check_ports(u64::from(args.members_rtmp), rtmp, &[])?;
     limits::check_ports(u64::from(args.members_websocket), http, &[])?;
     let server = args.output.pid.map(Observed::new).transpose()?;
     let look = || server.map(Observed::look).transpose();
-    let mut api = Api::new(resolve(&args.api)?, args.token.clone()).map_err(io("the API"))?;
+    let mut api = Api::new(Server::resolve(&args.api, API_PORT)?.address, args.token.clone())
+        .map_err(io("the API"))?;
 
     let session =
         PushSession { user: 1.into(), channels: vec![CHANNEL.into()], expires_unix_s: None };
@@ -225,13 +207,13 @@ fn enter(
     address: std::net::SocketAddr,
     count: u32,
     token: &str,
-) -> Result<(), PushError> {
+) -> Result<(), Failure> {
     let deadline_ns = now_ns() + PATIENCE_NS;
     crowd.enter(kind, address, count, token, deadline_ns).map_err(io("connecting"))?;
     while api.members(CHANNEL).map_err(io("the API"))? < crowd.len() {
         if now_ns() > deadline_ns {
             let error = io::Error::other("the server does not count all members");
-            return Err(PushError::Io { what: "connecting", error });
+            return Err(Failure::Io { what: "connecting", error });
         }
         crowd.idle(Duration::from_millis(50)).map_err(io("connecting"))?;
     }
@@ -245,20 +227,6 @@ fn text_of(number: u32, bytes: usize) -> String {
         text.push('x');
     }
     text
-}
-
-fn resolve(authority: &str) -> Result<std::net::SocketAddr, PushError> {
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
-    let host = host.trim_matches(['[', ']']);
-    let port = port.parse().map_err(|_| PushError::Io {
-        what: "an address",
-        error: io::Error::other(format!("{authority} is not HOST:PORT")),
-    })?;
-    socket::resolve(host, port).map_err(io("an address"))
-}
-
-fn io(what: &'static str) -> impl Fn(io::Error) -> PushError {
-    move |error| PushError::Io { what, error }
 }
 
 fn print(report: &Report) {

@@ -9,19 +9,18 @@
 mod crowd;
 mod frames;
 
-use std::io;
 use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use thiserror::Error;
 
 use self::crowd::{Crowd, Shape};
 use crate::clock::{SECOND_NS, now_ns};
+use crate::failure::{Failure, io};
 use crate::histogram::Summary;
-use crate::limits::{self, LimitError};
-use crate::socket;
-use crate::usage::{Observed, Usage, UsageError};
+use crate::limits;
+use crate::target::{HTTP_PORT, Server};
+use crate::usage::{Observed, Usage};
 
 /// How long answers may take after the last request.
 const PATIENCE_NS: u64 = 30 * SECOND_NS;
@@ -61,25 +60,6 @@ pub(crate) struct SignalArgs {
     json: bool,
 }
 
-/// Why a run could not be done.
-#[derive(Debug, Error)]
-pub(crate) enum SignalError {
-    /// Too large.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// The server's process cannot be seen.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
-    /// A connection failed.
-    #[error("{what}: {error}")]
-    Io {
-        /// What was being done.
-        what: &'static str,
-        /// The system's reason.
-        error: io::Error,
-    },
-}
-
 /// The report.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -113,9 +93,9 @@ struct ServerCost {
 }
 
 /// Runs it; true when everything came once to whom it was for.
-pub(crate) fn execute(args: &SignalArgs) -> Result<bool, SignalError> {
+pub(crate) fn execute(args: &SignalArgs) -> Result<bool, Failure> {
     limits::check_descriptors(u64::from(args.connections) + 8)?;
-    let address = resolve(&args.http)?;
+    let address = Server::resolve(&args.http, HTTP_PORT)?.address;
     limits::check_ports(u64::from(args.connections), address, &[])?;
     let server = args.pid.map(Observed::new).transpose()?;
     let look = || server.map(Observed::look).transpose();
@@ -171,20 +151,6 @@ pub(crate) fn execute(args: &SignalArgs) -> Result<bool, SignalError> {
         && report.missing == 0
         && report.closed == 0
         && report.messages_delivered == messages)
-}
-
-fn resolve(authority: &str) -> Result<std::net::SocketAddr, SignalError> {
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, ""));
-    let host = host.trim_matches(['[', ']']);
-    let port = port.parse().map_err(|_| SignalError::Io {
-        what: "an address",
-        error: io::Error::other(format!("{authority} is not HOST:PORT")),
-    })?;
-    socket::resolve(host, port).map_err(io("an address"))
-}
-
-fn io(what: &'static str) -> impl Fn(io::Error) -> SignalError {
-    move |error| SignalError::Io { what, error }
 }
 
 fn print(report: &Report, json: bool) {
