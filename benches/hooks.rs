@@ -13,6 +13,8 @@
 //! dispatcher does. In the row with one hook per question, the question (a media shard's turn, the mesh,
 //! the registry, the session's events, the answer) is most of what CPU 0 does.
 
+#[path = "peers/pin.rs"]
+mod pin;
 #[expect(dead_code, reason = "the peers' bench also compares")]
 #[path = "peers/statistics.rs"]
 mod statistics;
@@ -20,7 +22,6 @@ mod statistics;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
@@ -236,7 +237,7 @@ fn wrk(url: &str, connections: usize, window: Duration, script: Option<&Path>) -
     if let Some(script) = script {
         command.arg("-s").arg(script);
     }
-    pin(command.arg(url), ASKER_CPU);
+    pin::pin(command.arg(url), ASKER_CPU);
     let output = command.output().expect("wrk is installed: scripts/test-deps wrk");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let rate = text.lines().find_map(|line| line.strip_prefix("Requests/sec:"));
@@ -244,25 +245,9 @@ fn wrk(url: &str, connections: usize, window: Duration, script: Option<&Path>) -
 }
 
 fn start(command: &mut Command, cpu: usize) -> Program {
-    pin(command.stdin(Stdio::null()), cpu);
+    pin::pin(command.stdin(Stdio::null()), cpu);
     let program = command.get_program().to_string_lossy().into_owned();
     Program(command.spawn().unwrap_or_else(|error| panic!("{program} does not start: {error}")))
-}
-
-/// Keeps a process and its threads on one CPU, and lets it end with this program.
-fn pin(command: &mut Command, cpu: usize) {
-    // SAFETY: between fork and exec only system calls on local variables.
-    unsafe {
-        command.pre_exec(move || {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(cpu, &mut set);
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            match libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
-    }
 }
 
 /// Built by `cargo build --release --workspace`, next to the server.

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::pin::pin;
 use super::run::Timing;
-use super::server::{LOAD_CPU, Sends, Server, pin};
+use super::server::{LOAD_CPU, Sends, Server};
 
 /// Between the first frame and the look at the memory without viewers: the publishers' buffers have
 /// their size by then.

@@ -18,6 +18,7 @@
 
 mod floor;
 mod loadgen;
+mod pin;
 mod report;
 mod run;
 mod server;

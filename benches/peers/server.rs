@@ -4,12 +4,12 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::loadgen::scratch;
+use super::pin::pin;
 
 /// CPU of the server, and of loadgen.
 pub(crate) const SERVER_CPU: usize = 0;
@@ -186,22 +186,6 @@ impl Drop for Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-    }
-}
-
-/// Keeps a process and its threads on one CPU, and lets it end with this program.
-pub(crate) fn pin(command: &mut Command, cpu: usize) {
-    // SAFETY: between fork and exec only system calls on local variables.
-    unsafe {
-        command.pre_exec(move || {
-            let mut set: libc::cpu_set_t = std::mem::zeroed();
-            libc::CPU_SET(cpu, &mut set);
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
-            match libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
     }
 }
 
