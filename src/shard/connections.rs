@@ -264,6 +264,7 @@ impl Shard {
         let epoch = publication.claim.epoch;
         let accepted = publication.accept(message, now, &mut self.outbox);
         let Some((frame, joinable)) = accepted else { return };
+        let has_mirrors = !publication.mirrors.is_empty();
         if let Some(local) = self.viewers.get_mut(&stream)
             && local.owner().is_some_and(|owner| owner.epoch == epoch)
         {
@@ -281,7 +282,9 @@ impl Shard {
                 }
             }
         }
-        self.mirror(stream, &frame, now);
+        if has_mirrors {
+            self.mirror(stream, &frame, now);
+        }
     }
 
     /// Viewers that begin with the frame just appended get what goes before it.

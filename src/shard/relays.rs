@@ -114,9 +114,6 @@ impl Shard {
     /// Passes a frame of a publication on to those that are the same under another name.
     pub(super) fn mirror(&mut self, stream: StreamId, frame: &Frame, now: Moment) {
         let Some(source) = self.publications.get_mut(&stream) else { return };
-        if source.mirrors.is_empty() {
-            return;
-        }
         let mut mirrors = std::mem::take(&mut source.mirrors);
         mirrors.retain(|key| self.conns.get(*key).is_some_and(|conn| conn.closing.is_none()));
         for key in &mirrors {

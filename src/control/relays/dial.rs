@@ -42,7 +42,7 @@ struct Call {
     port: u16,
 }
 
-/// Attempts under way, and those that wait for their turn.
+/// Attempts under way, and those that wait for their turn: at most one for each relay there is.
 #[derive(Debug)]
 pub(super) struct Dialler {
     results: InboxSender<Dialled>,
@@ -62,6 +62,11 @@ impl Dialler {
     pub(super) fn dial(&mut self, relay: RelayId, attempt: u64, host: &str, port: u16) {
         self.waiting.push_back(Call { relay, attempt, host: host.to_owned(), port });
         self.begin();
+    }
+
+    /// Forgets an attempt that has not begun; of one that has, the result comes and nobody wants it.
+    pub(super) fn forget(&mut self, relay: RelayId) {
+        self.waiting.retain(|call| call.relay != relay);
     }
 
     /// Whether a result is there.
@@ -186,5 +191,21 @@ mod tests {
             assert!(result_of(&mut dialler).result.is_ok());
         }
         assert_eq!((dialler.under_way, dialler.waiting.len()), (0, 0));
+    }
+
+    #[test]
+    fn attempts_of_relays_that_are_gone_do_not_pile_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let doorbell = Doorbell::new().unwrap();
+        let mut dialler = Dialler::new(&doorbell);
+        for number in 0..limits::RELAY_DIALS_MAX as u64 {
+            dialler.dial(RelayId(number), 1, "127.0.0.1", port);
+        }
+        for number in 1_000..2_000 {
+            dialler.dial(RelayId(number), 1, "127.0.0.1", port);
+            dialler.forget(RelayId(number));
+        }
+        assert_eq!(dialler.waiting.len(), 0);
     }
 }

@@ -98,7 +98,7 @@ impl Relays {
             StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now, out),
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
-                    if !relay.is_push() && relay.name == name && !relay.rule.is_static {
+                    if relay.fetches(&name) && !relay.rule.is_static {
                         relay.linger_until = Some(now + LINGER);
                     }
                 }
@@ -126,7 +126,7 @@ impl Relays {
     /// Begins to fetch a stream, if a rule says from where.
     fn fetch(&mut self, name: &StreamName, nodes: &NodePath, now: Moment, out: &mut Outgoing) {
         for relay in self.relays.values_mut() {
-            if !relay.is_push() && relay.name == *name && !relay.is_ending {
+            if relay.fetches(name) {
                 relay.linger_until = None;
                 return;
             }
@@ -141,9 +141,7 @@ impl Relays {
     pub(super) fn fetch_static(&mut self, now: Moment, out: &mut Outgoing) {
         let settings = self.settings.get();
         for (name, rule) in settings.static_pulls() {
-            let is_there =
-                |relay: &Relay| !relay.is_push() && relay.name == name && !relay.is_ending;
-            if !self.relays.values().any(is_there) {
+            if !self.relays.values().any(|relay| relay.fetches(&name)) {
                 self.add(Direction::Pull, &name, &rule, &NodePath::default(), now, out);
             }
         }
@@ -362,6 +360,7 @@ impl Relays {
 
     /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
     fn end_where(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
+        let dialler = &mut self.dialler;
         self.relays.retain(|_, relay| {
             if !is_it(relay) {
                 return true;
@@ -376,6 +375,7 @@ impl Relays {
                     true
                 }
                 State::Dialling | State::Retrying { .. } => {
+                    dialler.forget(relay.id);
                     tracing::info!(relay = relay.id.0, stream = %relay.name, target = relay.url(), "relay ended");
                     false
                 }

@@ -136,6 +136,11 @@ impl Relay {
         self.direction == Direction::Push
     }
 
+    /// Whether it fetches a stream, and goes on with it.
+    pub(super) fn fetches(&self, name: &StreamName) -> bool {
+        !self.is_push() && self.name == *name && !self.is_ending
+    }
+
     /// The other end, for people.
     pub(super) fn url(&self) -> String {
         match &self.target {
@@ -320,5 +325,113 @@ impl fmt::Display for Direction {
             Self::Push => "push",
             Self::Pull => "pull",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn at(ms: u64) -> Moment {
+        Moment::ZERO + Duration::from_secs(100) + Duration::from_millis(ms)
+    }
+
+    /// The relay of `live/cam` by the first of these rules, and all of them.
+    fn relay(direction: Direction, rules: &str) -> (Relay, Vec<Arc<RelayRule>>) {
+        let key = if direction == Direction::Push { "push" } else { "pull" };
+        let file = Some(("test.toml".to_owned(), format!("[apps.live]\n{key} = [{rules}]\n")));
+        let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+        let settings = crate::config::Settings::load(&sources).unwrap();
+        let name = StreamName::new("__defaultVhost__", "live", "", "cam").unwrap();
+        let app = settings.app(name.vhost(), name.app(), name.instance());
+        let rules = if direction == Direction::Push { &app.push } else { &app.pull }.clone();
+        let Place::Server(address) = &rules[0].place else { panic!("a server") };
+        let target = Target::Server(address.filled(&name));
+        let nodes = NodePath::default().with("here");
+        let rule = Arc::clone(&rules[0]);
+        (Relay::new(RelayId(1), direction, name, rule, target, nodes, at(0)), rules)
+    }
+
+    #[test]
+    fn attempts_come_ever_less_often_up_to_the_rules_pause() {
+        let (mut relay, _) = relay(Direction::Push, "{ url = 'rtmp://h/a', retry = '900ms' }");
+        let pauses: Vec<u128> =
+            (0..5).map(|_| relay.fail(None, "no answer".to_owned(), at(0)).as_millis()).collect();
+        assert_eq!(pauses, [250, 500, 900, 900, 900]);
+        assert!(!relay.is_due(at(899)) && relay.is_due(at(900)));
+        relay.failures = 0;
+        assert_eq!(relay.fail(None, String::new(), at(0)), Duration::from_millis(250));
+    }
+
+    #[test]
+    fn what_earlier_connections_carried_is_counted_on() {
+        let (mut relay, _) = relay(Direction::Push, "{ url = 'rtmp://h/a' }");
+        relay.progress(1, 100, 2);
+        relay.progress(2, 200, 3);
+        relay.fail(
+            Some(("NetStream.Publish.BadName".to_owned(), "taken".to_owned())),
+            "x".to_owned(),
+            at(0),
+        );
+        relay.progress(5, 50, 1);
+        let json = relay.to_json(at(0));
+        assert_eq!(
+            (&json["bytes_in"], &json["bytes_out"], &json["skips"]),
+            (&json!(7), &json!(250), &json!(4))
+        );
+        assert_eq!(
+            (&json["state"], &json["code"]),
+            (&json!("retrying"), &json!("NetStream.Publish.BadName"))
+        );
+    }
+
+    #[test]
+    fn the_other_server_is_told_what_the_rule_says() {
+        let rule = "{ url = 'rtmp://user:secret@h/a/b', name = 'other', query = 'key=1', \
+                    type = 'record', pageurl = 'http://p/', flashver = 'F' }";
+        let (mut relay, _) = relay(Direction::Push, rule);
+        let told = |relay: &Relay| match relay.order(4_096, "here").task {
+            Task::Remote(remote) => *remote,
+            Task::Mirror { .. } => panic!("another server"),
+        };
+        let first = told(&relay);
+        let client = &first.client;
+        assert_eq!((client.app.as_str(), client.tc_url.as_str()), ("a/b", "rtmp://h/a/b"));
+        assert_eq!(
+            (client.stream.as_str(), first.publish_type.as_str()),
+            ("other?key=1", "record")
+        );
+        assert_eq!((client.flash_version.as_str(), client.chunk_size), ("F", 4_096));
+        let property = |name: &str| {
+            let found = client.connect_properties.iter().find(|(key, _)| key == name);
+            found.and_then(|(_, value)| value.as_str()).unwrap_or_default()
+        };
+        assert_eq!((property("pageUrl"), property(NODES_PROPERTY)), ("http://p/", "here"));
+        assert!(!relay.url().contains("secret"));
+
+        // A login goes into the query, and is forgotten with the connection that it was for.
+        assert!(relay.takes_login_step("[ code=403 need auth; authmod=adobe ]"));
+        assert_eq!(told(&relay).client.app, "a/b?authmod=adobe&user=user");
+        assert_eq!(told(&relay).client.tc_url, "rtmp://h/a/b?authmod=adobe&user=user");
+        assert!(!relay.takes_login_step("[ authmod=adobe ] : ?reason=authfailed"));
+        relay.fail(None, String::new(), at(0));
+        assert_eq!(told(&relay).client.app, "a/b");
+    }
+
+    #[test]
+    fn sources_take_turns_when_they_fail() {
+        let rules = "{ url = 'rtmp://one/{app}/{stream}' }, { url = 'rtmp://two/{app}/{stream}' }";
+        let (mut relay, rules) = relay(Direction::Pull, rules);
+        let rules: Vec<&Arc<RelayRule>> = rules.iter().collect();
+        let mut seen = vec![relay.url()];
+        for _ in 0..2 {
+            relay.take_next(&rules);
+            seen.push(relay.url());
+        }
+        assert_eq!(seen, ["rtmp://one/live/cam", "rtmp://two/live/cam", "rtmp://one/live/cam"]);
+        // Rules that are gone leave it where it was.
+        relay.take_next(&[]);
+        assert_eq!(relay.url(), "rtmp://one/live/cam");
     }
 }

@@ -10,6 +10,8 @@ use crate::proto::amf0::{self, Value};
 pub const NODES_PROPERTY: &str = "shardcastNodes";
 /// A stream that has passed so many nodes goes no further.
 pub const NODES_MAX: usize = 16;
+/// How metadata begins: the AMF0 string `onMetaData`.
+const METADATA_START: &[u8] = b"\x02\0\x0aonMetaData";
 /// Longer names are not believed.
 const NODE_BYTES_MAX: usize = 128;
 
@@ -69,6 +71,10 @@ impl NodePath {
 /// `onMetaData` as it is published to another server: behind `@setDataFrame`, with `node` added to the
 /// nodes that the stream has passed. `None` for any other body.
 pub fn metadata_to_publish(payload: &[u8], node: &str) -> Option<Vec<u8>> {
+    // Data messages may come with every picture; only this one is worth a closer look.
+    if !payload.starts_with(METADATA_START) {
+        return None;
+    }
     let mut values = amf0::decode_all(payload).ok().filter(|values| is_metadata(values))?;
     let nodes = values.get(1).map(NodePath::of_properties).unwrap_or_default().with(node);
     match values.get_mut(1) {
