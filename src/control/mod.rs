@@ -5,6 +5,7 @@
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
 //! | `relays`   | streams that are sent to other servers, or fetched from them        |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
+//! | `redis_link` | what all that speaks to Redis has in common                       |
 //! | `rooms`    | WebRTC rooms: who is in which, and what members say to each other   |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API: its connections                                       |
@@ -26,6 +27,7 @@ mod metrics;
 mod orders;
 mod process;
 mod push;
+mod redis_link;
 mod registry;
 mod relays;
 mod reports;
