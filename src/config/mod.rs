@@ -40,7 +40,7 @@ pub use app::{
     AccessRule, App, Hold, Latency, Missing, Play, Publish, Relay, RuleAction, Takeover, Vhost,
     Viewer,
 };
-pub use cluster::Cluster;
+pub use cluster::{Cluster, ClusterSettings};
 pub use error::ConfigError;
 pub use hook_plan::{HookEvent, HookPlan, HookTarget, HookUrl};
 pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Retry};

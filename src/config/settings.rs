@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::access_format::AccessFormat;
 use super::app::{AccessRule, Latency, Missing, RuleAction, Takeover};
+use super::cluster::ClusterSettings;
 use super::error::ConfigError;
 use super::hook_plan::HookPlan;
 use super::http::FlvMissing;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Rooms.
     pub signalling: SignallingSettings,
+    /// The cluster that this node is in.
+    pub cluster: Option<ClusterSettings>,
     /// The API.
     pub api: ApiSettings,
     /// Logs.

@@ -424,6 +424,14 @@ fn rules_across_keys() {
         ("[push]\nrequired = true", "f.toml:2:1: push.required: "),
         ("[push]\nsecret = \"\"", "f.toml:2:1: push.secret: "),
         ("[cluster]\nredis = \"redis://h\"", "f.toml:1:2: cluster.advertise: "),
+        (
+            "[cluster]\nredis = \"redis://h\"\nadvertise = \"rtmp://h/live\"",
+            "f.toml:3:1: cluster.advertise: ",
+        ),
+        (
+            "[cluster]\nredis = \"redis://h\"\nadvertise = \"rtmp://h\"\nlease = \"2s\"",
+            "f.toml:4:1: cluster.lease: ",
+        ),
         ("[signalling]\nstore = \"etcd\"", "f.toml:2:1: signalling.store: "),
         ("[hooks]\nsrs_version = 2", "f.toml:2:1: hooks.srs_version: "),
     ];
@@ -663,7 +671,6 @@ fn what_is_not_built_is_named() {
             "vhosts.v.hooks.on_relay=http://h/",
             "hooks.on_relay is set (--set vhosts.v.hooks.on_relay), but ",
         ),
-        ("cluster.advertise=rtmp://h", "cluster.advertise is set, "),
     ];
     for (set, expected) in table {
         let settings = with_set(&[set]).unwrap();
@@ -676,4 +683,23 @@ fn what_is_not_built_is_named() {
     // An app may switch on again what the top level switched off.
     let on = [&off[..], &["apps.live.hooks.enabled=true"]].concat();
     assert_eq!(with_set(&on).unwrap().unsupported().len(), 1);
+}
+
+#[test]
+fn a_cluster_keeps_the_rooms_unless_the_store_says_otherwise() {
+    let cluster = ["cluster.redis=redis://one", "cluster.advertise=rtmp://192.0.2.1/"];
+    let settings = with_set(&cluster).unwrap();
+    let found = settings.cluster.as_ref().unwrap();
+    assert_eq!(
+        (found.redis.as_str(), found.advertise.as_str()),
+        ("redis://one", "rtmp://192.0.2.1")
+    );
+    assert_eq!(settings.signalling.redis.as_deref(), Some("redis://one"));
+    for (store, expected) in [("memory", None), ("redis://two", Some("redis://two"))] {
+        let store = format!("signalling.store={store}");
+        let all = [&cluster[..], &[store.as_str()]].concat();
+        assert_eq!(with_set(&all).unwrap().signalling.redis.as_deref(), expected);
+    }
+    let alone = with_set(&[]).unwrap();
+    assert_eq!((alone.cluster, alone.signalling.redis), (None, None));
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::cluster::Cluster;
 use super::hooks::Hooks;
 use super::orders::Orders;
 use super::push::Push;
@@ -67,6 +68,7 @@ pub(super) struct ApiParts {
     pub(super) orders: Orders,
     pub(super) hooks: Hooks,
     pub(super) relays: Rc<RefCell<Relays>>,
+    pub(super) cluster: Rc<RefCell<Option<Cluster>>>,
     pub(super) accepted: Arc<AcceptCounters>,
     pub(super) log_losses: LogLosses,
 }

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{ClientInfo, Grant, PlayRange, Verdict, Want};
+use super::ask::{ClientInfo, Fetched, Grant, PlayRange, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::{Event, Io, MediaMessage};
@@ -39,6 +39,8 @@ pub struct RelayOrder {
     pub task: Task,
     /// The name of this node.
     pub node: &'static str,
+    /// From where it is fetched; `No` for what is sent.
+    pub fetched: Fetched,
 }
 
 /// What a relay does with its stream.
@@ -157,6 +159,7 @@ impl RelaySession {
             tc_url: order.url.clone(),
             flash_version: FLASH_VERSION.to_owned(),
             is_relay: true,
+            fetched: order.fetched,
             ..ClientInfo::default()
         });
         let client = match &order.task {

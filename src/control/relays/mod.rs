@@ -9,7 +9,9 @@
 //! |---------|-----------------------------------------------------|
 //! | `relay` | one relay: its state, and what it tells the others  |
 //! | `dial`  | opening connections                                 |
+//! | `cluster` | streams that other nodes of the cluster own       |
 
+mod cluster;
 mod dial;
 mod relay;
 
@@ -52,6 +54,8 @@ pub(super) struct Relays {
     shards: usize,
     next: u64,
     is_draining: bool,
+    /// Copies of streams whose owners have to be looked up again.
+    unsourced: Vec<StreamName>,
 }
 
 #[derive(Clone, Debug)]
@@ -78,27 +82,30 @@ impl Relays {
             shards,
             next: 1,
             is_draining: false,
+            unsourced: Vec::new(),
         }
     }
 
     /// Something has happened to a stream.
-    pub(super) fn stream_event(&mut self, event: StreamEvent, now: Moment, out: &mut Outgoing) {
+    pub(super) fn stream_event(&mut self, event: &StreamEvent, now: Moment, out: &mut Outgoing) {
         match event {
             StreamEvent::Up { name, node, publisher } => {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
                 let nodes = publisher.nodes.clone();
-                self.live.insert(name.clone(), Live { node, nodes, is_relayed });
-                self.push_all(&name, now, out);
+                self.live.insert(name.clone(), Live { node: *node, nodes, is_relayed });
+                self.push_all(name, now, out);
             }
             StreamEvent::Down { name } => {
-                self.live.remove(&name);
-                let ended = |relay: &Relay| relay.is_push() && relay.name == name;
+                self.live.remove(name);
+                let ended = |relay: &Relay| relay.is_push() && relay.name == *name;
                 self.end_where(ended, out);
             }
-            StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now, out),
+            StreamEvent::Wanted { name, nodes } => self.fetch(name, nodes, now, out),
+            // The cluster's.
+            StreamEvent::Freed { .. } => {}
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
-                    if relay.fetches(&name) && !relay.rule.is_static {
+                    if relay.fetches(name) && !relay.rule.is_static {
                         relay.linger_until = Some(now + LINGER);
                     }
                 }
@@ -272,6 +279,11 @@ impl Relays {
                 }
             }
             let Some(relay) = self.relays.get_mut(&id) else { continue };
+            if relay.is_due(now) && relay.rule.link.is_some() {
+                relay.state = State::Retrying { at: now + relay.rule.retry };
+                self.unsourced.push(relay.name.clone());
+                continue;
+            }
             if relay.is_due(now) {
                 if !relay.is_push() {
                     let name = &relay.name;
@@ -387,6 +399,9 @@ impl Relays {
     pub(super) fn reload(&mut self, now: Moment, out: &mut Outgoing) {
         let settings = self.settings.get();
         let unwanted = |relay: &Relay| {
+            if relay.rule.link.is_some() {
+                return false;
+            }
             let name = &relay.name;
             let app = settings.app(name.vhost(), name.app(), name.instance());
             let rules = if relay.is_push() { &app.push } else { &app.pull };

@@ -39,6 +39,7 @@ enum Resource {
     Hooks,
     Rooms,
     Relays,
+    Cluster,
     Config,
     Versions,
     Summaries,
@@ -55,7 +56,7 @@ enum Resource {
 }
 
 /// Paths with the methods that they take; `{}` stands for any one segment. `GET` is `HEAD`, too.
-const ROUTES: [(&str, &[Method], Resource); 29] = [
+const ROUTES: [(&str, &[Method], Resource); 30] = [
     ("/health/live", READ, Resource::Live),
     ("/health/ready", READ, Resource::Ready),
     ("/metrics", READ, Resource::Metrics),
@@ -64,6 +65,7 @@ const ROUTES: [(&str, &[Method], Resource); 29] = [
     ("/api/v1/hooks", READ, Resource::Hooks),
     ("/api/v1/rooms", READ, Resource::Rooms),
     ("/api/v1/relays", READ, Resource::Relays),
+    ("/api/v1/cluster", READ, Resource::Cluster),
     ("/api/v1/config", READ, Resource::Config),
     ("/api/v1/versions", READ, Resource::Versions),
     ("/api/v1/summaries", READ, Resource::Summaries),
@@ -127,6 +129,7 @@ pub(super) async fn serve(
         Resource::Hooks => Answer::json(200, &shared.parts.hooks.to_json()),
         Resource::Rooms => Answer::json(200, &shared.parts.rooms.borrow().to_json()),
         Resource::Relays => Answer::json(200, &shared.parts.relays.borrow().to_json(clock::now())),
+        Resource::Cluster => own::cluster(shared),
         Resource::Config => Answer::json(200, &shared.parts.settings.get().in_force()),
         Resource::Versions => srs::versions(shared),
         Resource::Summaries => summary::summaries(shared).await,
