@@ -80,6 +80,8 @@ pub const RELAY_DIALS_MAX: usize = 64;
 pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Another server's address must accept a connection within this time.
 pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
+/// Targets that a hook may name for one stream; with more, the answer is no answer.
+pub const RELAY_HOOK_TARGETS_MAX: usize = 64;
 /// Relays of the process; one more is refused with a line in the log.
 pub const RELAYS_MAX: usize = 10_000;
 /// Message streams per RTMP connection; a further createStream is answered `_error`.

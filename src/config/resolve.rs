@@ -242,7 +242,8 @@ fn app_settings(
 ) -> AppSettings {
     // Those that cannot be read are errors of the validation.
     let relays = |rules: &[Relay]| {
-        let read = rules.iter().filter_map(|rule| RelayRule::new(rule, app, instance).ok());
+        let log_reach = app.log_reach.0;
+        let read = rules.iter().filter_map(|rule| RelayRule::new(rule, log_reach, instance).ok());
         read.map(Arc::new).collect()
     };
     let (video, audio, turn_min) = app.latency.preset();

@@ -17,7 +17,7 @@ pub(super) fn list(config: &Config) -> Vec<String> {
 /// One sentence per hook of a feature that is not there, after inheritance: a table may switch on again
 /// what another one switched off.
 pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
-    for (name, entries) in [("on_forward", &hooks.on_forward), ("on_relay", &hooks.on_relay)] {
+    for (name, entries) in [("on_relay", &hooks.on_relay)] {
         let origin = layers.origin_of(&["hooks", name]);
         let sentence =
             format!("hooks.{name} is set ({origin}), but nothing calls it in this version.");

@@ -23,6 +23,7 @@ pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod redis;
+pub(crate) mod relays;
 pub(crate) mod rtmp_client;
 pub(crate) mod scratch;
 pub(crate) mod server;

@@ -109,6 +109,8 @@ pub(super) enum Judgement {
     Accept,
     /// Let it do so under another name.
     Rename(String),
+    /// Let it do so, and relay the stream: send what is published there, fetch what is played from there.
+    Relay(String),
     /// Do not, and why, for the log.
     Refuse(String),
     /// The back end could not judge, and why.
@@ -144,9 +146,12 @@ impl Occurrence {
         identity: &Identity,
         attempt: u32,
     ) -> HookRequest {
-        match target.dialect {
-            Dialect::Nginx => super::nginx::request(self, target, identity, attempt),
-            Dialect::Srs => super::srs::request(self, target, identity, attempt),
+        match (target.dialect, self.event) {
+            // nginx-rtmp has no such question.
+            (_, HookEvent::Forward) | (Dialect::Srs, _) => {
+                super::srs::request(self, target, identity, attempt)
+            }
+            (Dialect::Nginx, _) => super::nginx::request(self, target, identity, attempt),
         }
     }
 

@@ -10,6 +10,7 @@
 //! | `nginx`, `srs` | the two dialects: requests out, verdicts in                              |
 //! | `sessions`  | which events a connection has had, and still has to have                    |
 //! | `judge`     | asking the gating hooks of one question, in order                           |
+//! | `forward`   | asking where a published stream is to be sent on to                       |
 //! | `message`   | asking about what clients of the push channel say                             |
 //! | `update`    | asking from time to time whether a stream may go on                         |
 //! | `delivery`  | end events: order, further attempts                                         |
@@ -22,6 +23,7 @@ mod client;
 mod complaints;
 mod delivery;
 mod event;
+mod forward;
 mod judge;
 mod message;
 mod nginx;

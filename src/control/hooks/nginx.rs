@@ -68,13 +68,21 @@ pub(super) fn judge(event: HookEvent, target: &HookTarget, answer: &Response) ->
         }
         (3, _) => match &answer.location {
             None => Judgement::Accept,
-            Some(to) if to.get(..7).is_some_and(|it| it.eq_ignore_ascii_case("rtmp://")) => {
-                Judgement::Refuse(format!("{said} to {to}, but this version does not relay"))
+            Some(to) if is_address(to) && event == HookEvent::Connect => {
+                Judgement::Refuse(format!("{said} to {to}, but a connection cannot be relayed"))
             }
+            Some(to) if is_address(to) => Judgement::Relay(to.clone()),
             Some(to) => Judgement::Rename(to.clone()),
         },
         _ => Judgement::Refuse(said),
     }
+}
+
+/// Whether a Location is that of a stream on another server.
+fn is_address(location: &str) -> bool {
+    ["rtmp://", "rtmps://"].iter().any(|scheme| {
+        location.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// The original's buffer for flashVer, less its end.
@@ -175,6 +183,9 @@ fn call(occurrence: &Occurrence) -> &'static str {
         HookEvent::RecordDone => "record_done",
         // Told in no dialect, see `message`.
         HookEvent::Message => "message",
+        // Asked in SRS's shape only, see `forward`.
+        HookEvent::Forward => "forward",
+        HookEvent::Relay => "relay",
         HookEvent::Update => match occurrence.subject.stream().map(|stream| &stream.kind) {
             Some(StreamKind::Publish { .. }) => "update_publish",
             Some(StreamKind::Play { .. }) => "update_play",
@@ -424,7 +435,11 @@ mod tests {
         assert_eq!(judged(299, Some("x")), Judgement::Accept);
         assert_eq!(judged(302, None), Judgement::Accept);
         assert_eq!(judged(302, Some("other")), Judgement::Rename("other".to_owned()));
-        assert!(matches!(judged(302, Some("RTMP://h/a")), Judgement::Refuse(_)));
+        for address in ["RTMP://h/a", "rtmps://h/a"] {
+            assert_eq!(judged(302, Some(address)), Judgement::Relay(address.to_owned()));
+            let connect = judge(HookEvent::Connect, &on, &answer(302, Some(address)));
+            assert!(matches!(connect, Judgement::Refuse(_)));
+        }
         for status in [100, 404, 500, 600] {
             assert!(matches!(judged(status, None), Judgement::Refuse(_)), "{status}");
         }

@@ -322,7 +322,7 @@ mod tests {
 
     use super::*;
     use crate::config::Sources;
-    use crate::session::PlayRange;
+    use crate::session::{PlayRange, RelayWishes};
     use crate::shard::ConnKey;
 
     const ALL: &str = "[hooks]\non_disconnect = \"http://h/\"\non_publish = \"http://h/\"\n\
@@ -361,7 +361,8 @@ mod tests {
             Want::Play { name, sent, range: PlayRange::default(), args, http: false }
         };
         let peer = "192.0.2.1:1".parse().unwrap();
-        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what }
+        let wishes = RelayWishes::default();
+        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what, wishes }
     }
 
     impl World {

@@ -42,7 +42,7 @@ pub(super) async fn tell(shared: Rc<Shared>, token: AskToken, client: ClientId, 
         let event = HookEvent::Update;
         let occurrence = Occurrence { id, event, caller: caller.clone(), subject };
         let why = match call(&shared, target, &occurrence).await {
-            Judgement::Accept | Judgement::Rename(_) => continue,
+            Judgement::Accept | Judgement::Rename(_) | Judgement::Relay(_) => continue,
             Judgement::Fail(_) if target.on_failure == OnFailure::Accept => continue,
             Judgement::Refuse(why) | Judgement::Fail(why) => why,
         };

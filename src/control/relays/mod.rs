@@ -23,7 +23,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::dial::{Dialled, Dialler};
-use self::relay::{Direction, Relay, State, Target};
+use self::relay::{Direction, Origin, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
 use super::settings::CurrentSettings;
 use crate::config::{Place, RelayRule};
@@ -32,7 +32,7 @@ use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::rt::doorbell::Doorbell;
-use crate::session::{ClientId, RelayId, RelayNews};
+use crate::session::{ClientId, RelayId, RelayNews, RelayWishes};
 use crate::shard::{NewRelay, Node, Notice};
 
 /// A fetched stream without viewers is kept for so long.
@@ -59,6 +59,16 @@ struct Live {
     node: Node,
     nodes: NodePath,
     is_relayed: bool,
+    wishes: Arc<RelayWishes>,
+}
+
+/// What a relay is to be.
+#[derive(Clone, Copy, Debug)]
+struct Plan<'a> {
+    direction: Direction,
+    origin: Origin,
+    name: &'a StreamName,
+    rule: &'a Arc<RelayRule>,
 }
 
 impl Relays {
@@ -84,10 +94,12 @@ impl Relays {
     /// Something has happened to a stream.
     pub(super) fn stream_event(&mut self, event: StreamEvent, now: Moment, out: &mut Outgoing) {
         match event {
-            StreamEvent::Up { name, node, publisher } => {
+            StreamEvent::Up { name, node, publisher, wishes } => {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
                 let nodes = publisher.nodes.clone();
-                self.live.insert(name.clone(), Live { node, nodes, is_relayed });
+                self.live.insert(name.clone(), Live { node, nodes, is_relayed, wishes });
+                // A publisher that has come back may have been given other targets.
+                self.dismiss_unwanted(|relay| relay.is_push() && relay.name == name, out);
                 self.push_all(&name, now, out);
             }
             StreamEvent::Down { name } => {
@@ -95,7 +107,9 @@ impl Relays {
                 let ended = |relay: &Relay| relay.is_push() && relay.name == name;
                 self.end_where(ended, out);
             }
-            StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now, out),
+            StreamEvent::Wanted { name, nodes, source } => {
+                self.fetch(&name, &nodes, source.as_ref(), now, out);
+            }
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
                     if relay.fetches(&name) && !relay.rule.is_static {
@@ -106,25 +120,42 @@ impl Relays {
         }
     }
 
-    /// Begins what the rules want for a published stream and is not there yet.
+    /// Where a published stream is to be sent: what its hooks say, and what the configuration says if
+    /// they did not speak in its place.
+    fn targets_of(&self, name: &StreamName, live: &Live) -> Vec<(Origin, Arc<RelayRule>)> {
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        let is_configured =
+            |rule: &&Arc<RelayRule>| rule.fits(name) && (rule.relayed || !live.is_relayed);
+        let configured =
+            app.push.iter().filter(is_configured).filter(|_| live.wishes.forward.is_none());
+        let of_hooks = live.wishes.forward.iter().flatten().chain(&live.wishes.redirect);
+        let configured = configured.map(|rule| (Origin::Configuration, Arc::clone(rule)));
+        configured.chain(of_hooks.map(|rule| (Origin::Hook, Arc::clone(rule)))).collect()
+    }
+
+    /// Begins what is wanted for a published stream and is not there yet.
     fn push_all(&mut self, name: &StreamName, now: Moment, out: &mut Outgoing) {
         let Some(live) = self.live.get(name).cloned() else { return };
-        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-        for rule in app.push.iter().filter(|rule| rule.fits(name)) {
-            if live.is_relayed && !rule.relayed {
-                continue;
-            }
+        for (origin, rule) in self.targets_of(name, &live) {
             let is_there = |relay: &Relay| {
-                relay.is_push() && relay.name == *name && *relay.rule == **rule && !relay.is_ending
+                relay.is_push() && relay.name == *name && *relay.rule == *rule && !relay.is_ending
             };
             if !self.relays.values().any(is_there) {
-                self.add(Direction::Push, name, rule, &live.nodes, now, out);
+                let plan = Plan { direction: Direction::Push, origin, name, rule: &rule };
+                self.add(plan, &live.nodes, now, out);
             }
         }
     }
 
-    /// Begins to fetch a stream, if a rule says from where.
-    fn fetch(&mut self, name: &StreamName, nodes: &NodePath, now: Moment, out: &mut Outgoing) {
+    /// Begins to fetch a stream from the source that a hook has named, or else if a rule says from where.
+    fn fetch(
+        &mut self,
+        name: &StreamName,
+        nodes: &NodePath,
+        source: Option<&Arc<RelayRule>>,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
         for relay in self.relays.values_mut() {
             if relay.fetches(name) {
                 relay.linger_until = None;
@@ -132,8 +163,9 @@ impl Relays {
             }
         }
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-        if let Some(rule) = app.pull.iter().find(|rule| rule.fits(name)) {
-            self.add(Direction::Pull, name, rule, nodes, now, out);
+        let origin = if source.is_some() { Origin::Hook } else { Origin::Configuration };
+        if let Some(rule) = source.or_else(|| app.pull.iter().find(|rule| rule.fits(name))) {
+            self.add(Plan { direction: Direction::Pull, origin, name, rule }, nodes, now, out);
         }
     }
 
@@ -142,52 +174,46 @@ impl Relays {
         let settings = self.settings.get();
         for (name, rule) in settings.static_pulls() {
             if !self.relays.values().any(|relay| relay.fetches(&name)) {
-                self.add(Direction::Pull, &name, &rule, &NodePath::default(), now, out);
+                let (direction, origin) = (Direction::Pull, Origin::Configuration);
+                let plan = Plan { direction, origin, name: &name, rule: &rule };
+                self.add(plan, &NodePath::default(), now, out);
             }
         }
     }
 
-    fn add(
-        &mut self,
-        direction: Direction,
-        name: &StreamName,
-        rule: &Arc<RelayRule>,
-        nodes: &NodePath,
-        now: Moment,
-        out: &mut Outgoing,
-    ) {
+    fn add(&mut self, plan: Plan<'_>, nodes: &NodePath, now: Moment, out: &mut Outgoing) {
         if self.is_draining {
             return;
         }
+        if let Err(why) = self.try_add(plan, nodes, now, out) {
+            tracing::warn!(stream = %plan.name, why, "a relay cannot be made");
+        }
+    }
+
+    /// Begins a relay, or says why that cannot be.
+    fn try_add(
+        &mut self,
+        plan: Plan<'_>,
+        nodes: &NodePath,
+        now: Moment,
+        out: &mut Outgoing,
+    ) -> Result<RelayId, String> {
+        let Plan { direction, origin, name, rule } = plan;
         if self.relays.len() >= limits::RELAYS_MAX {
-            tracing::warn!(stream = %name, "there are {} relays: one more is not made", limits::RELAYS_MAX);
-            return;
+            return Err(format!("there are {} relays already", limits::RELAYS_MAX));
         }
         let target = match &rule.place {
             Place::Server(address) => Target::Server(address.filled(name)),
-            Place::App { app, instance } => match self.local_target(name, app, instance, rule) {
-                Ok(target) => target,
-                Err(why) => {
-                    tracing::warn!(stream = %name, why, "a relay cannot be made");
-                    return;
-                }
-            },
+            Place::App { app, instance } => self.local_target(name, app, instance, rule)?,
         };
         let id = RelayId(self.next);
         self.next += 1;
         let node = self.settings.get().node;
-        let relay = Relay::new(
-            id,
-            direction,
-            name.clone(),
-            Arc::clone(rule),
-            target,
-            nodes.with(node),
-            now,
-        );
+        let relay = Relay::new(id, plan, target, nodes.with(node), now);
         tracing::info!(relay = id.0, stream = %name, %direction, target = relay.url(), "relay begins");
         self.relays.insert(id, relay);
         self.open(id, out);
+        Ok(id)
     }
 
     /// The second name of a stream on this server, unless that would go round in a circle.
@@ -273,12 +299,10 @@ impl Relays {
             }
             let Some(relay) = self.relays.get_mut(&id) else { continue };
             if relay.is_due(now) {
-                if !relay.is_push() {
-                    let name = &relay.name;
-                    let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-                    let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
-                    relay.take_next(&rules);
-                }
+                let name = &relay.name;
+                let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+                let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
+                relay.take_next(&rules);
                 self.open(id, out);
             }
         }
@@ -383,18 +407,29 @@ impl Relays {
         });
     }
 
-    /// New settings: what no rule wants any more ends, what a rule wants now begins.
-    pub(super) fn reload(&mut self, now: Moment, out: &mut Outgoing) {
-        let settings = self.settings.get();
-        let unwanted = |relay: &Relay| {
-            let name = &relay.name;
-            let app = settings.app(name.vhost(), name.app(), name.instance());
-            let rules = if relay.is_push() { &app.push } else { &app.pull };
-            !rules.iter().any(|rule| **rule == *relay.rule)
-        };
+    /// Whether somebody wants the relay of a live or viewed stream: a rule, or a hook.
+    fn has_reason(&self, relay: &Relay) -> bool {
+        let name = &relay.name;
+        if relay.is_push() {
+            // Of a stream that is not published now, nobody knows better.
+            let Some(live) = self.live.get(name) else { return true };
+            return self.targets_of(name, live).iter().any(|(_, rule)| **rule == *relay.rule);
+        }
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        relay.origin == Origin::Hook || app.pull.iter().any(|rule| **rule == *relay.rule)
+    }
+
+    /// Ends those of these relays that nobody wants any more.
+    fn dismiss_unwanted(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
+        let is_gone = |relay: &&Relay| is_it(relay) && !relay.is_ending && !self.has_reason(relay);
         let gone: Vec<RelayId> =
-            self.relays.values().filter(|it| unwanted(it)).map(|it| it.id).collect();
-        for &id in &gone {
+            self.relays.values().filter(is_gone).map(|relay| relay.id).collect();
+        self.dismiss(&gone, out);
+    }
+
+    /// Ends relays although their streams go on.
+    fn dismiss(&mut self, gone: &[RelayId], out: &mut Outgoing) {
+        for &id in gone {
             if let Some(relay) = self.relays.get(&id)
                 && let State::Running { node, .. } = relay.state
                 && relay.is_push()
@@ -403,6 +438,11 @@ impl Relays {
             }
         }
         self.end_where(|relay| gone.contains(&relay.id), out);
+    }
+
+    /// New settings: what no rule wants any more ends, what a rule wants now begins.
+    pub(super) fn reload(&mut self, now: Moment, out: &mut Outgoing) {
+        self.dismiss_unwanted(|_| true, out);
         let live: Vec<StreamName> = self.live.keys().cloned().collect();
         for name in live {
             self.push_all(&name, now, out);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::Plan;
 use crate::config::{Place, RelayRule};
 use crate::media::Moment;
 use crate::proto::amf0;
@@ -32,6 +33,15 @@ pub(super) enum Direction {
     Push,
     /// From it.
     Pull,
+}
+
+/// Who wants a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A rule of the configuration.
+    Configuration,
+    /// A hook, for as long as the stream lives.
+    Hook,
 }
 
 /// The other end of a relay.
@@ -76,8 +86,11 @@ pub(super) enum State {
 pub(super) struct Relay {
     pub(super) id: RelayId,
     pub(super) direction: Direction,
+    pub(super) origin: Origin,
     pub(super) name: StreamName,
     pub(super) rule: Arc<RelayRule>,
+    /// Which of the rule's places is the target.
+    place: usize,
     pub(super) target: Target,
     /// What it tells the other server: the nodes that the stream has passed, this one included.
     nodes: NodePath,
@@ -104,18 +117,19 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(
         id: RelayId,
-        direction: Direction,
-        name: StreamName,
-        rule: Arc<RelayRule>,
+        plan: Plan<'_>,
         target: Target,
         nodes: NodePath,
         now: Moment,
     ) -> Self {
+        let Plan { direction, origin, name, rule } = plan;
         Self {
             id,
             direction,
-            name,
-            rule,
+            origin,
+            name: name.clone(),
+            rule: Arc::clone(rule),
+            place: 0,
             target,
             nodes,
             login: String::new(),
@@ -157,15 +171,22 @@ impl Relay {
         with_query(stream, self.rule.query.as_deref().unwrap_or_default())
     }
 
-    /// After a failure the next source of several is tried.
+    /// After a failure the next place of several is tried: of its rule, and behind those of its last one,
+    /// when a configured rule has it fetched, the next of `rules`.
     pub(super) fn take_next(&mut self, rules: &[&Arc<RelayRule>]) {
-        let present = rules.iter().position(|rule| ***rule == *self.rule);
-        let next = present.map_or(0, |at| (at + 1) % rules.len());
-        if let Some(rule) = rules.get(next)
-            && let Place::Server(address) = &rule.place
-        {
+        self.place += 1;
+        if self.place >= self.rule.places() {
+            self.place = 0;
+            if !self.is_push() && self.origin == Origin::Configuration {
+                let present = rules.iter().position(|rule| ***rule == *self.rule);
+                let next = present.map_or(0, |at| (at + 1) % rules.len());
+                if let Some(rule) = rules.get(next) {
+                    self.rule = Arc::clone(rule);
+                }
+            }
+        }
+        if let Place::Server(address) = self.rule.place_at(self.place) {
             self.target = Target::Server(address.filled(&self.name));
-            self.rule = Arc::clone(rule);
         }
     }
 
@@ -349,8 +370,9 @@ mod tests {
         let Place::Server(address) = &rules[0].place else { panic!("a server") };
         let target = Target::Server(address.filled(&name));
         let nodes = NodePath::default().with("here");
-        let rule = Arc::clone(&rules[0]);
-        (Relay::new(RelayId(1), direction, name, rule, target, nodes, at(0)), rules)
+        let origin = Origin::Configuration;
+        let plan = Plan { direction, origin, name: &name, rule: &rules[0] };
+        (Relay::new(RelayId(1), plan, target, nodes, at(0)), rules)
     }
 
     #[test]
@@ -417,6 +439,18 @@ mod tests {
         assert!(!relay.takes_login_step("[ authmod=adobe ] : ?reason=authfailed"));
         relay.fail(None, String::new(), at(0));
         assert_eq!(told(&relay).client.app, "a/b");
+    }
+
+    #[test]
+    fn a_target_that_fails_gives_way_to_its_fallback() {
+        let (mut relay, _) =
+            relay(Direction::Push, "{ url = 'rtmp://one/a', fallback = ['rtmp://two/a/b'] }");
+        let mut seen = vec![relay.url()];
+        for _ in 0..2 {
+            relay.take_next(&[]);
+            seen.push(relay.url());
+        }
+        assert_eq!(seen, ["rtmp://one/a/cam", "rtmp://two/a/b/cam", "rtmp://one/a/cam"]);
     }
 
     #[test]
