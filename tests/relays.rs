@@ -223,7 +223,7 @@ fn a_target_that_takes_nothing_is_skipped_and_others_are_not() {
         found.cloned().expect("the relay is there")
     };
     wait_for_relays(&first, "the stopped target is skipped", |relays| {
-        second_of(relays)["skips"].as_u64() > Some(0)
+        second_of(relays)["drops"].as_u64() > Some(0)
     });
     second.process().signal(libc::SIGCONT);
     let before = second.api().snapshot().frames_in(STREAM);

@@ -151,6 +151,11 @@ impl RelayRule {
         at.checked_sub(1).and_then(|at| self.fallback.get(at)).unwrap_or(&self.place)
     }
 
+    /// Whether another rule leads to the same place, under the same name.
+    pub fn leads_where(&self, other: &Self) -> bool {
+        (&self.place, &self.name, &self.query) == (&other.place, &other.name, &other.query)
+    }
+
     /// Whether the rule speaks of a stream.
     pub fn fits(&self, name: &StreamName) -> bool {
         self.instance == name.instance()

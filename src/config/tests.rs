@@ -656,6 +656,10 @@ fn what_is_not_built_is_named() {
     let table = [
         ("hooks.on_relay=http://h/", "hooks.on_relay is set (--set hooks.on_relay), but "),
         (
+            "apps.live.hooks.on_forward=http://h/",
+            "hooks.on_forward is set (--set apps.live.hooks.on_forward), but ",
+        ),
+        (
             "vhosts.v.hooks.on_relay=http://h/",
             "hooks.on_relay is set (--set vhosts.v.hooks.on_relay), but ",
         ),

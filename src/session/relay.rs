@@ -85,6 +85,10 @@ pub enum RelayNews {
         bytes_out: u64,
         /// How often it was too slow and skipped to a keyframe.
         skips: u64,
+        /// How far a target is behind.
+        lag: Duration,
+        /// A target takes nothing.
+        is_stalled: bool,
     },
     /// The connection is gone.
     Closed {

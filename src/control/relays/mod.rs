@@ -62,6 +62,17 @@ struct Live {
     wishes: Arc<RelayWishes>,
 }
 
+/// Why the API's wish for a relay is not granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NotAdded {
+    /// The stream that is to be sent is not published here.
+    NotPublished,
+    /// It is there, in a sentence.
+    Conflict(String),
+    /// No relay can be made, in a sentence.
+    Unable(String),
+}
+
 /// What a relay is to be.
 #[derive(Clone, Copy, Debug)]
 struct Plan<'a> {
@@ -112,7 +123,7 @@ impl Relays {
             }
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
-                    if relay.fetches(&name) && !relay.rule.is_static {
+                    if relay.fetches(&name) && !relay.is_kept() {
                         relay.linger_until = Some(now + LINGER);
                     }
                 }
@@ -332,7 +343,8 @@ impl Relays {
         match news {
             RelayNews::Started => {
                 if let State::Opening { node, peer } = relay.state {
-                    relay.state = State::Running { node, peer, since: now };
+                    let lag = Duration::ZERO;
+                    relay.state = State::Running { node, peer, since: now, lag, is_stalled: false };
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "relay runs");
                 }
             }
@@ -340,14 +352,15 @@ impl Relays {
                 tracing::debug!(relay = id.0, code, description, "the other server says");
                 relay.status = Some((code, description));
             }
-            RelayNews::Progress { bytes_in, bytes_out, skips } => {
+            RelayNews::Progress { bytes_in, bytes_out, skips, lag, is_stalled } => {
                 relay.progress(bytes_in, bytes_out, skips);
+                relay.keeps_up(lag, is_stalled);
             }
             RelayNews::Closed { status, why, is_over } => {
                 let is_wanted = if relay.is_push() {
                     self.live.contains_key(&relay.name)
                 } else {
-                    relay.rule.is_static || registry.is_viewed(&relay.name)
+                    relay.is_kept() || registry.is_viewed(&relay.name)
                 };
                 if let State::Running { since, .. } = relay.state
                     && now.since(since) >= STABLE
@@ -416,12 +429,20 @@ impl Relays {
             return self.targets_of(name, live).iter().any(|(_, rule)| **rule == *relay.rule);
         }
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-        relay.origin == Origin::Hook || app.pull.iter().any(|rule| **rule == *relay.rule)
+        app.pull.iter().any(|rule| **rule == *relay.rule)
     }
 
     /// Ends those of these relays that nobody wants any more.
     fn dismiss_unwanted(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
-        let is_gone = |relay: &&Relay| is_it(relay) && !relay.is_ending && !self.has_reason(relay);
+        let is_free = |relay: &Relay| match relay.origin {
+            Origin::Configuration => true,
+            // What is published may have other hooks now; a player's redirect holds for its stream.
+            Origin::Hook => relay.is_push(),
+            Origin::Api => false,
+        };
+        let is_gone = |relay: &&Relay| {
+            is_it(relay) && !relay.is_ending && is_free(relay) && !self.has_reason(relay)
+        };
         let gone: Vec<RelayId> =
             self.relays.values().filter(is_gone).map(|relay| relay.id).collect();
         self.dismiss(&gone, out);
@@ -459,8 +480,73 @@ impl Relays {
         );
     }
 
+    /// Begins a relay that the API asks for.
+    ///
+    /// # Errors
+    /// There is no such stream to send, or it is here already, or no relay can be made.
+    pub(super) fn add_by_api(
+        &mut self,
+        is_push: bool,
+        name: &StreamName,
+        rule: RelayRule,
+        now: Moment,
+        out: &mut Outgoing,
+    ) -> Result<RelayId, NotAdded> {
+        if self.is_draining {
+            return Err(NotAdded::Unable("the server is shutting down".to_owned()));
+        }
+        let live = self.live.get(name);
+        let nodes = match (is_push, live) {
+            (true, None) => return Err(NotAdded::NotPublished),
+            (false, Some(_)) => {
+                let text = format!("{name} is published here: it cannot be fetched");
+                return Err(NotAdded::Conflict(text));
+            }
+            (true, Some(live)) => live.nodes.clone(),
+            (false, None) => NodePath::default(),
+        };
+        let is_there = |relay: &&Relay| match is_push {
+            true => {
+                relay.is_push()
+                    && relay.name == *name
+                    && !relay.is_ending
+                    && relay.rule.leads_where(&rule)
+            }
+            false => relay.fetches(name),
+        };
+        if let Some(relay) = self.relays.values().find(is_there) {
+            let text = format!("relay {} does so already", relay.id.0);
+            return Err(NotAdded::Conflict(text));
+        }
+        let direction = if is_push { Direction::Push } else { Direction::Pull };
+        let plan = Plan { direction, origin: Origin::Api, name, rule: &Arc::new(rule) };
+        self.try_add(plan, &nodes, now, out).map_err(NotAdded::Unable)
+    }
+
+    /// Ends a relay that the API wants no more; says whether there was one.
+    pub(super) fn end_by_api(&mut self, id: RelayId, out: &mut Outgoing) -> bool {
+        let Some(relay) = self.relays.get(&id).filter(|relay| !relay.is_ending) else {
+            return false;
+        };
+        tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "ended by the API");
+        self.dismiss(&[id], out);
+        true
+    }
+
+    /// Lets a relay that waits for its next attempt make it at once; says whether it waited. `None`: there
+    /// is no such relay.
+    pub(super) fn retry_by_api(&mut self, id: RelayId, now: Moment) -> Option<bool> {
+        let relay = self.relays.get_mut(&id).filter(|relay| !relay.is_ending)?;
+        Some(relay.hurry(now))
+    }
+
     /// For the API.
     pub(super) fn to_json(&self, now: Moment) -> Value {
         json!({ "relays": self.relays.values().map(|relay| relay.to_json(now)).collect::<Vec<_>>() })
+    }
+
+    /// One relay, for the API.
+    pub(super) fn one_to_json(&self, id: RelayId, now: Moment) -> Option<Value> {
+        self.relays.get(&id).map(|relay| relay.to_json(now))
     }
 }

@@ -42,6 +42,18 @@ pub(super) enum Origin {
     Configuration,
     /// A hook, for as long as the stream lives.
     Hook,
+    /// A request to the API, for as long as the stream lives, or until another request.
+    Api,
+}
+
+impl Origin {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Hook => "hook",
+            Self::Api => "api",
+        }
+    }
 }
 
 /// The other end of a relay.
@@ -73,11 +85,17 @@ pub(super) enum State {
         peer: Option<SocketAddr>,
         /// Since when.
         since: Moment,
+        /// How far the target is behind.
+        lag: Duration,
+        /// It takes nothing.
+        is_stalled: bool,
     },
     /// It failed and waits for the next attempt.
     Retrying {
         /// When that is.
         at: Moment,
+        /// The other server has said no.
+        is_refused: bool,
     },
 }
 
@@ -150,6 +168,11 @@ impl Relay {
         self.direction == Direction::Push
     }
 
+    /// A fetched stream that is kept without viewers.
+    pub(super) fn is_kept(&self) -> bool {
+        self.rule.is_static || self.origin == Origin::Api
+    }
+
     /// Whether it fetches a stream, and goes on with it.
     pub(super) fn fetches(&self, name: &StreamName) -> bool {
         !self.is_push() && self.name == *name && !self.is_ending
@@ -208,18 +231,47 @@ impl Relay {
         self.login.clear();
         let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
         self.failures += 1;
-        if status.is_some() {
+        let is_refused = status.is_some();
+        if is_refused {
             self.status = status;
         }
         self.last_error = why;
         self.before = self.totals();
         self.now = (0, 0, 0);
-        self.state = State::Retrying { at: now + pause };
+        self.state = State::Retrying { at: now + pause, is_refused };
         pause
     }
 
     pub(super) fn progress(&mut self, bytes_in: u64, bytes_out: u64, skips: u64) {
         self.now = (bytes_in, bytes_out, skips);
+    }
+
+    /// How far its target is behind, and whether it takes nothing.
+    pub(super) fn keeps_up(&mut self, now_lags: Duration, now_stalled: bool) {
+        if let State::Running { lag, is_stalled, .. } = &mut self.state {
+            (*lag, *is_stalled) = (now_lags, now_stalled);
+        }
+    }
+
+    /// Waits for another attempt no longer; says whether it waited.
+    pub(super) fn hurry(&mut self, now: Moment) -> bool {
+        let State::Retrying { at, .. } = &mut self.state else { return false };
+        *at = now;
+        self.failures = 0;
+        true
+    }
+
+    /// The word for where it stands.
+    pub(super) fn word(&self) -> &'static str {
+        match &self.state {
+            _ if self.is_ending => "stopped",
+            State::Dialling | State::Opening { .. } => "connecting",
+            State::Running { is_stalled: true, .. } => "stalled",
+            State::Running { .. } if self.is_push() => "publishing",
+            State::Running { .. } => "playing",
+            State::Retrying { is_refused: true, .. } => "refused",
+            State::Retrying { .. } => "retrying",
+        }
     }
 
     fn totals(&self) -> (u64, u64, u64) {
@@ -229,14 +281,14 @@ impl Relay {
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let retry = match self.state {
-            State::Retrying { at } => Some(at),
+            State::Retrying { at, .. } => Some(at),
             _ => None,
         };
         [retry, self.linger_until].into_iter().flatten().min()
     }
 
     pub(super) fn is_due(&self, now: Moment) -> bool {
-        matches!(self.state, State::Retrying { at } if at <= now)
+        matches!(self.state, State::Retrying { at, .. } if at <= now)
     }
 
     /// What the connection is for.
@@ -301,30 +353,28 @@ impl Relay {
     }
 
     pub(super) fn to_json(&self, now: Moment) -> Value {
-        let (state, peer, since) = match &self.state {
-            State::Dialling => ("connecting", None, None),
-            State::Opening { peer, .. } => ("connecting", *peer, None),
-            State::Running { peer, since, .. } => {
-                let word = if self.is_push() { "publishing" } else { "playing" };
-                (word, *peer, Some(*since))
-            }
-            State::Retrying { .. } => ("retrying", None, None),
+        let (peer, since, lag) = match &self.state {
+            State::Dialling | State::Retrying { .. } => (None, None, Duration::ZERO),
+            State::Opening { peer, .. } => (*peer, None, Duration::ZERO),
+            State::Running { peer, since, lag, .. } => (*peer, Some(*since), *lag),
         };
         let (bytes_in, bytes_out, skips) = self.totals();
         let (code, description) = self.status.clone().unwrap_or_default();
         json!({
             "id": self.id.0,
             "direction": self.direction.to_string(),
+            "origin": self.origin.word(),
             "stream": self.name.to_string(),
             "url": self.url(),
-            "state": if self.is_ending { "ending" } else { state },
+            "state": self.word(),
             "peer": peer.map(|peer| peer.to_string()),
             "running_ms": since.map(|since| now.since(since).as_millis() as u64),
             "age_ms": now.since(self.began).as_millis() as u64,
             "attempts": self.attempt,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
-            "skips": skips,
+            "lag_ms": lag.as_millis() as u64,
+            "drops": skips,
             "code": code,
             "description": description,
             "last_error": self.last_error,
@@ -399,12 +449,12 @@ mod tests {
         relay.progress(5, 50, 1);
         let json = relay.to_json(at(0));
         assert_eq!(
-            (&json["bytes_in"], &json["bytes_out"], &json["skips"]),
+            (&json["bytes_in"], &json["bytes_out"], &json["drops"]),
             (&json!(7), &json!(250), &json!(4))
         );
         assert_eq!(
             (&json["state"], &json["code"]),
-            (&json!("retrying"), &json!("NetStream.Publish.BadName"))
+            (&json!("refused"), &json!("NetStream.Publish.BadName"))
         );
     }
 
@@ -439,6 +489,24 @@ mod tests {
         assert!(!relay.takes_login_step("[ authmod=adobe ] : ?reason=authfailed"));
         relay.fail(None, String::new(), at(0));
         assert_eq!(told(&relay).client.app, "a/b");
+    }
+
+    #[test]
+    fn the_state_says_whether_a_target_takes_what_it_is_sent() {
+        let (mut relay, _) = relay(Direction::Push, "{ url = 'rtmp://h/a' }");
+        assert_eq!(relay.word(), "connecting");
+        assert!(!relay.hurry(at(0)), "it does not wait");
+        let (since, lag) = (at(0), Duration::ZERO);
+        relay.state = State::Running { node: 0, peer: None, since, lag, is_stalled: false };
+        assert_eq!(relay.word(), "publishing");
+        relay.keeps_up(Duration::from_millis(1_500), true);
+        let json = relay.to_json(at(0));
+        assert_eq!((&json["state"], &json["lag_ms"]), (&json!("stalled"), &json!(1_500)));
+        relay.fail(None, "gone".to_owned(), at(0));
+        assert_eq!(relay.word(), "retrying");
+        assert!(!relay.is_due(at(0)) && relay.hurry(at(0)) && relay.is_due(at(0)));
+        relay.is_ending = true;
+        assert_eq!(relay.word(), "stopped");
     }
 
     #[test]
