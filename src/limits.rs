@@ -97,6 +97,12 @@ pub const API_PAGE_MIN: usize = 10;
 pub const API_PAGE_MAX: usize = 1000;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
+/// Listeners of `/api/v1/events`; one more is answered 503.
+pub const EVENT_LISTENERS_MAX: usize = 32;
+/// Events that wait for one listener; further ones are lost, and it is told how many.
+pub const EVENTS_WAITING_MAX: usize = 1024;
+/// Bytes of these events; likewise.
+pub const EVENT_BYTES_WAITING_MAX: usize = 1024 * 1024;
 /// Calls of hooks under way at one endpoint (scheme, host, port); more wait.
 pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
 /// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.

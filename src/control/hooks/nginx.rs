@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::event::{HookRequest, Identity, Judgement, Occurrence, StreamKind, Subject};
 use crate::config::{HookEvent, HookHttp, HookTarget, NotifyMethod};
+use crate::control::relays::RelayChange;
 use crate::proto::http_response::Response;
 
 /// The request that tells `target` of an event.
@@ -128,7 +129,7 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
             let timestamp = timestamp_ms.cast_signed();
             let _ = write!(form, "&time={seconds}&timestamp={timestamp}");
         }
-        Subject::Stream(_) => {}
+        Subject::Stream(_) | Subject::Relay { .. } => {}
     }
     let stream = occurrence.subject.stream();
     if let Some(stream) = stream {
@@ -154,6 +155,9 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
             _ => {}
         }
     }
+    if let Subject::Relay { change, .. } = &occurrence.subject {
+        relay(change, &mut form);
+    }
     if let Subject::Recording { path, .. } = &occurrence.subject {
         form.push_str("&path=");
         escape(path.as_bytes(), &mut form);
@@ -168,6 +172,28 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
         }
     }
     form
+}
+
+/// What is said of a relay.
+fn relay(change: &RelayChange, form: &mut String) {
+    // Writing to a String does not fail.
+    let _ = write!(form, "&relay={}", change.relay.0);
+    for (key, value) in [
+        ("&direction=", change.direction),
+        ("&state=", change.state),
+        ("&target=", &change.url),
+        ("&code=", &change.code),
+        ("&description=", &change.description),
+        ("&error=", &change.error),
+    ] {
+        form.push_str(key);
+        escape(value.as_bytes(), form);
+    }
+    for (key, number) in
+        [("bytes_in", change.bytes_in), ("bytes_out", change.bytes_out), ("drops", change.drops)]
+    {
+        let _ = write!(form, "&{key}={number}");
+    }
 }
 
 /// The word that the original has for an event, also where SRS has a key of its own for it.

@@ -198,6 +198,24 @@ impl Sessions {
         Some((Arc::clone(&session.caller), started.clone()))
     }
 
+    /// Whose question this is, and about which stream, while the client is there.
+    pub(super) fn question(
+        &self,
+        token: AskToken,
+    ) -> Option<(Arc<Caller>, Option<Arc<StreamFacts>>)> {
+        let awaited = self.awaited.get(&token)?;
+        let session = self.open.get(&awaited.client).filter(|session| session.closed.is_none())?;
+        let stream = awaited.start.as_ref().map(|(stream, _)| Arc::clone(stream));
+        Some((Arc::clone(&session.caller), stream))
+    }
+
+    /// A connection, and what it publishes and plays.
+    pub(super) fn running(&self, id: ClientId) -> Option<(Arc<Caller>, Vec<Arc<StreamFacts>>)> {
+        let session = self.open.get(&id)?;
+        let streams = session.started.values().map(|started| Arc::clone(&started.stream));
+        Some((Arc::clone(&session.caller), streams.collect()))
+    }
+
     /// Whose question this is.
     pub(super) fn client_of(&self, token: AskToken) -> Option<ClientId> {
         self.awaited.get(&token).map(|awaited| awaited.client)

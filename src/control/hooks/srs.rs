@@ -19,7 +19,9 @@ pub(super) fn request(
     attempt: u32,
 ) -> HookRequest {
     let body = match target.srs_version {
-        1 if occurrence.event != HookEvent::Forward => body_of_2014(occurrence),
+        1 if !matches!(occurrence.event, HookEvent::Forward | HookEvent::Relay) => {
+            body_of_2014(occurrence)
+        }
         _ => body(occurrence, target, identity),
     };
     let url = &target.url;
@@ -169,6 +171,19 @@ fn body(occurrence: &Occurrence, target: &HookTarget, identity: &Identity) -> St
                 Subject::Recording { path, .. } => {
                     let cwd = std::env::current_dir().unwrap_or_default();
                     object = object.text("cwd", &cwd.to_string_lossy()).text("file", path);
+                }
+                Subject::Relay { change, .. } => {
+                    object = object
+                        .number("relay", change.relay.0)
+                        .text("direction", change.direction)
+                        .text("state", change.state)
+                        .text("target", &change.url)
+                        .text("code", &change.code)
+                        .text("description", &change.description)
+                        .text("error", &change.error)
+                        .number("send_bytes", change.bytes_out)
+                        .number("recv_bytes", change.bytes_in)
+                        .number("drops", change.drops);
                 }
                 Subject::Connection { .. } | Subject::Stream(_) => {}
             }

@@ -40,6 +40,32 @@ const LINGER: Duration = Duration::from_secs(5);
 /// A connection that has carried its stream for so long was a success: the next attempt is made soon.
 const STABLE: Duration = Duration::from_secs(10);
 
+/// A relay has another state.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RelayChange {
+    pub(super) relay: RelayId,
+    /// Its number among connections, for hooks.
+    pub(super) client: ClientId,
+    /// `push` or `pull`.
+    pub(super) direction: &'static str,
+    pub(super) name: StreamName,
+    /// The other end, for people.
+    pub(super) url: String,
+    /// The other server, while there is a connection.
+    pub(super) peer: Option<SocketAddr>,
+    /// The word for it.
+    pub(super) state: &'static str,
+    /// What the other server said last.
+    pub(super) code: String,
+    pub(super) description: String,
+    /// Why it failed last.
+    pub(super) error: String,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// How often its target was moved to a later keyframe.
+    pub(super) drops: u64,
+}
+
 /// All relays.
 #[derive(Debug)]
 pub(super) struct Relays {
@@ -47,6 +73,8 @@ pub(super) struct Relays {
     dialler: Dialler,
     open: Arc<AtomicUsize>,
     relays: BTreeMap<RelayId, Relay>,
+    /// What nobody has been told yet.
+    changes: Vec<RelayChange>,
     /// Published streams: the publisher's shard, and the nodes that they have passed.
     live: HashMap<StreamName, Live>,
     shards: usize,
@@ -95,6 +123,7 @@ impl Relays {
             dialler: Dialler::new(doorbell),
             open: Arc::clone(open),
             relays: BTreeMap::new(),
+            changes: Vec::new(),
             live: HashMap::new(),
             shards,
             next: 1,
@@ -254,6 +283,7 @@ impl Relays {
     fn open(&mut self, id: RelayId, out: &mut Outgoing) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let attempt = relay.begin_attempt();
+        self.changes.extend(relay.take_change());
         match &relay.target {
             Target::Server(address) => {
                 self.dialler.dial(id, attempt, &address.host, address.port);
@@ -282,9 +312,20 @@ impl Relays {
         out.push((node, Notice::Relay(Box::new(new))));
     }
 
-    /// Whether [`Relays::tick`] has something to do at once.
+    /// Whether [`Relays::tick`] or [`Relays::take_changes`] has something to do at once.
     pub(super) fn has_results(&self) -> bool {
-        self.dialler.has_results()
+        self.dialler.has_results() || !self.changes.is_empty()
+    }
+
+    /// Relays that have another state than when this was asked last, in order.
+    pub(super) fn take_changes(&mut self) -> Vec<RelayChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn remove(&mut self, id: RelayId) {
+        if let Some(relay) = self.relays.remove(&id) {
+            self.changes.push(relay.change("stopped"));
+        }
     }
 
     /// When it has something to do anyway.
@@ -346,6 +387,7 @@ impl Relays {
                     let lag = Duration::ZERO;
                     relay.state = State::Running { node, peer, since: now, lag, is_stalled: false };
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "relay runs");
+                    self.changes.extend(relay.take_change());
                 }
             }
             RelayNews::Status { code, description } => {
@@ -355,6 +397,7 @@ impl Relays {
             RelayNews::Progress { bytes_in, bytes_out, skips, lag, is_stalled } => {
                 relay.progress(bytes_in, bytes_out, skips);
                 relay.keeps_up(lag, is_stalled);
+                self.changes.extend(relay.take_change());
             }
             RelayNews::Closed { status, why, is_over } => {
                 let is_wanted = if relay.is_push() {
@@ -369,7 +412,7 @@ impl Relays {
                 }
                 if is_over || relay.is_ending || !is_wanted {
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), why, "relay ended");
-                    self.relays.remove(&id);
+                    self.remove(id);
                 } else if status.as_ref().is_some_and(|(_, text)| relay.takes_login_step(text)) {
                     self.open(id, out);
                 } else {
@@ -383,10 +426,11 @@ impl Relays {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let is_wanted = !relay.is_push() || self.live.contains_key(&relay.name);
         if !is_wanted || relay.is_ending {
-            self.relays.remove(&id);
+            self.remove(id);
             return;
         }
         let again = relay.fail(status, why, now);
+        self.changes.extend(relay.take_change());
         let (code, description) = relay.status.clone().unwrap_or_default();
         tracing::warn!(
             relay = id.0, stream = %relay.name, target = relay.url(), code, description,
@@ -397,7 +441,7 @@ impl Relays {
 
     /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
     fn end_where(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
-        let dialler = &mut self.dialler;
+        let (dialler, changes) = (&mut self.dialler, &mut self.changes);
         self.relays.retain(|_, relay| {
             if !is_it(relay) {
                 return true;
@@ -413,6 +457,7 @@ impl Relays {
                 }
                 State::Dialling | State::Retrying { .. } => {
                     dialler.forget(relay.id);
+                    changes.push(relay.change("stopped"));
                     tracing::info!(relay = relay.id.0, stream = %relay.name, target = relay.url(), "relay ended");
                     false
                 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Plan;
+use super::{Plan, RelayChange};
 use crate::config::{Place, RelayRule};
 use crate::media::Moment;
 use crate::proto::amf0;
@@ -17,7 +17,7 @@ use crate::proto::rtmp::client::{ClientConfig, Role};
 use crate::proto::rtmp::enhanced;
 use crate::proto::rtmp::login::{self, Demand};
 use crate::proto::rtmp::node_path::{NODES_PROPERTY, NodePath};
-use crate::session::{RelayId, RelayOrder, Remote, Task};
+use crate::session::{ClientId, RelayId, RelayOrder, Remote, Task};
 use crate::shard::Node;
 
 /// The pause after the first failure; it doubles up to the rule's `retry`.
@@ -103,6 +103,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) id: RelayId,
+    /// For hooks.
+    client: ClientId,
     pub(super) direction: Direction,
     pub(super) origin: Origin,
     pub(super) name: StreamName,
@@ -123,6 +125,8 @@ pub(super) struct Relay {
     pub(super) status: Option<(String, String)>,
     pub(super) last_error: String,
     pub(super) linger_until: Option<Moment>,
+    /// The state that was told last.
+    told: &'static str,
     /// Nobody wants it any more; its connection is still there.
     pub(super) is_ending: bool,
     began: Moment,
@@ -143,6 +147,7 @@ impl Relay {
         let Plan { direction, origin, name, rule } = plan;
         Self {
             id,
+            client: ClientId::next(),
             direction,
             origin,
             name: name.clone(),
@@ -157,6 +162,7 @@ impl Relay {
             status: None,
             last_error: String::new(),
             linger_until: None,
+            told: "",
             is_ending: false,
             began: now,
             before: (0, 0, 0),
@@ -352,6 +358,41 @@ impl Relay {
         }
     }
 
+    /// Its state, if it is another one than when this was asked last. Of the end, `change` tells.
+    pub(super) fn take_change(&mut self) -> Option<RelayChange> {
+        let word = self.word();
+        if self.is_ending || word == self.told {
+            return None;
+        }
+        self.told = word;
+        Some(self.change(word))
+    }
+
+    /// What is told of it when it has this state.
+    pub(super) fn change(&self, state: &'static str) -> RelayChange {
+        let (bytes_in, bytes_out, drops) = self.totals();
+        let (code, description) = self.status.clone().unwrap_or_default();
+        let peer = match &self.state {
+            State::Opening { peer, .. } | State::Running { peer, .. } => *peer,
+            State::Dialling | State::Retrying { .. } => None,
+        };
+        RelayChange {
+            relay: self.id,
+            client: self.client,
+            direction: self.direction.word(),
+            name: self.name.clone(),
+            url: self.url(),
+            peer,
+            state,
+            code,
+            description,
+            error: self.last_error.clone(),
+            bytes_in,
+            bytes_out,
+            drops,
+        }
+    }
+
     pub(super) fn to_json(&self, now: Moment) -> Value {
         let (peer, since, lag) = match &self.state {
             State::Dialling | State::Retrying { .. } => (None, None, Duration::ZERO),
@@ -362,7 +403,7 @@ impl Relay {
         let (code, description) = self.status.clone().unwrap_or_default();
         json!({
             "id": self.id.0,
-            "direction": self.direction.to_string(),
+            "direction": self.direction.word(),
             "origin": self.origin.word(),
             "stream": self.name.to_string(),
             "url": self.url(),
@@ -390,12 +431,18 @@ fn with_query(mut text: String, query: &str) -> String {
     text
 }
 
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Direction {
+    fn word(self) -> &'static str {
+        match self {
             Self::Push => "push",
             Self::Pull => "pull",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -495,6 +542,8 @@ mod tests {
     fn the_state_says_whether_a_target_takes_what_it_is_sent() {
         let (mut relay, _) = relay(Direction::Push, "{ url = 'rtmp://h/a' }");
         assert_eq!(relay.word(), "connecting");
+        assert_eq!(relay.take_change().map(|it| it.state), Some("connecting"));
+        assert_eq!(relay.take_change(), None, "once");
         assert!(!relay.hurry(at(0)), "it does not wait");
         let (since, lag) = (at(0), Duration::ZERO);
         relay.state = State::Running { node: 0, peer: None, since, lag, is_stalled: false };
@@ -504,9 +553,11 @@ mod tests {
         assert_eq!((&json["state"], &json["lag_ms"]), (&json!("stalled"), &json!(1_500)));
         relay.fail(None, "gone".to_owned(), at(0));
         assert_eq!(relay.word(), "retrying");
+        let told = relay.take_change().unwrap();
+        assert_eq!((told.state, told.error.as_str()), ("retrying", "gone"));
         assert!(!relay.is_due(at(0)) && relay.hurry(at(0)) && relay.is_due(at(0)));
         relay.is_ending = true;
-        assert_eq!(relay.word(), "stopped");
+        assert_eq!((relay.word(), relay.take_change()), ("stopped", None));
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub(super) use summary::Look;
 
 use super::answer::Answer;
 use super::api::{Serves, Shared};
+use super::events::Filter;
 use super::metrics;
 use crate::control::push;
 use crate::media::Moment;
@@ -42,6 +43,7 @@ enum Resource {
     Relays,
     Relay,
     RelayRetry,
+    Events,
     Config,
     Versions,
     Summaries,
@@ -58,7 +60,7 @@ enum Resource {
 }
 
 /// Paths with the methods that they take; `{}` stands for any one segment. `GET` is `HEAD`, too.
-const ROUTES: [(&str, &[Method], Resource); 31] = [
+const ROUTES: [(&str, &[Method], Resource); 32] = [
     ("/health/live", READ, Resource::Live),
     ("/health/ready", READ, Resource::Ready),
     ("/metrics", READ, Resource::Metrics),
@@ -69,6 +71,7 @@ const ROUTES: [(&str, &[Method], Resource); 31] = [
     ("/api/v1/relays", &[Method::Get, Method::Head, Method::Post], Resource::Relays),
     ("/api/v1/relays/{}", DELETE_TOO, Resource::Relay),
     ("/api/v1/relays/{}/retry", POST, Resource::RelayRetry),
+    ("/api/v1/events", READ, Resource::Events),
     ("/api/v1/config", READ, Resource::Config),
     ("/api/v1/versions", READ, Resource::Versions),
     ("/api/v1/summaries", READ, Resource::Summaries),
@@ -137,6 +140,7 @@ pub(super) async fn serve(
         Resource::Relay if request.method == Method::Delete => relays::end(shared, segment),
         Resource::Relay => relays::one(shared, segment),
         Resource::RelayRetry => relays::retry(shared, segment),
+        Resource::Events => events(shared, request),
         Resource::Config => Answer::json(200, &shared.parts.settings.get().in_force()),
         Resource::Versions => srs::versions(shared),
         Resource::Summaries => summary::summaries(shared).await,
@@ -153,6 +157,15 @@ pub(super) async fn serve(
             Some(answer) => answer,
             None => Answer::error(404, "no such resource; see /api/v1/openapi.json"),
         },
+    }
+}
+
+/// `GET /api/v1/events`
+fn events(shared: &Shared, request: &Request) -> Answer {
+    match Filter::of(request).map(|filter| shared.parts.events.listen(filter)) {
+        Ok(Some(listener)) => Answer::events(listener),
+        Ok(None) => Answer::error(503, "as many listen as may: limits are in docs/events.md"),
+        Err(why) => Answer::error(400, why),
     }
 }
 
