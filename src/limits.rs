@@ -80,6 +80,12 @@ pub const RELAY_DIALS_MAX: usize = 64;
 pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Another server's address must accept a connection within this time.
 pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
+/// Connections to other servers over TLS, each with a thread; one more fails and is tried again.
+pub const RELAY_TLS_MAX: usize = 256;
+/// The TLS handshake with another server must be done within this time.
+pub const RELAY_TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Bytes that another server does not acknowledge for so long end the connection: its link is down.
+pub const RELAY_UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 /// Targets that a hook may name for one stream; with more, the answer is no answer.
 pub const RELAY_HOOK_TARGETS_MAX: usize = 64;
 /// Relays of the process; one more is refused with a line in the log.

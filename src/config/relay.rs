@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::app::Relay;
+use super::hook_plan::HookTarget;
 use super::settings::AppSettings;
 use crate::proto::name::{ConnectName, StreamName};
 use crate::proto::rtmp::address::RtmpAddress;
@@ -22,6 +23,8 @@ pub struct RelayRule {
     pub place: Place,
     /// Other servers, tried in turn when one fails.
     pub fallback: Vec<Place>,
+    /// PEM file of the certificates that TLS is verified with; `None` is the system's.
+    pub ca: Option<String>,
     /// The instance whose streams it speaks of: an application's rules are those of its default one, so
     /// that what is sent to another instance is not sent on by the same rule.
     pub instance: String,
@@ -104,6 +107,7 @@ impl RelayRule {
         Ok(Self {
             place,
             fallback,
+            ca: rule.ca.clone(),
             instance: instance.to_owned(),
             stream: rule.stream.clone(),
             name: rule.name.clone(),
@@ -120,11 +124,13 @@ impl RelayRule {
         })
     }
 
-    /// The rule of an address that a hook has named: all else is as in a rule without further keys.
-    pub fn of_hook(address: RtmpAddress, app: &AppSettings) -> Self {
+    /// The rule of an address that a hook has named: it is verified like the hook, and all else is as in
+    /// a rule without further keys.
+    pub fn of_hook(address: RtmpAddress, hook: &HookTarget, app: &AppSettings) -> Self {
         Self {
             place: Place::Server(address),
             fallback: Vec::new(),
+            ca: hook.ca.clone(),
             instance: String::new(),
             stream: None,
             name: None,

@@ -7,14 +7,17 @@
 
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod certificate;
 pub(crate) mod downloads;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod latency;
+pub(crate) mod login_server;
 pub(crate) mod media;
 pub(crate) mod namespace;
+pub(crate) mod node_media_server;
 pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod palava;

@@ -35,7 +35,7 @@ pub(super) async fn ask(
             let answer = read(&response);
             let judgement = answer.as_ref().err().unwrap_or(&Judgement::Accept);
             stats.count(HookEvent::Forward, target, took, Ok(Some(judgement)));
-            let rules = answer?.into_iter().map(|address| RelayRule::of_hook(address, app));
+            let rules = answer?.into_iter().map(|address| RelayRule::of_hook(address, target, app));
             Ok(rules.map(Arc::new).collect())
         }
         Err(error) => {

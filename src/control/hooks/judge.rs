@@ -193,7 +193,7 @@ fn relay(
     }
     if let Some((_, name)) = facts(ask) {
         let app = shared.settings.get().app(name.vhost(), name.app(), name.instance());
-        ask.wishes.redirect.push(Arc::new(RelayRule::of_hook(address, &app)));
+        ask.wishes.redirect.push(Arc::new(RelayRule::of_hook(address, target, &app)));
     }
     Ok(())
 }

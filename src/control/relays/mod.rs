@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::dial::{Dialled, Dialler};
+use self::dial::{DialPlace, Dialled, Dialler, Trust};
 use self::relay::{Direction, Origin, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
 use super::settings::CurrentSettings;
@@ -250,7 +250,8 @@ impl Relays {
         self.next += 1;
         let node = self.settings.get().node;
         let relay = Relay::new(id, plan, target, nodes.with(node), now);
-        tracing::info!(relay = id.0, stream = %name, %direction, target = relay.url(), "relay begins");
+        let by = origin.word();
+        tracing::info!(relay = id.0, stream = %name, %direction, by, target = relay.url(), "relay begins");
         self.relays.insert(id, relay);
         self.open(id, out);
         Ok(id)
@@ -286,7 +287,9 @@ impl Relays {
         self.changes.extend(relay.take_change());
         match &relay.target {
             Target::Server(address) => {
-                self.dialler.dial(id, attempt, &address.host, address.port);
+                let tls = address.is_tls.then(|| Trust { ca: relay.rule.ca.clone() });
+                let place = DialPlace { host: address.host.clone(), port: address.port, tls };
+                self.dialler.dial(id, attempt, place);
             }
             Target::Local(_) => self.hand_over(id, None, out),
         }

@@ -47,7 +47,8 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    fn word(self) -> &'static str {
+    /// The word for it.
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Configuration => "configuration",
             Self::Hook => "hook",
