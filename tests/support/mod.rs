@@ -16,6 +16,7 @@ pub(crate) mod http;
 pub(crate) mod latency;
 pub(crate) mod login_server;
 pub(crate) mod media;
+pub(crate) mod name_server;
 pub(crate) mod namespace;
 pub(crate) mod node_media_server;
 pub(crate) mod noise;
