@@ -31,7 +31,6 @@ mod signalling;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod unsupported;
 mod validate;
 mod value;
 

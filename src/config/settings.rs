@@ -52,8 +52,6 @@ pub struct Settings {
     pub(super) hosts: HashMap<String, String>,
     /// What it was read from, for the comparison with a later reading.
     pub(super) tree: Node,
-    /// See [`Settings::unsupported`].
-    pub(super) unsupported: Vec<String>,
 }
 
 /// `[server]`
@@ -331,12 +329,6 @@ impl Settings {
     /// The configured vhosts beside the default one.
     pub fn vhosts(&self) -> impl Iterator<Item = &str> {
         self.config.vhosts.keys().map(String::as_str)
-    }
-
-    /// Keys that ask for something that this version does not do, one sentence each. The server
-    /// must not start with them: a hook that silently does not run would let everybody in.
-    pub fn unsupported(&self) -> &[String] {
-        &self.unsupported
     }
 }
 

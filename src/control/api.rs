@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::cluster::Cluster;
+use super::events::Events;
 use super::hooks::Hooks;
 use super::orders::Orders;
 use super::push::Push;
@@ -67,6 +68,7 @@ pub(super) struct ApiParts {
     pub(super) reports: Reports,
     pub(super) orders: Orders,
     pub(super) hooks: Hooks,
+    pub(super) events: Events,
     pub(super) relays: Rc<RefCell<Relays>>,
     pub(super) cluster: Rc<RefCell<Option<Cluster>>>,
     pub(super) accepted: Arc<AcceptCounters>,
@@ -148,7 +150,7 @@ impl Api {
                 }
                 head.extend_from_slice(&buffer[..count]);
             };
-            let (answer, keep_alive, is_head) = match &request {
+            let (mut answer, keep_alive, is_head) = match &request {
                 Ok(request) => {
                     let used = request.head_len.min(head.len());
                     head.drain(..used);
@@ -161,6 +163,9 @@ impl Api {
                 Err(error) => (Answer::error(error.status(), error.to_string()), false, false),
             };
             *self.shared.answers.borrow_mut().entry(answer.status).or_default() += 1;
+            if let Some(listener) = answer.feed.take().filter(|_| !is_head) {
+                return listener.serve(stream).await;
+            }
             let bytes = answer.encode(keep_alive, is_head);
             stream.write_all_before(&bytes, clock::now() + REQUEST_MAX).await?;
             if !keep_alive {

@@ -7,6 +7,7 @@
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
 //! | `cluster`  | several nodes as one server: who owns a stream, and where it is     |
 //! | `redis_link` | what all that speaks to Redis has in common                       |
+//! | `events`   | everything that happens, for those who listen                      |
 //! | `rooms`    | WebRTC rooms: who is in which, and what members say to each other   |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API: its connections                                       |
@@ -24,6 +25,7 @@ mod answer;
 mod api;
 mod census;
 mod cluster;
+mod events;
 mod hooks;
 mod metrics;
 mod orders;

@@ -24,13 +24,14 @@ use self::addresses::Addresses;
 use self::cluster::Clustered;
 use self::stream::{Asker, Contender, Phase, Publisher, Stream};
 use crate::config::{
-    AppSettings, Dialect, FlvMissing, HookEvent, Missing, RuleAction, Settings, Takeover,
+    AppSettings, Dialect, FlvMissing, HookEvent, Missing, RelayRule, RuleAction, Settings, Takeover,
 };
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::session::{
-    Ask, ClientId, ClientInfo, Fetched, Grant, Owner, Refusal, RefusalReason, Verdict, Want,
+    Ask, ClientId, ClientInfo, Fetched, Grant, Owner, Refusal, RefusalReason, RelayWishes, Verdict,
+    Want,
 };
 use crate::shard::{AskToken, Node, Notice};
 
@@ -89,6 +90,8 @@ pub enum StreamEvent {
         node: Node,
         /// By whom.
         publisher: Arc<ClientInfo>,
+        /// Where hooks want it to be sent.
+        wishes: Arc<RelayWishes>,
     },
     /// The stream has ended, and nobody is waited for.
     Down {
@@ -101,6 +104,8 @@ pub enum StreamEvent {
         name: StreamName,
         /// The nodes that ask for it through this one.
         nodes: NodePath,
+        /// Where a hook wants it to be fetched from; `None` is where the configuration says.
+        source: Option<Arc<RelayRule>>,
     },
     /// The last viewer has left.
     Unviewed {
@@ -332,7 +337,11 @@ impl Registry {
         // SRS asks at connect (2014) or when it knows what the client wants.
         let by_app = match ask.what {
             Want::Connect => of_connect.any(|target| target.srs_version == 1),
-            _ => app.hooks.has(event) || of_connect.any(|target| target.srs_version != 1),
+            _ => {
+                app.hooks.has(event)
+                    || (app.hooks.has(HookEvent::Forward) && ask.may_be_forwarded())
+                    || of_connect.any(|target| target.srs_version != 1)
+            }
         };
         debug_assert!(
             app.hooks.targets(HookEvent::Connect).all(|target| target.dialect == Dialect::Srs)
@@ -389,6 +398,7 @@ impl Registry {
             name: stream.name.clone(),
             node: publisher.node,
             publisher: Arc::clone(&publisher.client),
+            wishes: Arc::clone(&publisher.wishes),
         });
         let owner = Owner { node: publisher.node, epoch };
         for &node in stream.viewers.keys() {
@@ -740,11 +750,12 @@ impl Registry {
             Err(refusal) => return Verdict::Refuse(refusal),
         };
         let is_relay = ask.client.is_relay;
-        let is_fetched =
-            !is_relay && (!settings.pull.is_empty() || self.settings.cluster.is_some());
+        let source = ask.wishes.redirect.first();
+        let has_source = source.is_some() || !settings.pull.is_empty();
+        let is_fetched = !is_relay && (has_source || self.settings.cluster.is_some());
         let may_wait = !is_relay
             && (gate == Gate::LookedUp { is_elsewhere: true }
-                || !settings.pull.is_empty()
+                || has_source
                 || self.waits_for_publisher(&settings, http));
         let Some(stream) = self.streams.get_mut(&id) else {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
@@ -758,8 +769,8 @@ impl Registry {
             ));
         }
         if missing && is_fetched {
-            let nodes = ask.client.nodes.clone();
-            self.events.push(StreamEvent::Wanted { name: name.clone(), nodes });
+            let (nodes, source) = (ask.client.nodes.clone(), source.cloned());
+            self.events.push(StreamEvent::Wanted { name: name.clone(), nodes, source });
         }
         *stream.viewers.entry(token.node).or_default() += 1;
         let owner = stream
@@ -823,6 +834,7 @@ impl Registry {
             epoch,
             client: Arc::clone(&ask.client),
             peer: ask.peer,
+            wishes: Arc::new(ask.wishes.clone()),
             started: false,
         });
         Verdict::Accept(Grant::Publish {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
 use super::cluster::{Cluster, Parts};
+use super::events::Events;
 use super::hooks::{HookResult, Hooks};
 use super::orders::Orders;
 use super::push::{MessageToJudge, Push, Router, unix_s};
@@ -114,7 +115,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
-    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let events = Events::default();
+    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell(), &events);
     let doorbell = plan.mesh.doorbell();
     let relays = Relays::new(&settings, doorbell, &plan.accepted.open, shards);
     let relays = Rc::new(RefCell::new(relays));
@@ -135,6 +137,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         reports: reports.clone(),
         orders: orders.clone(),
         hooks: hooks.clone(),
+        events,
         relays: Rc::clone(&relays),
         cluster: Rc::clone(&cluster),
         accepted: Arc::clone(&plan.accepted),
@@ -353,6 +356,9 @@ impl Control {
             }
         }
         relays.tick(&registry, now, out);
+        for change in relays.take_changes() {
+            self.hooks.relay_changed(&change);
+        }
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
@@ -362,10 +368,13 @@ impl Control {
         self.push.with(|router| {
             for (node, mut notice) in out {
                 if let Notice::Verdict(token, verdict) = &notice {
-                    let is_accepted = matches!(**verdict, Verdict::Accept(_));
-                    self.hooks.verdict(*token, is_accepted, now);
+                    let refusal = match &**verdict {
+                        Verdict::Accept(_) => None,
+                        Verdict::Refuse(refusal) => Some(refusal),
+                    };
+                    self.hooks.verdict(*token, refusal, now);
                     if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
-                        cluster.verdict(*token, is_accepted);
+                        cluster.verdict(*token, refusal.is_none());
                     }
                 }
                 // Whatever was posted before a verdict is said before it.

@@ -294,7 +294,7 @@ impl Cluster {
                     self.want(name, NodePath::default(), relays, out);
                 }
             }
-            StreamEvent::Wanted { name, nodes } if !relays.fetches(name) => {
+            StreamEvent::Wanted { name, nodes, .. } if !relays.fetches(name) => {
                 self.want(name, nodes.clone(), relays, out);
             }
             _ => {}

@@ -140,6 +140,7 @@ impl Registry {
             found.is_none_or(|stream| stream.publisher.is_none() && stream.gap_until.is_none());
         is_missing
             && settings.pull.is_empty()
+            && ask.wishes.redirect.is_empty()
             && !self.waits_for_publisher(&settings, http)
             && self.play_denied(ask, name, http).is_none()
     }

@@ -9,7 +9,7 @@ use super::Outgoing;
 use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
-use crate::session::{Ask, ClientInfo, Fetched};
+use crate::session::{Ask, ClientInfo, Fetched, RelayWishes};
 use crate::shard::{AskToken, Node, Notice};
 
 /// Two take-overs of a name within this time by two addresses are a fight.
@@ -39,6 +39,7 @@ pub(super) struct Publisher {
     pub(super) epoch: Epoch,
     pub(super) client: Arc<ClientInfo>,
     pub(super) peer: SocketAddr,
+    pub(super) wishes: Arc<RelayWishes>,
     pub(super) started: bool,
 }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::relay::{Direction, Relay, State};
-use super::{Outgoing, Relays};
+use super::relay::{Direction, Origin, Relay, State};
+use super::{Outgoing, Plan, Relays};
 use crate::config::RelayRule;
 use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::session::RelayId;
-use crate::shard::Notice;
 
 impl Relays {
     /// Fetches a stream from its owner, from now on and from nowhere else.
@@ -32,7 +31,8 @@ impl Relays {
         }
         self.end_fetch(name, out);
         if !self.fetches(name) {
-            self.add(Direction::Pull, name, rule, nodes, now, out);
+            let (direction, origin) = (Direction::Pull, Origin::Cluster);
+            self.add(Plan { direction, origin, name, rule }, nodes, now, out);
         }
     }
 
@@ -60,15 +60,9 @@ impl Relays {
     /// A stream that was published here is a copy by now: it is sent on by the node that owns it.
     pub(in crate::control) fn end_pushes(&mut self, name: &StreamName, out: &mut Outgoing) {
         let is_it = |relay: &Relay| relay.is_push() && relay.name == *name && !relay.rule.relayed;
-        let running: Vec<(RelayId, usize)> = (self.relays.values())
-            .filter(|relay| is_it(relay))
-            .filter_map(|relay| match relay.state {
-                State::Running { node, .. } => Some((relay.id, node)),
-                _ => None,
-            })
-            .collect();
-        out.extend(running.into_iter().map(|(id, node)| (node, Notice::EndRelay(id))));
-        self.end_where(is_it, out);
+        let gone: Vec<RelayId> =
+            self.relays.values().filter(|it| is_it(it)).map(|it| it.id).collect();
+        self.dismiss(&gone, out);
     }
 
     /// Whether a stream is fetched, by whatever rule.
@@ -83,11 +77,11 @@ impl Relays {
 
     /// Streams that are fetched from other nodes: name, and from where.
     pub(in crate::control) fn copies(&self) -> impl Iterator<Item = (&StreamName, String)> {
-        let copies = self.relays.values().filter(|relay| relay.rule.link.is_some());
+        let copies = self.relays.values().filter(|relay| relay.origin == Origin::Cluster);
         copies.map(|relay| (&relay.name, relay.url()))
     }
 }
 
 fn is_copy(relay: &Relay, name: &StreamName) -> bool {
-    relay.fetches(name) && relay.rule.link.is_some()
+    relay.fetches(name) && relay.origin == Origin::Cluster
 }
