@@ -12,6 +12,8 @@
 
 mod dial;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
