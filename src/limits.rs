@@ -119,6 +119,8 @@ pub const HOOK_IDLE_CONNECTIONS_MAX: usize = HOOK_CALLS_UNDER_WAY_MAX;
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.
 pub const HOOK_END_EVENTS_MAX: usize = 100_000;
+/// States of one relay that wait to be told; with more, further ones are given up but for the end.
+pub const HOOK_RELAY_EVENTS_MAX: usize = 16;
 /// Length of a push session's token; a longer one is refused.
 pub const PUSH_TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Channels that one push session may name; a session with more is refused.

@@ -124,6 +124,8 @@ pub struct RelaySession {
     /// What came before the verdict.
     held: Vec<MediaMessage>,
     held_bytes: usize,
+    /// Since when the other server has taken nothing.
+    stalled_since: Option<Moment>,
     /// The last error status of the other server.
     failed: Option<(String, String)>,
     is_over: bool,
@@ -185,6 +187,7 @@ impl RelaySession {
             last_media: now,
             held: Vec::new(),
             held_bytes: 0,
+            stalled_since: None,
             failed: None,
             is_over: false,
         }
@@ -429,6 +432,17 @@ impl RelaySession {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the other server takes nothing now; says for how long it has not.
+    pub fn stalls(&mut self, is_stalled: bool, now: Moment) -> Duration {
+        let since = self.stalled_since.get_or_insert(now);
+        let stalled_for = now.since(*since);
+        if is_stalled {
+            return stalled_for;
+        }
+        self.stalled_since = None;
+        Duration::ZERO
     }
 
     /// The connection is about to be closed.

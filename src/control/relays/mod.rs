@@ -14,6 +14,8 @@
 mod cluster;
 mod dial;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
