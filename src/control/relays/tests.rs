@@ -58,7 +58,7 @@ impl World {
             publisher: Arc::new(publisher),
             wishes: Arc::new(wishes),
         };
-        self.relays.stream_event(event, self.now, &mut self.out);
+        self.relays.stream_event(&event, self.now, &mut self.out);
     }
 
     /// Where streams are sent or fetched from, and who wants that.
@@ -89,7 +89,7 @@ fn redirects_come_beside_the_configured_targets_and_forwards_in_their_place() {
     assert_eq!(world.all(), ["hook push /c", "hook push /d"]);
     world.up(Some(&[]), &["d"], ClientInfo::default());
     assert_eq!(world.all(), ["hook push /d"]);
-    world.relays.stream_event(StreamEvent::Down { name: name() }, world.now, &mut world.out);
+    world.relays.stream_event(&StreamEvent::Down { name: name() }, world.now, &mut world.out);
     assert_eq!(world.all(), [""; 0]);
 }
 
@@ -128,9 +128,9 @@ fn the_source_of_a_redirect_goes_before_the_configured_ones() {
     let mut world = world(&format!("[apps.live]\npull = [{{ url = \"{NOWHERE}/own\" }}]\n"));
     let wanted = |source| StreamEvent::Wanted { name: name(), nodes: NodePath::default(), source };
     let source = world.of_hook("a");
-    world.relays.stream_event(wanted(Some(source)), world.now, &mut world.out);
+    world.relays.stream_event(&wanted(Some(source)), world.now, &mut world.out);
     // Further viewers share it.
-    world.relays.stream_event(wanted(None), world.now, &mut world.out);
+    world.relays.stream_event(&wanted(None), world.now, &mut world.out);
     assert_eq!(world.all(), ["hook pull /a"]);
     // The configuration knows nothing of it.
     world.relays.reload(world.now, &mut world.out);
@@ -158,7 +158,7 @@ fn each_state_is_told_once_and_the_end_as_well() {
     assert_eq!(states(&mut world), ["refused"]);
     assert_eq!(world.relays.retry_by_api(id, world.now), Some(true));
     assert_eq!(world.relays.retry_by_api(RelayId(9), world.now), None);
-    world.relays.stream_event(StreamEvent::Down { name: name() }, world.now, &mut world.out);
+    world.relays.stream_event(&StreamEvent::Down { name: name() }, world.now, &mut world.out);
     assert_eq!(states(&mut world), ["stopped"]);
     assert_eq!(world.relays.to_json(world.now), json!({ "relays": [] }));
 }
