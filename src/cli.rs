@@ -199,9 +199,9 @@ mod tests {
 
     #[test]
     fn keys_that_nothing_answers_stop_the_start() {
-        let set = ["hooks.on_relay=http://127.0.0.1/".to_owned()];
+        let set = ["cluster.advertise=rtmp://127.0.0.1".to_owned()];
         let lines = Source::new(None, set.to_vec()).load().unwrap_err();
-        assert!(lines[0].starts_with("hooks.on_relay is set"), "{lines:?}");
+        assert!(lines[0].starts_with("cluster.advertise is set"), "{lines:?}");
         let missing = Source::new(Some("/does/not/exist.toml".into()), Vec::new());
         let lines = missing.load().unwrap_err();
         assert!(lines[0].starts_with("/does/not/exist.toml: "), "{lines:?}");

@@ -80,6 +80,14 @@ pub const RELAY_DIALS_MAX: usize = 64;
 pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Another server's address must accept a connection within this time.
 pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
+/// Connections to other servers over TLS, each with a thread; one more fails and is tried again.
+pub const RELAY_TLS_MAX: usize = 256;
+/// The TLS handshake with another server must be done within this time.
+pub const RELAY_TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Bytes that another server does not acknowledge for so long end the connection: its link is down.
+pub const RELAY_UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
+/// Targets that a hook may name for one stream; with more, the answer is no answer.
+pub const RELAY_HOOK_TARGETS_MAX: usize = 64;
 /// Relays of the process; one more is refused with a line in the log.
 pub const RELAYS_MAX: usize = 10_000;
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
@@ -95,6 +103,12 @@ pub const API_PAGE_MIN: usize = 10;
 pub const API_PAGE_MAX: usize = 1000;
 /// Connections of the API at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 256;
+/// Listeners of `/api/v1/events`; one more is answered 503.
+pub const EVENT_LISTENERS_MAX: usize = 32;
+/// Events that wait for one listener; further ones are lost, and it is told how many.
+pub const EVENTS_WAITING_MAX: usize = 1024;
+/// Bytes of these events; likewise.
+pub const EVENT_BYTES_WAITING_MAX: usize = 1024 * 1024;
 /// Calls of hooks under way at one endpoint (scheme, host, port); more wait.
 pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
 /// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.

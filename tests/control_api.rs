@@ -363,8 +363,14 @@ fn what_is_wrong_is_said_in_json_and_secrets_are_not_said() {
         assert_eq!(wrong.0, 401, "{target}");
         // What is described is there, for some method.
         let method = if openapi["paths"][path].get("get").is_some() { "GET" } else { "POST" };
-        let found = http::request(address, method, &target, &[token]).status;
-        assert!(found != 404 && found != 405 && found < 500, "{method} {target}: {found}");
+        let mut response = http::request(address, method, &target, &[token]);
+        let found = response.status;
+        assert!(found != 405 && found < 500, "{method} {target}: {found}");
+        if found == 404 {
+            // Of some resources there is none with this id.
+            let text = String::from_utf8(response.read_to_end()).expect("text");
+            assert!(!text.contains("no such resource"), "{target}: {text}");
+        }
         let mut refused = http::request(address, "PUT", &target, &[token]);
         assert_eq!(refused.status, 405, "{target}");
         assert!(refused.header("Allow").is_some(), "{target}");
@@ -515,8 +521,11 @@ fn requests_made_up_from_the_description_are_answered_as_described() {
     let audience = Audience::start(&[("push.secret", "key")]);
     let server = &audience.server;
     // What closes everybody comes last.
-    for option in ["--exclude-path-regex", "--include-path-regex"] {
-        let output = schemathesis(&audience, &[option, "^/control/drop"]);
+    let drops = "^/control/drop";
+    // The feed of events has no end.
+    let others = "^/(control/drop|api/v1/events)";
+    for (option, paths) in [("--exclude-path-regex", others), ("--include-path-regex", drops)] {
+        let output = schemathesis(&audience, &[option, paths]);
         let tail: Vec<&str> = output.lines().rev().take(20).collect();
         println!("{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
     }

@@ -4,11 +4,11 @@
 mod support;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
+use support::certificate::certificate;
 use support::hook_server::{HookServer, Nobody, Recorded, Reply};
 use support::http;
 use support::noise::go_first;
@@ -162,32 +162,6 @@ fn tls_back_end(scratch: &Scratch) -> (Process, String) {
     let address = process
         .wait_for_line("its address", SOON, |line| line.strip_prefix("ready ").map(str::to_owned));
     (process, address)
-}
-
-/// A key and a certificate of its own for loopback, in `PREFIXkey.pem` and `PREFIXcert.pem`.
-fn certificate(scratch: &Scratch, prefix: &str) -> (PathBuf, PathBuf) {
-    let [key, cert] = ["key", "cert"].map(|name| scratch.file(&format!("{prefix}{name}.pem")));
-    let mut command = Command::new("openssl");
-    command
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&cert);
-    Process::run("openssl", &mut command, SOON);
-    (key, cert)
 }
 
 /// What becomes of a question.

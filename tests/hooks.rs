@@ -215,21 +215,6 @@ fn a_redirect_renames_app_and_stream() {
 }
 
 #[test]
-fn a_relay_target_is_refused_until_there_are_relays() {
-    let hooks = HookServer::start(|request| match request.call().as_str() {
-        "publish" => Reply::redirect("rtmp://127.0.0.1/live/s"),
-        _ => Reply::ok(),
-    });
-    let server = start(&nginx_hooks(&hooks), &[]);
-    let mut publisher = client(&server, "live");
-    publish_command(&mut publisher, "s");
-    let status = publisher.wait_for("onStatus").expect("it is answered");
-    assert_eq!(code_of(&status), "NetStream.Publish.Denied");
-    server.process().wait_for_stderr("does not relay", SOON);
-    server.stop();
-}
-
-#[test]
 fn a_publisher_that_goes_while_it_is_judged_leaves_no_ghost_and_paired_events() {
     for accepts in [true, false] {
         let (release, is_released) = std::sync::mpsc::channel::<()>();

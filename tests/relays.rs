@@ -10,11 +10,11 @@ use std::time::Duration;
 use serde_json::Value;
 use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Reply};
-use support::http;
 use support::media::{Media, SMALL_VIDEO};
 use support::packets::Source;
 use support::ports::Port;
 use support::process::Process;
+use support::relays::{is_state, relays, wait_for_relays};
 use support::scratch::Scratch;
 use support::server::Server;
 use support::wait::{SOON, eventually};
@@ -38,22 +38,6 @@ fn pulling_from(url: &str) -> Server {
 
 fn app_url(server: &Server, app: &str) -> String {
     format!("rtmp://{}/{app}", server.rtmp())
-}
-
-/// `GET /api/v1/relays`
-fn relays(server: &Server) -> Vec<Value> {
-    let mut response = http::get(server.api().address(), "/api/v1/relays");
-    assert_eq!(response.status, 200, "{}", response.status_line);
-    let body: Value = serde_json::from_slice(&response.read_to_end()).expect("it is JSON");
-    body["relays"].as_array().expect("relays is a list").clone()
-}
-
-fn wait_for_relays(server: &Server, what: &str, condition: impl Fn(&[Value]) -> bool) {
-    eventually(what, 3 * SOON, || condition(&relays(server)).then_some(()));
-}
-
-fn is_state(relay: &Value, state: &str) -> bool {
-    relay["state"] == state
 }
 
 /// nginx-rtmp with one application, on a free port.
@@ -239,7 +223,7 @@ fn a_target_that_takes_nothing_is_skipped_and_others_are_not() {
         found.cloned().expect("the relay is there")
     };
     wait_for_relays(&first, "the stopped target is skipped", |relays| {
-        second_of(relays)["skips"].as_u64() > Some(0)
+        second_of(relays)["drops"].as_u64() > Some(0)
     });
     second.process().signal(libc::SIGCONT);
     let before = second.api().snapshot().frames_in(STREAM);

@@ -183,6 +183,12 @@ pub struct Relay {
     /// `rtmp[s]://[user:password@]host[:port]/app[/instance][/stream]`
     #[serde(default)]
     pub url: String,
+    /// Other servers, tried in turn when one fails.
+    #[serde(default)]
+    pub fallback: Vec<String>,
+    /// PEM file of the certificates that `rtmps://` is verified with; none is the system's.
+    #[serde(default)]
+    pub ca: Option<String>,
     /// In place of `url`: an application, with its instance, of this server.
     #[serde(default)]
     pub app: Option<String>,

@@ -40,6 +40,10 @@ pub enum HookEvent {
     RecordDone,
     /// A client of the push channel says something.
     Message,
+    /// Where is a stream to be sent on to?
+    Forward,
+    /// The state of a relay has changed.
+    Relay,
 }
 
 /// The hooks of an app, or of the connections of a vhost.
@@ -75,8 +79,10 @@ pub struct HookTarget {
     pub repeat_connect_args: bool,
     /// Key of the signature header.
     pub secret: Option<String>,
-    /// 3xx renames; else it refuses.
+    /// 3xx renames or relays; else it refuses.
     pub redirect: bool,
+    /// A stream that is relayed by 3xx is called by a digest of the address here.
+    pub relay_redirect: bool,
     /// Only 2xx keeps a session at an update.
     pub update_strict: bool,
     /// Which end events are sent again.
@@ -179,7 +185,8 @@ impl HookPlan {
     /// How long the gating hooks of one question may take together.
     pub fn verdict_wait(&self) -> Duration {
         let of = |event| self.targets(event).map(|target| target.timeout).sum::<Duration>();
-        of(HookEvent::Connect) + of(HookEvent::Publish).max(of(HookEvent::Play))
+        let publish = of(HookEvent::Publish) + of(HookEvent::Forward);
+        of(HookEvent::Connect) + publish.max(of(HookEvent::Play))
     }
 }
 
@@ -200,6 +207,8 @@ impl HookEvent {
             Self::Update => "on_update",
             Self::RecordDone => "on_record_done",
             Self::Message => "on_message",
+            Self::Forward => "on_forward",
+            Self::Relay => "on_relay",
         }
     }
 
@@ -230,6 +239,7 @@ impl HookTarget {
             repeat_connect_args: hooks.repeat_connect_args,
             secret: text(&hooks.secret),
             redirect: hooks.notify_redirect,
+            relay_redirect: hooks.notify_relay_redirect,
             update_strict: hooks.notify_update_strict,
             retry: entry.retry.unwrap_or(hooks.retry),
             ca: text(entry.ca.as_deref().unwrap_or(&hooks.ca)),
@@ -324,6 +334,8 @@ fn stream_events(hooks: &Hooks) -> Vec<(HookEvent, &[HookEntry])> {
         (HookEvent::Done, &hooks.on_done),
         (HookEvent::Update, &hooks.on_update),
         (HookEvent::RecordDone, &hooks.on_record_done),
+        (HookEvent::Forward, &hooks.on_forward),
+        (HookEvent::Relay, &hooks.on_relay),
     ]
 }
 

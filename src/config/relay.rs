@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::app::{App, Relay};
+use super::app::Relay;
+use super::hook_plan::HookTarget;
+use super::settings::AppSettings;
 use crate::proto::name::{ConnectName, StreamName};
 use crate::proto::rtmp::address::RtmpAddress;
 
@@ -11,11 +13,18 @@ const RETRY_DEFAULT: Duration = Duration::from_secs(3);
 /// A target that is further behind skips to the newest keyframe.
 const BUFFER_DEFAULT: Duration = Duration::from_secs(2);
 
+/// The least of that.
+const BUFFER_MIN: Duration = Duration::from_millis(500);
+
 /// A target or a source of streams.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RelayRule {
     /// Where.
     pub place: Place,
+    /// Other servers, tried in turn when one fails.
+    pub fallback: Vec<Place>,
+    /// PEM file of the certificates that TLS is verified with; `None` is the system's.
+    pub ca: Option<String>,
     /// The instance whose streams it speaks of: an application's rules are those of its default one, so
     /// that what is sent to another instance is not sent on by the same rule.
     pub instance: String,
@@ -64,7 +73,7 @@ impl RelayRule {
     ///
     /// # Errors
     /// A sentence that says what is wrong with it.
-    pub fn new(rule: &Relay, app: &App, instance: &str) -> Result<Self, String> {
+    pub fn new(rule: &Relay, log_reach: Duration, instance: &str) -> Result<Self, String> {
         let place = match (rule.url.as_str(), rule.app.as_deref()) {
             ("", None) => return Err("a relay has a `url` or an `app`".to_owned()),
             ("", Some(target)) => {
@@ -75,17 +84,19 @@ impl RelayRule {
                 Place::App { app: name.app, instance: name.instance }
             }
             (_, Some(_)) => return Err("a relay has a `url` or an `app`, not both".to_owned()),
-            (url, None) => {
-                Place::Server(RtmpAddress::parse(url).map_err(|error| format!("{url}: {error}"))?)
-            }
+            (url, None) => server(url)?,
         };
         let buffer = rule.buffer.map_or(BUFFER_DEFAULT, |buffer| buffer.0);
-        if buffer < Duration::from_millis(500) || buffer * 2 > app.log_reach.0 {
+        if buffer < BUFFER_MIN || buffer * 2 > log_reach {
             return Err(format!(
                 "the buffer of a relay lies between 500ms and half of log_reach ({} ms)",
-                app.log_reach.0.as_millis() / 2
+                log_reach.as_millis() / 2
             ));
         }
+        if !rule.fallback.is_empty() && rule.app.is_some() {
+            return Err("`fallback` is for a relay with a `url`".to_owned());
+        }
+        let fallback = rule.fallback.iter().map(|url| server(url)).collect::<Result<_, _>>()?;
         let retry = rule.retry.map_or(RETRY_DEFAULT, |retry| retry.0);
         if retry < Duration::from_millis(100) {
             return Err("a relay tries again after 100ms or more".to_owned());
@@ -95,6 +106,8 @@ impl RelayRule {
         }
         Ok(Self {
             place,
+            fallback,
+            ca: rule.ca.clone(),
             instance: instance.to_owned(),
             stream: rule.stream.clone(),
             name: rule.name.clone(),
@@ -111,6 +124,44 @@ impl RelayRule {
         })
     }
 
+    /// The rule of an address that a hook has named: it is verified like the hook, and all else is as in
+    /// a rule without further keys.
+    pub fn of_hook(address: RtmpAddress, hook: &HookTarget, app: &AppSettings) -> Self {
+        Self {
+            place: Place::Server(address),
+            fallback: Vec::new(),
+            ca: hook.ca.clone(),
+            instance: String::new(),
+            stream: None,
+            name: None,
+            query: None,
+            publish_type: "live".to_owned(),
+            buffer: BUFFER_DEFAULT.min(app.log_reach / 2),
+            tc_url: None,
+            page_url: None,
+            swf_url: None,
+            flash_version: None,
+            retry: RETRY_DEFAULT,
+            relayed: false,
+            is_static: false,
+        }
+    }
+
+    /// How many places it names.
+    pub fn places(&self) -> usize {
+        1 + self.fallback.len()
+    }
+
+    /// One of its places, counted from 0; one that is not there is the first.
+    pub fn place_at(&self, at: usize) -> &Place {
+        at.checked_sub(1).and_then(|at| self.fallback.get(at)).unwrap_or(&self.place)
+    }
+
+    /// Whether another rule leads to the same place, under the same name.
+    pub fn leads_where(&self, other: &Self) -> bool {
+        (&self.place, &self.name, &self.query) == (&other.place, &other.name, &other.query)
+    }
+
     /// Whether the rule speaks of a stream.
     pub fn fits(&self, name: &StreamName) -> bool {
         self.instance == name.instance()
@@ -121,4 +172,8 @@ impl RelayRule {
     pub fn name_there(&self, name: &StreamName) -> String {
         self.name.clone().unwrap_or_else(|| name.stream().to_owned())
     }
+}
+
+fn server(url: &str) -> Result<Place, String> {
+    RtmpAddress::parse(url).map(Place::Server).map_err(|error| format!("{url}: {error}"))
 }

@@ -34,11 +34,11 @@ pub(super) const DEFAULT_APP: &str = "default";
 pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
     let config: Config = read(&[], tree).map_err(|error| vec![error])?;
     let mut errors = validate::sections(&config, tree);
-    let mut unsupported = unsupported::list(&config);
+    let unsupported = unsupported::list(&config);
     let mut vhosts = HashMap::new();
     let mut hosts = HashMap::new();
     for vhost in std::iter::once(DEFAULT_VHOST).chain(config.vhosts.keys().map(String::as_str)) {
-        match vhost_apps(tree, vhost, &mut errors, &mut unsupported) {
+        match vhost_apps(tree, vhost, &mut errors) {
             Ok(apps) => vhosts.insert(vhost.to_owned(), apps),
             Err(error) => {
                 errors.push(error);
@@ -111,7 +111,6 @@ fn vhost_apps(
     tree: &Node,
     vhost: &str,
     errors: &mut Vec<ConfigError>,
-    unsupported: &mut Vec<String>,
 ) -> Result<VhostApps, ConfigError> {
     let top = tree.child("apps");
     let own_table = tree.child("vhosts").and_then(|all| all.child(vhost));
@@ -134,7 +133,6 @@ fn vhost_apps(
         Some(node) => read(&["hooks"], node)?,
         None => Hooks::default(),
     };
-    unsupported::hooks(&of_vhost, &layers, unsupported);
     let connections = plan(HookPlan::of_connections(&of_vhost), &layers)?;
 
     // Key by key, as everywhere: the vhost's over the top level's.
@@ -177,7 +175,6 @@ fn vhost_apps(
         path.extend(["apps", app.unwrap_or(DEFAULT_APP)]);
         let table: App = read(&path, &layers)?;
         errors.extend(validate::app(&table, &layers, &dotted(path.iter().copied()), &in_apps));
-        unsupported::hooks(&table.hooks, &layers, unsupported);
         let hooks = plan(HookPlan::of_app(&table.hooks, &of_vhost, &in_apps), &layers)?;
         let instance = app.and_then(|app| app.split_once('/')).map_or(DEFAULT_INSTANCE, |it| it.1);
         if table.push_required == Some(true) && push.secrets.is_empty() {
@@ -242,7 +239,8 @@ fn app_settings(
 ) -> AppSettings {
     // Those that cannot be read are errors of the validation.
     let relays = |rules: &[Relay]| {
-        let read = rules.iter().filter_map(|rule| RelayRule::new(rule, app, instance).ok());
+        let log_reach = app.log_reach.0;
+        let read = rules.iter().filter_map(|rule| RelayRule::new(rule, log_reach, instance).ok());
         read.map(Arc::new).collect()
     };
     let (video, audio, turn_min) = app.latency.preset();

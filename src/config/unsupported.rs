@@ -4,27 +4,12 @@
 use super::Config;
 use super::cluster::Cluster;
 use super::error::dotted;
-use super::hooks::Hooks;
-use super::tree::Node;
 
 /// One sentence per key that asks for what is not there.
 pub(super) fn list(config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     cluster(&config.cluster, &mut found);
     found
-}
-
-/// One sentence per hook of a feature that is not there, after inheritance: a table may switch on again
-/// what another one switched off.
-pub(super) fn hooks(hooks: &Hooks, layers: &Node, found: &mut Vec<String>) {
-    for (name, entries) in [("on_forward", &hooks.on_forward), ("on_relay", &hooks.on_relay)] {
-        let origin = layers.origin_of(&["hooks", name]);
-        let sentence =
-            format!("hooks.{name} is set ({origin}), but nothing calls it in this version.");
-        if hooks.enabled && !entries.is_empty() && !found.contains(&sentence) {
-            found.push(sentence);
-        }
-    }
 }
 
 fn say(path: &[&str], what: &str, found: &mut Vec<String>) {

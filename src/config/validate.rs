@@ -105,7 +105,7 @@ pub(super) fn app(app: &App, layers: &Node, name: &str, in_apps: &[&str]) -> Vec
     }
     for (kind, relays) in [("push", &app.push), ("pull", &app.pull)] {
         for relay in relays {
-            if let Err(reason) = RelayRule::new(relay, app, DEFAULT_INSTANCE) {
+            if let Err(reason) = RelayRule::new(relay, app.log_reach.0, DEFAULT_INSTANCE) {
                 check.at(&[kind], reason);
             }
         }

@@ -1,5 +1,6 @@
 //! Answers of the API.
 
+use super::events::Listener;
 use crate::proto::http;
 
 /// A complete answer.
@@ -9,24 +10,35 @@ pub(super) struct Answer {
     kind: &'static str,
     body: String,
     headers: Vec<(&'static str, String)>,
+    /// What follows in place of a body, until the connection ends.
+    pub(super) feed: Option<Listener>,
 }
 
 impl Answer {
     /// Text as it stands.
     pub(super) fn plain(status: u16, body: impl Into<String>) -> Self {
-        Self { status, kind: "text/plain", body: body.into(), headers: Vec::new() }
+        Self::of(status, "text/plain", body.into())
     }
 
     /// A sentence; a line end is added.
     pub(super) fn text(status: u16, text: impl Into<String>) -> Self {
         let body = format!("{}\n", text.into());
-        Self { status, kind: "text/plain; charset=utf-8", body, headers: Vec::new() }
+        Self::of(status, "text/plain; charset=utf-8", body)
     }
 
     /// JSON; a line end is added.
     pub(super) fn json(status: u16, value: &serde_json::Value) -> Self {
         let body = format!("{value}\n");
-        Self { status, kind: "application/json", body, headers: Vec::new() }
+        Self::of(status, "application/json", body)
+    }
+
+    /// A feed of events without an end.
+    pub(super) fn events(listener: Listener) -> Self {
+        Self { feed: Some(listener), ..Self::of(200, "text/event-stream", String::new()) }
+    }
+
+    fn of(status: u16, kind: &'static str, body: String) -> Self {
+        Self { status, kind, body, headers: Vec::new(), feed: None }
     }
 
     /// The same with one more header.

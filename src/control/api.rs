@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::events::Events;
 use super::hooks::Hooks;
 use super::orders::Orders;
 use super::push::Push;
@@ -66,6 +67,7 @@ pub(super) struct ApiParts {
     pub(super) reports: Reports,
     pub(super) orders: Orders,
     pub(super) hooks: Hooks,
+    pub(super) events: Events,
     pub(super) relays: Rc<RefCell<Relays>>,
     pub(super) accepted: Arc<AcceptCounters>,
     pub(super) log_losses: LogLosses,
@@ -146,7 +148,7 @@ impl Api {
                 }
                 head.extend_from_slice(&buffer[..count]);
             };
-            let (answer, keep_alive, is_head) = match &request {
+            let (mut answer, keep_alive, is_head) = match &request {
                 Ok(request) => {
                     let used = request.head_len.min(head.len());
                     head.drain(..used);
@@ -159,6 +161,9 @@ impl Api {
                 Err(error) => (Answer::error(error.status(), error.to_string()), false, false),
             };
             *self.shared.answers.borrow_mut().entry(answer.status).or_default() += 1;
+            if let Some(listener) = answer.feed.take().filter(|_| !is_head) {
+                return listener.serve(stream).await;
+            }
             let bytes = answer.encode(keep_alive, is_head);
             stream.write_all_before(&bytes, clock::now() + REQUEST_MAX).await?;
             if !keep_alive {

@@ -5,6 +5,7 @@
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
 //! | `relays`   | streams that are sent to other servers, or fetched from them        |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
+//! | `events`   | everything that happens, for those who listen                      |
 //! | `rooms`    | WebRTC rooms: who is in which, and what members say to each other   |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
 //! | `api`      | the HTTP API: its connections                                       |
@@ -21,6 +22,7 @@
 mod answer;
 mod api;
 mod census;
+mod events;
 mod hooks;
 mod metrics;
 mod orders;

@@ -24,6 +24,11 @@ impl Orders {
         self.bell.ring_if_asleep();
     }
 
+    /// Lets the loop look at what has changed.
+    pub(super) fn wake(&self) {
+        self.bell.ring_if_asleep();
+    }
+
     /// What is to be said.
     pub(super) fn take(&self) -> Vec<(Node, Notice)> {
         self.waiting.take()

@@ -20,13 +20,13 @@ use std::time::Duration;
 
 use self::addresses::Addresses;
 use crate::config::{
-    AppSettings, Dialect, FlvMissing, HookEvent, Missing, RuleAction, Settings, Takeover,
+    AppSettings, Dialect, FlvMissing, HookEvent, Missing, RelayRule, RuleAction, Settings, Takeover,
 };
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::session::{
-    Ask, ClientId, ClientInfo, Grant, Owner, Refusal, RefusalReason, Verdict, Want,
+    Ask, ClientId, ClientInfo, Grant, Owner, Refusal, RefusalReason, RelayWishes, Verdict, Want,
 };
 use crate::shard::{AskToken, Node, Notice};
 
@@ -87,6 +87,8 @@ pub enum StreamEvent {
         node: Node,
         /// By whom.
         publisher: Arc<ClientInfo>,
+        /// Where hooks want it to be sent.
+        wishes: Arc<RelayWishes>,
     },
     /// The stream has ended, and nobody is waited for.
     Down {
@@ -99,6 +101,8 @@ pub enum StreamEvent {
         name: StreamName,
         /// The nodes that ask for it through this one.
         nodes: NodePath,
+        /// Where a hook wants it to be fetched from; `None` is where the configuration says.
+        source: Option<Arc<RelayRule>>,
     },
     /// The last viewer has left.
     Unviewed {
@@ -150,6 +154,7 @@ struct Publisher {
     epoch: Epoch,
     client: Arc<ClientInfo>,
     peer: SocketAddr,
+    wishes: Arc<RelayWishes>,
     started: bool,
 }
 
@@ -360,7 +365,11 @@ impl Registry {
         // SRS asks at connect (2014) or when it knows what the client wants.
         let by_app = match ask.what {
             Want::Connect => of_connect.any(|target| target.srs_version == 1),
-            _ => app.hooks.has(event) || of_connect.any(|target| target.srs_version != 1),
+            _ => {
+                app.hooks.has(event)
+                    || (app.hooks.has(HookEvent::Forward) && ask.may_be_forwarded())
+                    || of_connect.any(|target| target.srs_version != 1)
+            }
         };
         debug_assert!(
             app.hooks.targets(HookEvent::Connect).all(|target| target.dialect == Dialect::Srs)
@@ -417,6 +426,7 @@ impl Registry {
             name: stream.name.clone(),
             node: publisher.node,
             publisher: Arc::clone(&publisher.client),
+            wishes: Arc::clone(&publisher.wishes),
         });
         let owner = Owner { node: publisher.node, epoch };
         for &node in stream.viewers.keys() {
@@ -717,7 +727,8 @@ impl Registry {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
         let missing = stream.publisher.is_none() && stream.gap_until.is_none();
-        let is_fetched = !settings.pull.is_empty() && !ask.client.is_relay;
+        let source = ask.wishes.redirect.first();
+        let is_fetched = (source.is_some() || !settings.pull.is_empty()) && !ask.client.is_relay;
         let may_wait = if ask.client.is_relay {
             false
         } else if is_fetched {
@@ -735,8 +746,8 @@ impl Registry {
             ));
         }
         if missing && is_fetched {
-            let nodes = ask.client.nodes.clone();
-            self.events.push(StreamEvent::Wanted { name: name.clone(), nodes });
+            let (nodes, source) = (ask.client.nodes.clone(), source.cloned());
+            self.events.push(StreamEvent::Wanted { name: name.clone(), nodes, source });
         }
         *stream.viewers.entry(token.node).or_default() += 1;
         let owner = stream
@@ -787,6 +798,7 @@ impl Registry {
             epoch,
             client: Arc::clone(&ask.client),
             peer: ask.peer,
+            wishes: Arc::new(ask.wishes.clone()),
             started: false,
         });
         Verdict::Accept(Grant::Publish {

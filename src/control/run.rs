@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
+use super::events::Events;
 use super::hooks::{HookResult, Hooks};
 use super::orders::Orders;
 use super::push::{MessageToJudge, Push, Router, unix_s};
@@ -112,7 +113,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
-    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell());
+    let events = Events::default();
+    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell(), &events);
     let doorbell = plan.mesh.doorbell();
     let relays = Relays::new(&settings, doorbell, &plan.accepted.open, shards);
     let relays = Rc::new(RefCell::new(relays));
@@ -131,6 +133,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         reports: reports.clone(),
         orders: orders.clone(),
         hooks: hooks.clone(),
+        events,
         relays: Rc::clone(&relays),
         accepted: Arc::clone(&plan.accepted),
         log_losses: plan.log_losses,
@@ -317,6 +320,9 @@ impl Control {
             relays.stream_event(event, now, out);
         }
         relays.tick(&registry, now, out);
+        for change in relays.take_changes() {
+            self.hooks.relay_changed(&change);
+        }
     }
 
     fn say(&mut self, out: Vec<(Node, Notice)>, now: Moment) {
@@ -326,8 +332,11 @@ impl Control {
         self.push.with(|router| {
             for (node, mut notice) in out {
                 if let Notice::Verdict(token, verdict) = &notice {
-                    let is_accepted = matches!(**verdict, Verdict::Accept(_));
-                    self.hooks.verdict(*token, is_accepted, now);
+                    let refusal = match &**verdict {
+                        Verdict::Accept(_) => None,
+                        Verdict::Refuse(refusal) => Some(refusal),
+                    };
+                    self.hooks.verdict(*token, refusal, now);
                 }
                 // Whatever was posted before a verdict is said before it.
                 for (node, notice) in router.take_outgoing() {

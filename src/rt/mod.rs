@@ -14,6 +14,7 @@
 //! | [`socket`]    | single calls on TCP sockets that never block                              |
 //! | [`net`]       | asynchronous TCP for the control shard                                    |
 //! | [`tls`]       | TLS for outgoing connections of the control shard                         |
+//! | [`tls_pump`]  | TLS for connections that a media shard holds like plain ones              |
 //! | [`memory`]    | how the process uses memory                                              |
 //! | [`listeners`] | a plain thread's wait for listening sockets and a stop signal             |
 //!
@@ -34,4 +35,5 @@ pub mod probe;
 pub mod socket;
 mod syscall;
 pub mod tls;
+pub mod tls_pump;
 pub mod waiter;

@@ -71,6 +71,11 @@ impl TlsClient {
         Ok(Self { config: Arc::new(config) })
     }
 
+    /// For connections that are driven elsewhere.
+    pub(super) fn config(&self) -> &Arc<ClientConfig> {
+        &self.config
+    }
+
     /// Shakes hands as a client of `host`, whose name or address the certificate must carry.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::client_id::ClientId;
 use super::push_ask::{Membership, PushGrant};
-use crate::config::AppSettings;
+use crate::config::{AppSettings, RelayRule};
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::enhanced::AnnouncedCodecs;
@@ -79,6 +79,27 @@ pub struct Ask {
     pub client: Arc<ClientInfo>,
     /// What it wants.
     pub what: Want,
+    /// What hooks have said about relays of the stream.
+    pub wishes: RelayWishes,
+}
+
+impl Ask {
+    /// Whether hooks may say where the stream goes on to: it is published by a client, and has not come
+    /// from another node.
+    pub fn may_be_forwarded(&self) -> bool {
+        let is_publish = matches!(self.what, Want::Publish { .. });
+        is_publish && !self.client.is_relay && self.client.nodes.is_empty()
+    }
+}
+
+/// What hooks want to be relayed of a stream that a client publishes or plays.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RelayWishes {
+    /// Of a publish: its targets in place of the configured ones (SRS's on_forward).
+    pub forward: Option<Vec<Arc<RelayRule>>>,
+    /// Of a publish: further targets; of a play: where the stream is to be fetched from (nginx-rtmp's
+    /// redirects).
+    pub redirect: Vec<Arc<RelayRule>>,
 }
 
 /// What a client wants to do.

@@ -17,7 +17,8 @@ mod signal;
 mod websocket;
 
 pub use ask::{
-    Ask, ClientInfo, Departure, Grant, Owner, PlayRange, Refusal, RefusalReason, Verdict, Want,
+    Ask, ClientInfo, Departure, Grant, Owner, PlayRange, Refusal, RefusalReason, RelayWishes,
+    Verdict, Want,
 };
 pub use client_id::ClientId;
 pub use close::CloseReason;
@@ -25,7 +26,7 @@ pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use push_ask::{Membership, PushAsk, PushGrant, PushTarget, PushWire, SendRefusal};
 pub use reception::Reception;
-pub use relay::{RelayId, RelayNews, RelayOrder, RelaySession, Remote, Task};
+pub use relay::{RELAY_FLASH_VERSION, RelayId, RelayNews, RelayOrder, RelaySession, Remote, Task};
 pub use rtmp::RtmpSession;
 pub use signal::RoomClient;
 

@@ -85,6 +85,10 @@ pub enum RelayNews {
         bytes_out: u64,
         /// How often it was too slow and skipped to a keyframe.
         skips: u64,
+        /// How far a target is behind.
+        lag: Duration,
+        /// A target takes nothing.
+        is_stalled: bool,
     },
     /// The connection is gone.
     Closed {
@@ -100,7 +104,7 @@ pub enum RelayNews {
 /// The only question of a relay.
 const SERIAL: u32 = 1;
 /// As nginx-rtmp calls itself where a relay runs hooks (contract hooks 1.2).
-const FLASH_VERSION: &str = "ngx-local-relay";
+pub const RELAY_FLASH_VERSION: &str = "ngx-local-relay";
 
 /// One relay connection.
 #[derive(Debug)]
@@ -155,7 +159,7 @@ impl RelaySession {
             instance: name.instance().to_owned(),
             app_text: name.app_text(),
             tc_url: order.url.clone(),
-            flash_version: FLASH_VERSION.to_owned(),
+            flash_version: RELAY_FLASH_VERSION.to_owned(),
             is_relay: true,
             ..ClientInfo::default()
         });

@@ -19,8 +19,8 @@ use crate::media::{Joinable, Moment, StreamId, Track};
 use crate::proto::proxy_protocol;
 use crate::rt::socket;
 use crate::session::{
-    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, Reception, RtmpSession,
-    Session, Want,
+    Ask, ClientInfo, CloseReason, Event, HttpSession, Io, MediaMessage, Reception, RelayWishes,
+    RtmpSession, Session, Want,
 };
 
 /// How long a connection on its way out may take to send its last words and be closed by its peer.
@@ -161,7 +161,13 @@ impl Shard {
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
                 // Of a proxy's connection each request may be another client's.
                 conn.peer = conn.session.peer();
-                let ask = Box::new(Ask { peer: conn.peer, since: conn.since, client, what: want });
+                let ask = Box::new(Ask {
+                    peer: conn.peer,
+                    since: conn.since,
+                    client,
+                    what: want,
+                    wishes: RelayWishes::default(),
+                });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.
                 self.collect_releases();

@@ -31,7 +31,7 @@ impl Shard {
                 if let Some(conn) = self.conns.get_mut(key) {
                     conn.meter.roll(now, [conn.bytes_in, conn.bytes_out]);
                 }
-                self.report_relay(key);
+                self.report_relay(key, now);
             }
             self.housekeeping_slot += 1;
             if self.housekeeping_slot >= slots {

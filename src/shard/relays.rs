@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use std::net::SocketAddr;
 
@@ -155,14 +156,26 @@ impl Shard {
     }
 
     /// Says how far a relay connection is.
-    pub(super) fn report_relay(&mut self, key: ConnKey) {
+    pub(super) fn report_relay(&mut self, key: ConnKey, now: Moment) {
         let Some(conn) = self.conns.get(key) else { return };
         let Session::Relay(_) = &conn.session else { return };
         let (bytes_in, bytes_out) = (conn.bytes_in, conn.bytes_out);
-        let viewers = conn.plays.iter().filter_map(|play| self.viewers.get(&play.stream));
-        let untold = viewers.filter_map(|viewed| viewed.viewer(key)).map(|it| it.skips_untold);
-        let skips = u64::from(conn.skips) + untold.map(u64::from).sum::<u64>();
-        self.relay_news(key, RelayNews::Progress { bytes_in, bytes_out, skips });
+        let mut skips = u64::from(conn.skips);
+        let (mut lag, mut is_stalled) = (Duration::ZERO, false);
+        let viewed = conn.plays.iter().filter_map(|play| self.viewers.get(&play.stream));
+        for (viewer, log) in viewed.filter_map(|viewed| viewed.viewer(key)) {
+            // Of what it was moved over, it has been sent nothing since.
+            skips += u64::from(viewer.skips_untold);
+            let is_blocked =
+                viewer.blocked_since.is_some_and(|since| now.since(since) >= STALLED_AFTER);
+            is_stalled |= is_blocked || viewer.skips_untold > 0;
+            if !viewer.cursor.is_caught_up(log) {
+                let next = viewer.cursor.needs().and_then(|position| log.arrival_at(position));
+                lag = lag.max(next.map_or(Duration::ZERO, |arrival| now.since(arrival)));
+            }
+        }
+        let news = RelayNews::Progress { bytes_in, bytes_out, skips, lag, is_stalled };
+        self.relay_news(key, news);
     }
 
     /// Says how a relay connection ended.
@@ -190,6 +203,9 @@ impl Shard {
         }
     }
 }
+
+/// A target whose socket has taken nothing for so long is called stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(1);
 
 /// The message stream of a mirror.
 const MIRROR_STREAM: u32 = 1;

@@ -210,10 +210,12 @@ impl ViewerStream {
         self.logs.iter().map(|state| state.viewers.len()).sum::<usize>() + self.paused.len()
     }
 
-    /// The viewer of a connection that has one of this stream at most.
-    pub fn viewer(&self, connection: ConnKey) -> Option<&Viewer> {
-        let viewers = self.logs.iter().flat_map(|state| &state.viewers);
-        viewers.into_iter().find(|viewer| viewer.connection == connection)
+    /// The viewer of a connection that has one of this stream at most, and its log.
+    pub fn viewer(&self, connection: ConnKey) -> Option<(&Viewer, &Log)> {
+        self.logs.iter().find_map(|state| {
+            let viewer = state.viewers.iter().find(|viewer| viewer.connection == connection)?;
+            Some((viewer, &state.log))
+        })
     }
 
     /// Whether the stream has (video, audio) tracks, as far as is known.

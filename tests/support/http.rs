@@ -103,6 +103,11 @@ impl Response {
         body
     }
 
+    /// The connection, and what has come of the body.
+    pub(crate) fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (self.stream, self.early_body)
+    }
+
     /// The answer to the next request of the connection, behind the body of this one, if it has one.
     pub(crate) fn next(mut self, has_no_body: bool) -> Self {
         if !has_no_body {

@@ -7,14 +7,18 @@
 
 pub(crate) mod api;
 pub(crate) mod browser;
+pub(crate) mod certificate;
 pub(crate) mod downloads;
 pub(crate) mod ffmpeg;
 pub(crate) mod hook_server;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod latency;
+pub(crate) mod login_server;
 pub(crate) mod media;
+pub(crate) mod name_server;
 pub(crate) mod namespace;
+pub(crate) mod node_media_server;
 pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod palava;
@@ -23,6 +27,7 @@ pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod push;
 pub(crate) mod redis;
+pub(crate) mod relays;
 pub(crate) mod rtmp_client;
 pub(crate) mod scratch;
 pub(crate) mod server;

@@ -1,7 +1,12 @@
-//! A network of its own for a thread and what it starts, so that two servers can have the same port.
+//! A network of its own for a thread and what it starts, so that two servers can have the same port, links
+//! go down and names are answered as the test wants.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
 use std::thread;
 
 /// Runs `work` on a thread with a network that has nothing but loopback. Threads and processes that it
@@ -21,6 +26,25 @@ pub(crate) fn with_own_network<T: Send>(work: impl FnOnce() -> T + Send) -> T {
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// Lets the calling thread, and processes that it starts from now on, read another file in place of `path`.
+/// To be called within [`with_own_network`], whose thread ends with it.
+pub(crate) fn replace_file(path: &Path, by: &Path) {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).expect("a plain path");
+    // SAFETY: a plain flag; it concerns only the calling thread.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    assert_eq!(result, 0, "no mount namespace: {}", io::Error::last_os_error());
+    let mount = |source: &CString, target: &CString, flags: libc::c_ulong| {
+        // SAFETY: both texts end with zero and live longer than the call.
+        let result = unsafe {
+            libc::mount(source.as_ptr(), target.as_ptr(), ptr::null(), flags, ptr::null())
+        };
+        assert_eq!(result, 0, "{target:?} cannot be mounted: {}", io::Error::last_os_error());
+    };
+    // What is mounted here stays here.
+    mount(&text(Path::new("none")), &text(Path::new("/")), libc::MS_REC | libc::MS_PRIVATE);
+    mount(&text(by), &text(path), libc::MS_BIND);
 }
 
 fn raise_loopback() {

@@ -1,10 +1,11 @@
 //! What is told to hooks: one event of one connection, in no dialect yet.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::{Dialect, HookEvent, HookTarget};
-use crate::session::{ClientId, ClientInfo};
+use crate::control::relays::RelayChange;
+use crate::session::{ClientId, ClientInfo, RELAY_FLASH_VERSION};
 
 /// A connection as hooks know it.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,6 +69,13 @@ pub(super) enum Subject {
         /// Last timestamp of its media, in milliseconds.
         timestamp_ms: u32,
     },
+    /// A relay whose state has changed.
+    Relay {
+        /// The stream.
+        stream: Arc<StreamFacts>,
+        /// All that is known.
+        change: Arc<RelayChange>,
+    },
     /// A recording that is complete.
     #[cfg_attr(not(test), expect(dead_code, reason = "told when there are recordings"))]
     Recording {
@@ -109,6 +117,8 @@ pub(super) enum Judgement {
     Accept,
     /// Let it do so under another name.
     Rename(String),
+    /// Let it do so, and relay the stream: send what is published there, fetch what is played from there.
+    Relay(String),
     /// Do not, and why, for the log.
     Refuse(String),
     /// The back end could not judge, and why.
@@ -124,14 +134,40 @@ pub(super) struct Identity {
     pub service: String,
 }
 
+/// What hooks are told of a relay: it speaks as a connection of its own, under the name that nginx-rtmp's
+/// relays have.
+pub(super) fn of_relay(change: &RelayChange) -> (Arc<Caller>, Subject) {
+    let name = &change.name;
+    let info = ClientInfo {
+        id: change.client,
+        vhost: name.vhost().to_owned(),
+        app: name.app().to_owned(),
+        instance: name.instance().to_owned(),
+        app_text: name.app_text(),
+        tc_url: change.url.clone(),
+        flash_version: RELAY_FLASH_VERSION.to_owned(),
+        is_relay: true,
+        ..ClientInfo::default()
+    };
+    let address =
+        change.peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |it| it.ip().to_canonical());
+    let caller = Caller { info: Arc::new(info), address, epoch_ms: 0 };
+    let kind = StreamKind::Publish { publish_type: String::new() };
+    let (name, args) = (name.stream().to_owned(), String::new());
+    let stream = Arc::new(StreamFacts { name, args, kind });
+    let change = Arc::new(change.clone());
+    (Arc::new(caller), Subject::Relay { stream, change })
+}
+
 impl Subject {
     /// The stream that it is about.
     pub(super) fn stream(&self) -> Option<&StreamFacts> {
         match self {
             Self::Connection { .. } => None,
-            Self::Stream(stream) | Self::Update { stream, .. } | Self::Recording { stream, .. } => {
-                Some(stream)
-            }
+            Self::Stream(stream)
+            | Self::Update { stream, .. }
+            | Self::Relay { stream, .. }
+            | Self::Recording { stream, .. } => Some(stream),
         }
     }
 }
@@ -144,9 +180,12 @@ impl Occurrence {
         identity: &Identity,
         attempt: u32,
     ) -> HookRequest {
-        match target.dialect {
-            Dialect::Nginx => super::nginx::request(self, target, identity, attempt),
-            Dialect::Srs => super::srs::request(self, target, identity, attempt),
+        match (target.dialect, self.event) {
+            // nginx-rtmp has no such question.
+            (_, HookEvent::Forward) | (Dialect::Srs, _) => {
+                super::srs::request(self, target, identity, attempt)
+            }
+            (Dialect::Nginx, _) => super::nginx::request(self, target, identity, attempt),
         }
     }
 

@@ -3,13 +3,17 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use md5::{Digest, Md5};
+
 use super::client::Purpose;
 use super::complaints::Complaint;
 use super::event::{Judgement, Occurrence, Subject};
 use super::sessions::{caller, facts};
-use super::{HookResult, Shared, delivery, nginx, srs};
-use crate::config::{Dialect, HookEvent, HookPlan, HookTarget, OnFailure};
+use super::{HookResult, Shared, delivery, forward, nginx, srs};
+use crate::config::{Dialect, HookEvent, HookPlan, HookTarget, OnFailure, RelayRule};
+use crate::limits;
 use crate::proto::name::{ConnectName, StreamName};
+use crate::proto::rtmp::address::{PathForm, RtmpAddress};
 use crate::rt::clock;
 use crate::session::{Ask, ClientInfo, Refusal, RefusalReason, Want};
 use crate::shard::AskToken;
@@ -65,6 +69,26 @@ async fn judge(shared: &Shared, ask: &mut Ask) -> Result<(), Refusal> {
     if !is_connect {
         gate(shared, ask, &plan, event, |_| true).await?;
     }
+    if ask.may_be_forwarded() {
+        ask_for_targets(shared, ask, &plan).await?;
+    }
+    Ok(())
+}
+
+/// Asks where a published stream is to be sent on to.
+async fn ask_for_targets(shared: &Shared, ask: &mut Ask, plan: &HookPlan) -> Result<(), Refusal> {
+    let event = HookEvent::Forward;
+    for target in plan.targets(event) {
+        let Some((facts, name)) = facts(ask) else { return Ok(()) };
+        let app = shared.settings.get().app(name.vhost(), name.app(), name.instance());
+        let id = shared.sessions.borrow_mut().next_event();
+        let subject = Subject::Stream(Arc::new(facts));
+        let occurrence = Occurrence { id, event, caller: caller(ask), subject };
+        match forward::ask(shared, target, &occurrence, &app).await {
+            Ok(targets) => ask.wishes.forward.get_or_insert_default().extend(targets),
+            Err(judgement) => settle(shared, ask, plan, event, target, judgement)?,
+        }
+    }
     Ok(())
 }
 
@@ -87,45 +111,96 @@ async fn gate(
         let id = shared.sessions.borrow_mut().next_event();
         let occurrence = Occurrence { id, event, caller: caller(ask), subject };
         let judgement = call(shared, target, &occurrence).await;
-        let peer = ask.peer;
-        match judgement {
-            Judgement::Accept => {}
-            Judgement::Rename(to) => {
-                tracing::info!(event = event.key(), %peer, client = %ask.client.id, to, "renamed by a hook");
-                rename(ask, event, &to).map_err(|why| {
-                    tracing::warn!(
-                        event = event.key(), url = target.url.text, %peer, to,
-                        "a hook's new name cannot be used: {why}"
-                    );
-                    refusal(plan, RefusalReason::Denied, "refused by the application")
-                })?;
-            }
-            Judgement::Refuse(why) => {
-                if let Some(left_out) = shared.complains(Complaint::Refused, event, target) {
-                    tracing::info!(
-                        event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
-                        left_out, "refused by a hook: {why}"
-                    );
-                }
-                return Err(refusal(plan, RefusalReason::Denied, "refused by the application"));
-            }
-            Judgement::Fail(why) => {
-                let accepts = target.on_failure == OnFailure::Accept;
-                if let Some(left_out) = shared.complains(Complaint::Failed, event, target) {
-                    tracing::warn!(
-                        event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
-                        left_out, "a hook failed, and the client is {}: {why}",
-                        if accepts { "let in (on_failure)" } else { "refused" }
-                    );
-                }
-                if !accepts {
-                    let text = "authorisation is not available";
-                    return Err(refusal(plan, RefusalReason::Unavailable, text));
-                }
-            }
-        }
+        settle(shared, ask, plan, event, target, judgement)?;
     }
     Ok(())
+}
+
+/// What a hook's judgement makes of the question.
+fn settle(
+    shared: &Shared,
+    ask: &mut Ask,
+    plan: &HookPlan,
+    event: HookEvent,
+    target: &HookTarget,
+    judgement: Judgement,
+) -> Result<(), Refusal> {
+    let peer = ask.peer;
+    let denied = || refusal(plan, RefusalReason::Denied, "refused by the application");
+    match judgement {
+        Judgement::Accept => Ok(()),
+        Judgement::Rename(to) => {
+            tracing::info!(event = event.key(), %peer, client = %ask.client.id, to, "renamed by a hook");
+            rename(ask, event, &to).map_err(|why| {
+                tracing::warn!(
+                    event = event.key(), url = target.url.text, %peer, to,
+                    "a hook's new name cannot be used: {why}"
+                );
+                denied()
+            })
+        }
+        Judgement::Relay(to) => relay(shared, ask, event, target, &to).map_err(|why| {
+            tracing::warn!(
+                event = event.key(), url = target.url.text, %peer,
+                "an address that a hook wants the stream to be relayed to or from cannot be used: {why}"
+            );
+            denied()
+        }),
+        Judgement::Refuse(why) => {
+            if let Some(left_out) = shared.complains(Complaint::Refused, event, target) {
+                tracing::info!(
+                    event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
+                    left_out, "refused by a hook: {why}"
+                );
+            }
+            Err(denied())
+        }
+        Judgement::Fail(why) => {
+            let accepts = target.on_failure == OnFailure::Accept;
+            if let Some(left_out) = shared.complains(Complaint::Failed, event, target) {
+                tracing::warn!(
+                    event = event.key(), url = target.url.text, %peer, client = %ask.client.id,
+                    left_out, "a hook failed, and the client is {}: {why}",
+                    if accepts { "let in (on_failure)" } else { "refused" }
+                );
+            }
+            if accepts {
+                return Ok(());
+            }
+            Err(refusal(plan, RefusalReason::Unavailable, "authorisation is not available"))
+        }
+    }
+}
+
+/// Has the stream sent to, or fetched from, an address in nginx-rtmp's form (contract hooks 1.5).
+fn relay(
+    shared: &Shared,
+    ask: &mut Ask,
+    event: HookEvent,
+    target: &HookTarget,
+    to: &str,
+) -> Result<(), String> {
+    let address = RtmpAddress::parse_as(to, PathForm::FirstIsApp).map_err(|it| it.to_string())?;
+    tracing::info!(
+        event = event.key(), peer = %ask.peer, client = %ask.client.id, to = %address,
+        "a hook has the stream relayed"
+    );
+    if target.relay_redirect {
+        rename(ask, event, &digest(to))?;
+    }
+    if ask.wishes.redirect.len() >= limits::RELAY_HOOK_TARGETS_MAX {
+        return Err(format!("there are {} already", limits::RELAY_HOOK_TARGETS_MAX));
+    }
+    if let Some((_, name)) = facts(ask) {
+        let app = shared.settings.get().app(name.vhost(), name.app(), name.instance());
+        ask.wishes.redirect.push(Arc::new(RelayRule::of_hook(address, target, &app)));
+    }
+    Ok(())
+}
+
+/// MD5 in hexadecimal digits: one name for all who are sent to one address.
+fn digest(text: &str) -> String {
+    Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Calls one gating hook, and counts.

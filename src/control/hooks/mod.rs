@@ -10,8 +10,10 @@
 //! | `nginx`, `srs` | the two dialects: requests out, verdicts in                              |
 //! | `sessions`  | which events a connection has had, and still has to have                    |
 //! | `judge`     | asking the gating hooks of one question, in order                           |
+//! | `forward`   | asking where a published stream is to be sent on to                       |
 //! | `message`   | asking about what clients of the push channel say                             |
 //! | `update`    | asking from time to time whether a stream may go on                         |
+//! | `tidings`   | the same events for those who listen to the API                             |
 //! | `delivery`  | end events: order, further attempts                                         |
 //! | `client`    | the HTTP client: connections, caps, deadline                                |
 //! | `seats`, `breaker`, `resolver`, `stats` | its parts                                      |
@@ -22,6 +24,7 @@ mod client;
 mod complaints;
 mod delivery;
 mod event;
+mod forward;
 mod judge;
 mod message;
 mod nginx;
@@ -30,22 +33,26 @@ mod seats;
 mod sessions;
 mod srs;
 mod stats;
+mod tidings;
 mod update;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use self::client::Client;
 use self::complaints::{Complaint, Complaints};
 use self::delivery::Deliveries;
-use self::event::Identity;
+use self::event::{Identity, Occurrence};
 use self::sessions::Sessions;
 pub(super) use self::stats::HookTotals;
 use self::stats::Stats;
+use super::events::Events;
 use super::push::MessageToJudge;
+use super::relays::RelayChange;
 use super::settings::CurrentSettings;
 use crate::config::{HookEvent, HookTarget};
 use crate::media::Moment;
@@ -67,6 +74,7 @@ struct Shared {
     settings: CurrentSettings,
     client: Client,
     sessions: RefCell<Sessions>,
+    events: Events,
     deliveries: Deliveries,
     stats: RefCell<Stats>,
     complaints: RefCell<Complaints>,
@@ -104,7 +112,7 @@ pub(super) enum HookResult {
 }
 
 impl Hooks {
-    pub(super) fn new(settings: &CurrentSettings, bell: Bell) -> Self {
+    pub(super) fn new(settings: &CurrentSettings, bell: Bell, events: &Events) -> Self {
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
             // Only tells starts apart.
@@ -115,6 +123,7 @@ impl Hooks {
                 settings: settings.clone(),
                 client: Client::default(),
                 sessions: RefCell::default(),
+                events: events.clone(),
                 deliveries: Deliveries::default(),
                 stats: RefCell::default(),
                 complaints: RefCell::default(),
@@ -142,9 +151,11 @@ impl Hooks {
     }
 
     /// The last word on a question, which the shard is told next.
-    pub(super) fn verdict(&self, token: AskToken, is_accepted: bool, now: Moment) {
+    pub(super) fn verdict(&self, token: AskToken, refusal: Option<&Refusal>, now: Moment) {
         let settings = self.shared.settings.get();
         let mut due = Vec::new();
+        let is_accepted = refusal.is_none();
+        tidings::verdict(&self.shared, token, refusal);
         let client = {
             let mut sessions = self.shared.sessions.borrow_mut();
             let client = sessions.client_of(token);
@@ -160,6 +171,7 @@ impl Hooks {
     /// A publish or play has ended.
     pub(super) fn ended(&self, client: ClientId, serial: u32) {
         let mut due = Vec::new();
+        tidings::ended(&self.shared, client, serial);
         self.shared.sessions.borrow_mut().ended(client, serial, &mut due);
         delivery::tell(&self.shared, due);
     }
@@ -168,7 +180,29 @@ impl Hooks {
     pub(super) fn closed(&self, gone: &Departure) {
         let mut due = Vec::new();
         let settings = self.shared.settings.get();
+        tidings::closed(&self.shared, gone);
         self.shared.sessions.borrow_mut().closed(gone, &settings, &mut due);
+        delivery::tell(&self.shared, due);
+    }
+
+    /// A relay has another state.
+    pub(super) fn relay_changed(&self, change: &RelayChange) {
+        tidings::relay(&self.shared, change);
+        let name = &change.name;
+        let plan = &self.shared.settings.get().app(name.vhost(), name.app(), name.instance()).hooks;
+        if !plan.has(HookEvent::Relay) {
+            return;
+        }
+        let (caller, subject) = event::of_relay(change);
+        let mut sessions = self.shared.sessions.borrow_mut();
+        let due = plan.targets(HookEvent::Relay).map(|target| {
+            let (caller, subject) = (Arc::clone(&caller), subject.clone());
+            let id = sessions.next_event();
+            let event = HookEvent::Relay;
+            (Occurrence { id, event, caller, subject }, Arc::clone(target))
+        });
+        let due = due.collect();
+        drop(sessions);
         delivery::tell(&self.shared, due);
     }
 

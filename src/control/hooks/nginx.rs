@@ -8,6 +8,7 @@ use std::fmt::Write;
 
 use super::event::{HookRequest, Identity, Judgement, Occurrence, StreamKind, Subject};
 use crate::config::{HookEvent, HookHttp, HookTarget, NotifyMethod};
+use crate::control::relays::RelayChange;
 use crate::proto::http_response::Response;
 
 /// The request that tells `target` of an event.
@@ -68,13 +69,21 @@ pub(super) fn judge(event: HookEvent, target: &HookTarget, answer: &Response) ->
         }
         (3, _) => match &answer.location {
             None => Judgement::Accept,
-            Some(to) if to.get(..7).is_some_and(|it| it.eq_ignore_ascii_case("rtmp://")) => {
-                Judgement::Refuse(format!("{said} to {to}, but this version does not relay"))
+            Some(to) if is_address(to) && event == HookEvent::Connect => {
+                Judgement::Refuse(format!("{said} to {to}, but a connection cannot be relayed"))
             }
+            Some(to) if is_address(to) => Judgement::Relay(to.clone()),
             Some(to) => Judgement::Rename(to.clone()),
         },
         _ => Judgement::Refuse(said),
     }
+}
+
+/// Whether a Location is that of a stream on another server.
+fn is_address(location: &str) -> bool {
+    ["rtmp://", "rtmps://"].iter().any(|scheme| {
+        location.get(..scheme.len()).is_some_and(|it| it.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// The original's buffer for flashVer, less its end.
@@ -120,7 +129,7 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
             let timestamp = timestamp_ms.cast_signed();
             let _ = write!(form, "&time={seconds}&timestamp={timestamp}");
         }
-        Subject::Stream(_) => {}
+        Subject::Stream(_) | Subject::Relay { .. } => {}
     }
     let stream = occurrence.subject.stream();
     if let Some(stream) = stream {
@@ -146,6 +155,9 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
             _ => {}
         }
     }
+    if let Subject::Relay { change, .. } = &occurrence.subject {
+        relay(change, &mut form);
+    }
     if let Subject::Recording { path, .. } = &occurrence.subject {
         form.push_str("&path=");
         escape(path.as_bytes(), &mut form);
@@ -162,6 +174,28 @@ fn form(occurrence: &Occurrence, repeat_connect_args: bool) -> String {
     form
 }
 
+/// What is said of a relay.
+fn relay(change: &RelayChange, form: &mut String) {
+    // Writing to a String does not fail.
+    let _ = write!(form, "&relay={}", change.relay.0);
+    for (key, value) in [
+        ("&direction=", change.direction),
+        ("&state=", change.state),
+        ("&target=", &change.url),
+        ("&code=", &change.code),
+        ("&description=", &change.description),
+        ("&error=", &change.error),
+    ] {
+        form.push_str(key);
+        escape(value.as_bytes(), form);
+    }
+    for (key, number) in
+        [("bytes_in", change.bytes_in), ("bytes_out", change.bytes_out), ("drops", change.drops)]
+    {
+        let _ = write!(form, "&{key}={number}");
+    }
+}
+
 /// The word that the original has for an event, also where SRS has a key of its own for it.
 fn call(occurrence: &Occurrence) -> &'static str {
     match occurrence.event {
@@ -175,6 +209,9 @@ fn call(occurrence: &Occurrence) -> &'static str {
         HookEvent::RecordDone => "record_done",
         // Told in no dialect, see `message`.
         HookEvent::Message => "message",
+        // Asked in SRS's shape only, see `forward`.
+        HookEvent::Forward => "forward",
+        HookEvent::Relay => "relay",
         HookEvent::Update => match occurrence.subject.stream().map(|stream| &stream.kind) {
             Some(StreamKind::Publish { .. }) => "update_publish",
             Some(StreamKind::Play { .. }) => "update_play",
@@ -424,7 +461,11 @@ mod tests {
         assert_eq!(judged(299, Some("x")), Judgement::Accept);
         assert_eq!(judged(302, None), Judgement::Accept);
         assert_eq!(judged(302, Some("other")), Judgement::Rename("other".to_owned()));
-        assert!(matches!(judged(302, Some("RTMP://h/a")), Judgement::Refuse(_)));
+        for address in ["RTMP://h/a", "rtmps://h/a"] {
+            assert_eq!(judged(302, Some(address)), Judgement::Relay(address.to_owned()));
+            let connect = judge(HookEvent::Connect, &on, &answer(302, Some(address)));
+            assert!(matches!(connect, Judgement::Refuse(_)));
+        }
         for status in [100, 404, 500, 600] {
             assert!(matches!(judged(status, None), Judgement::Refuse(_)), "{status}");
         }

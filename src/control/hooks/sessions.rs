@@ -198,6 +198,24 @@ impl Sessions {
         Some((Arc::clone(&session.caller), started.clone()))
     }
 
+    /// Whose question this is, and about which stream, while the client is there.
+    pub(super) fn question(
+        &self,
+        token: AskToken,
+    ) -> Option<(Arc<Caller>, Option<Arc<StreamFacts>>)> {
+        let awaited = self.awaited.get(&token)?;
+        let session = self.open.get(&awaited.client).filter(|session| session.closed.is_none())?;
+        let stream = awaited.start.as_ref().map(|(stream, _)| Arc::clone(stream));
+        Some((Arc::clone(&session.caller), stream))
+    }
+
+    /// A connection, and what it publishes and plays.
+    pub(super) fn running(&self, id: ClientId) -> Option<(Arc<Caller>, Vec<Arc<StreamFacts>>)> {
+        let session = self.open.get(&id)?;
+        let streams = session.started.values().map(|started| Arc::clone(&started.stream));
+        Some((Arc::clone(&session.caller), streams.collect()))
+    }
+
     /// Whose question this is.
     pub(super) fn client_of(&self, token: AskToken) -> Option<ClientId> {
         self.awaited.get(&token).map(|awaited| awaited.client)
@@ -322,7 +340,7 @@ mod tests {
 
     use super::*;
     use crate::config::Sources;
-    use crate::session::PlayRange;
+    use crate::session::{PlayRange, RelayWishes};
     use crate::shard::ConnKey;
 
     const ALL: &str = "[hooks]\non_disconnect = \"http://h/\"\non_publish = \"http://h/\"\n\
@@ -361,7 +379,8 @@ mod tests {
             Want::Play { name, sent, range: PlayRange::default(), args, http: false }
         };
         let peer = "192.0.2.1:1".parse().unwrap();
-        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what }
+        let wishes = RelayWishes::default();
+        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what, wishes }
     }
 
     impl World {

@@ -19,7 +19,9 @@ pub(super) fn request(
     attempt: u32,
 ) -> HookRequest {
     let body = match target.srs_version {
-        1 => body_of_2014(occurrence),
+        1 if !matches!(occurrence.event, HookEvent::Forward | HookEvent::Relay) => {
+            body_of_2014(occurrence)
+        }
         _ => body(occurrence, target, identity),
     };
     let url = &target.url;
@@ -123,6 +125,19 @@ fn body(occurrence: &Occurrence, target: &HookTarget, identity: &Identity) -> St
     let name = stream.map(|stream| stream.name.as_str()).unwrap_or_default();
     let param = param(occurrence, stream);
     match occurrence.event {
+        // Its action comes first.
+        HookEvent::Forward => Object(String::new())
+            .text("action", action(occurrence.event))
+            .text("server_id", server_id)
+            .text("service_id", &identity.service)
+            .text("client_id", &info.id.to_string())
+            .text("ip", &occurrence.caller.address.to_string())
+            .text("vhost", &info.vhost)
+            .text("app", &info.app_text)
+            .text("tcUrl", &info.tc_url)
+            .text("stream", name)
+            .text("param", &param)
+            .end(),
         HookEvent::Connect => head
             .text("stream", name)
             .text("param", &param)
@@ -156,6 +171,19 @@ fn body(occurrence: &Occurrence, target: &HookTarget, identity: &Identity) -> St
                 Subject::Recording { path, .. } => {
                     let cwd = std::env::current_dir().unwrap_or_default();
                     object = object.text("cwd", &cwd.to_string_lossy()).text("file", path);
+                }
+                Subject::Relay { change, .. } => {
+                    object = object
+                        .number("relay", change.relay.0)
+                        .text("direction", change.direction)
+                        .text("state", change.state)
+                        .text("target", &change.url)
+                        .text("code", &change.code)
+                        .text("description", &change.description)
+                        .text("error", &change.error)
+                        .number("send_bytes", change.bytes_out)
+                        .number("recv_bytes", change.bytes_in)
+                        .number("drops", change.drops);
                 }
                 Subject::Connection { .. } | Subject::Stream(_) => {}
             }
@@ -197,6 +225,8 @@ fn action(event: HookEvent) -> &'static str {
         HookEvent::RecordDone => "on_dvr",
         // Told in no dialect, see `message`.
         HookEvent::Message => "on_message",
+        HookEvent::Forward => "on_forward",
+        HookEvent::Relay => "on_relay",
     }
 }
 
@@ -374,6 +404,22 @@ mod tests {
                 assert_eq!((&value["send_bytes"], &value["recv_bytes"]), (&9.into(), &7.into()));
             }
         }
+    }
+
+    #[test]
+    fn the_question_for_targets_begins_with_its_action() {
+        let target = target("on_forward = \"http://h/\"", HookEvent::Forward);
+        let made = occurrence(HookEvent::Forward, stream()).request(&target, &identity(), 1);
+        let text = String::from_utf8(made.bytes).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\nContent-Type: application/json\r\n"), "{head}");
+        assert_eq!(
+            body,
+            "{\"action\":\"on_forward\",\"server_id\":\"vid-1234567\",\"service_id\":\"abcdefgh\",\
+             \"client_id\":\"1985\",\"ip\":\"192.168.1.10\",\"vhost\":\"video.test.com\",\"app\":\"live\",\
+             \"tcUrl\":\"rtmp://video.test.com/live?key=1\",\"stream\":\"livestream\",\
+             \"param\":\"?a=1&key=1\"}"
+        );
     }
 
     #[test]

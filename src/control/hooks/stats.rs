@@ -52,6 +52,7 @@ struct HookStats {
     calls: u64,
     accepted: u64,
     renamed: u64,
+    relayed: u64,
     refused: u64,
     told: u64,
     retried: u64,
@@ -79,6 +80,7 @@ impl Stats {
                     None => hook.told += 1,
                     Some(Judgement::Accept) => hook.accepted += 1,
                     Some(Judgement::Rename(_)) => hook.renamed += 1,
+                    Some(Judgement::Relay(_)) => hook.relayed += 1,
                     Some(Judgement::Refuse(_)) => hook.refused += 1,
                     Some(Judgement::Fail(_)) => {
                         *hook.failed.entry(Failure::Answer.word()).or_default() += 1;
@@ -106,6 +108,7 @@ impl Stats {
             for (result, count) in [
                 ("accepted", hook.accepted),
                 ("renamed", hook.renamed),
+                ("relayed", hook.relayed),
                 ("refused", hook.refused),
                 ("told", hook.told),
                 ("failed", hook.failed.values().sum()),
@@ -135,6 +138,7 @@ impl Stats {
                     "calls": hook.calls,
                     "accepted": hook.accepted,
                     "renamed": hook.renamed,
+                    "relayed": hook.relayed,
                     "refused": hook.refused,
                     "told": hook.told,
                     "retried": hook.retried,
@@ -159,6 +163,7 @@ impl Stats {
             calls: 0,
             accepted: 0,
             renamed: 0,
+            relayed: 0,
             refused: 0,
             told: 0,
             retried: 0,

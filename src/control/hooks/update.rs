@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::complaints::Complaint;
 use super::event::{Judgement, Occurrence, Subject};
 use super::judge::call;
-use super::{HookResult, Shared};
+use super::{HookResult, Shared, tidings};
 use crate::config::{HookEvent, OnFailure};
 use crate::rt::clock;
 use crate::rt::executor::{sleep, spawn_local};
@@ -32,6 +32,8 @@ pub(super) async fn tell(shared: Rc<Shared>, token: AskToken, client: ClientId, 
     let started = shared.sessions.borrow().started(client, token.serial);
     let Some((caller, started)) = started else { return };
     let plan = &started.app.hooks;
+    let seconds = clock::now().since(started.since).as_secs();
+    tidings::update(&shared, &caller, &started.stream, seconds, timestamp_ms);
     for target in plan.targets(HookEvent::Update) {
         let subject = Subject::Update {
             stream: started.stream.clone(),
@@ -42,7 +44,7 @@ pub(super) async fn tell(shared: Rc<Shared>, token: AskToken, client: ClientId, 
         let event = HookEvent::Update;
         let occurrence = Occurrence { id, event, caller: caller.clone(), subject };
         let why = match call(&shared, target, &occurrence).await {
-            Judgement::Accept | Judgement::Rename(_) => continue,
+            Judgement::Accept | Judgement::Rename(_) | Judgement::Relay(_) => continue,
             Judgement::Fail(_) if target.on_failure == OnFailure::Accept => continue,
             Judgement::Refuse(why) | Judgement::Fail(why) => why,
         };

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Sources;
-use crate::session::PlayRange;
+use crate::session::{PlayRange, RelayWishes};
 use crate::shard::ConnKey;
 
 const A: &str = "192.0.2.1:1000";
@@ -50,7 +50,8 @@ impl World {
             page_url: page_url.to_owned(),
             ..ClientInfo::default()
         });
-        let ask = Ask { peer: peer.parse().unwrap(), since: self.now, client, what };
+        let wishes = RelayWishes::default();
+        let ask = Ask { peer: peer.parse().unwrap(), since: self.now, client, what, wishes };
         self.registry.ask(token, &ask, self.now, &mut self.said);
         token
     }

@@ -1,21 +1,26 @@
 //! Opening connections to other servers: a thread for each attempt, because the system's resolver blocks for
-//! as long as it likes. All addresses of a name are tried, IPv6 and IPv4, in the order of the system.
+//! as long as it likes. All addresses of a name are tried, IPv6 and IPv4, in the order of the system. Over TLS
+//! the thread stays, and carries the bytes: the shard gets a socket that looks like a plain one.
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::limits;
 use crate::rt::doorbell::Doorbell;
 use crate::rt::mesh::{Inbox, InboxSender, inbox};
 use crate::rt::socket;
+use crate::rt::tls_pump::TlsPump;
 use crate::session::RelayId;
 
-/// Stack of a dialling thread: the resolver's needs.
-const STACK_BYTES: usize = 256 * 1024;
+/// Stack of a dialling thread: the needs of the resolver, and of those who verify certificates.
+const STACK_BYTES: usize = 512 * 1024;
 /// An open connection that carries nothing for so long is asked whether it is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
 /// Between two such questions.
@@ -38,8 +43,23 @@ pub(super) struct Dialled {
 struct Call {
     relay: RelayId,
     attempt: u64,
-    host: String,
-    port: u16,
+    place: DialPlace,
+}
+
+/// Where to.
+#[derive(Clone, Debug)]
+pub(super) struct DialPlace {
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// Over TLS.
+    pub(super) tls: Option<Trust>,
+}
+
+/// Which certificates are trusted.
+#[derive(Clone, Debug)]
+pub(super) struct Trust {
+    /// Those of a PEM file; `None` is the system's.
+    pub(super) ca: Option<String>,
 }
 
 /// Attempts under way, and those that wait for their turn: at most one for each relay there is.
@@ -49,18 +69,20 @@ pub(super) struct Dialler {
     inbox: Inbox<Dialled>,
     under_way: usize,
     waiting: VecDeque<Call>,
+    /// Connections over TLS.
+    over_tls: Arc<AtomicUsize>,
 }
 
 impl Dialler {
     /// Whoever sleeps at `doorbell` is woken by results.
     pub(super) fn new(doorbell: &Doorbell) -> Self {
         let (results, inbox) = inbox(doorbell, limits::RELAY_DIALS_MAX);
-        Self { results, inbox, under_way: 0, waiting: VecDeque::new() }
+        Self { results, inbox, under_way: 0, waiting: VecDeque::new(), over_tls: Arc::default() }
     }
 
     /// Begins an attempt, or lets it wait.
-    pub(super) fn dial(&mut self, relay: RelayId, attempt: u64, host: &str, port: u16) {
-        self.waiting.push_back(Call { relay, attempt, host: host.to_owned(), port });
+    pub(super) fn dial(&mut self, relay: RelayId, attempt: u64, place: DialPlace) {
+        self.waiting.push_back(Call { relay, attempt, place });
         self.begin();
     }
 
@@ -84,17 +106,26 @@ impl Dialler {
 
     fn begin(&mut self) {
         while self.under_way < limits::RELAY_DIALS_MAX {
-            let Some(Call { relay, attempt, host, port }) = self.waiting.pop_front() else {
+            let Some(Call { relay, attempt, place }) = self.waiting.pop_front() else {
                 return;
             };
             self.under_way += 1;
-            let results = self.results.clone();
+            let (results, over_tls) = (self.results.clone(), Arc::clone(&self.over_tls));
             let thread =
                 thread::Builder::new().name("relay-dial".to_owned()).stack_size(STACK_BYTES);
             let spawned = thread.spawn(move || {
-                let result = connect(&host, port);
-                // The inbox has room for as many as there are threads.
+                let (result, pump) = match connect(&place, &over_tls) {
+                    Ok(Connected { socket, peer, pump }) => (Ok((socket, peer)), pump),
+                    Err(why) => (Err(why), None),
+                };
+                // The inbox has room for as many as there are threads that have not answered.
                 let _ = results.try_send(Dialled { relay, attempt, result });
+                if let Some((pump, _counted)) = pump
+                    && let Err(error) = pump.run()
+                {
+                    let host = place.host;
+                    tracing::info!(relay = relay.0, host, %error, "a connection over TLS broke");
+                }
             });
             if let Err(error) = spawned {
                 let result = Err(format!("no thread can be started: {error}"));
@@ -104,7 +135,48 @@ impl Dialler {
     }
 }
 
-fn connect(host: &str, port: u16) -> Result<(OwnedFd, SocketAddr), String> {
+struct Connected {
+    socket: OwnedFd,
+    peer: SocketAddr,
+    /// What has to run for it.
+    pump: Option<(TlsPump, Counted)>,
+}
+
+/// Counts a connection over TLS.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(count: &Arc<AtomicUsize>) -> Result<Self, String> {
+        let max = limits::RELAY_TLS_MAX;
+        let counted = Self(Arc::clone(count));
+        if count.fetch_add(1, Ordering::Relaxed) >= max {
+            return Err(format!("there are {max} connections over TLS already"));
+        }
+        Ok(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn connect(place: &DialPlace, over_tls: &Arc<AtomicUsize>) -> Result<Connected, String> {
+    let DialPlace { host, port, tls } = place;
+    let Some(Trust { ca }) = tls else {
+        let (stream, peer) = connect_tcp(host, *port)?;
+        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+        return Ok(Connected { socket: stream.into(), peer, pump: None });
+    };
+    let counted = Counted::new(over_tls)?;
+    let (stream, peer) = connect_tcp(host, *port)?;
+    let deadline = Instant::now() + limits::RELAY_TLS_HANDSHAKE_MAX;
+    let (pump, socket) = TlsPump::connect(stream, host, ca.as_deref().map(Path::new), deadline)?;
+    Ok(Connected { socket, peer, pump: Some((pump, counted)) })
+}
+
+fn connect_tcp(host: &str, port: u16) -> Result<(TcpStream, SocketAddr), String> {
     let found = (host, port).to_socket_addrs();
     let addresses: Vec<SocketAddr> =
         found.map_err(|error| format!("{host} has no address: {error}"))?.collect();
@@ -121,20 +193,23 @@ fn connect(host: &str, port: u16) -> Result<(OwnedFd, SocketAddr), String> {
     Err(failed.join("; "))
 }
 
-fn open(address: SocketAddr) -> io::Result<OwnedFd> {
+fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&address, limits::RELAY_DIAL_MAX)?;
-    stream.set_nonblocking(true)?;
     stream.set_nodelay(true)?;
     socket::set_keepalive(&stream, KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT)?;
-    Ok(stream.into())
+    socket::set_user_timeout(&stream, limits::RELAY_UNACKNOWLEDGED_MAX)?;
+    Ok(stream)
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::Instant;
 
     use super::*;
+
+    fn at(host: &str, port: u16) -> DialPlace {
+        DialPlace { host: host.to_owned(), port, tls: None }
+    }
 
     fn result_of(dialler: &mut Dialler) -> Dialled {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -154,7 +229,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let doorbell = Doorbell::new().unwrap();
         let mut dialler = Dialler::new(&doorbell);
-        dialler.dial(RelayId(1), 3, "localhost", port);
+        dialler.dial(RelayId(1), 3, at("localhost", port));
         let dialled = result_of(&mut dialler);
         assert_eq!((dialled.relay, dialled.attempt), (RelayId(1), 3));
         assert_eq!(dialled.result.unwrap().1, listener.local_addr().unwrap());
@@ -167,12 +242,31 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        dialler.dial(RelayId(1), 1, "127.0.0.1", port);
+        dialler.dial(RelayId(1), 1, at("127.0.0.1", port));
         let refused = result_of(&mut dialler).result.unwrap_err();
         assert!(refused.starts_with(&format!("127.0.0.1:{port}: ")), "{refused}");
-        dialler.dial(RelayId(2), 1, "host.invalid", 1935);
+        dialler.dial(RelayId(2), 1, at("host.invalid", 1935));
         let unknown = result_of(&mut dialler).result.unwrap_err();
         assert!(unknown.starts_with("host.invalid has no address"), "{unknown}");
+    }
+
+    #[test]
+    fn who_speaks_no_tls_is_told_from_who_does_not_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let plain = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            io::Write::write_all(&mut stream, b"SSH-2.0-OpenSSH_9.2\r\n").unwrap();
+            stream
+        });
+        let doorbell = Doorbell::new().unwrap();
+        let mut dialler = Dialler::new(&doorbell);
+        let place = DialPlace { tls: Some(Trust { ca: None }), ..at("127.0.0.1", port) };
+        dialler.dial(RelayId(1), 1, place);
+        let why = result_of(&mut dialler).result.unwrap_err();
+        assert!(why.starts_with("127.0.0.1 speaks no TLS there"), "{why}");
+        drop(plain.join());
+        assert_eq!(dialler.over_tls.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -184,7 +278,7 @@ mod tests {
         // Fewer than a listener holds that accepts nothing.
         let count = limits::RELAY_DIALS_MAX as u64 + 40;
         for number in 0..count {
-            dialler.dial(RelayId(number), 1, "127.0.0.1", port);
+            dialler.dial(RelayId(number), 1, at("127.0.0.1", port));
         }
         assert_eq!(dialler.under_way, limits::RELAY_DIALS_MAX);
         for _ in 0..count {
@@ -200,10 +294,10 @@ mod tests {
         let doorbell = Doorbell::new().unwrap();
         let mut dialler = Dialler::new(&doorbell);
         for number in 0..limits::RELAY_DIALS_MAX as u64 {
-            dialler.dial(RelayId(number), 1, "127.0.0.1", port);
+            dialler.dial(RelayId(number), 1, at("127.0.0.1", port));
         }
         for number in 1_000..2_000 {
-            dialler.dial(RelayId(number), 1, "127.0.0.1", port);
+            dialler.dial(RelayId(number), 1, at("127.0.0.1", port));
             dialler.forget(RelayId(number));
         }
         assert_eq!(dialler.waiting.len(), 0);

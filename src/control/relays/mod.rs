@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::dial::{Dialled, Dialler};
-use self::relay::{Direction, Relay, State, Target};
+use self::dial::{DialPlace, Dialled, Dialler, Trust};
+use self::relay::{Direction, Origin, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
 use super::settings::CurrentSettings;
 use crate::config::{Place, RelayRule};
@@ -32,13 +32,39 @@ use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::rt::doorbell::Doorbell;
-use crate::session::{ClientId, RelayId, RelayNews};
+use crate::session::{ClientId, RelayId, RelayNews, RelayWishes};
 use crate::shard::{NewRelay, Node, Notice};
 
 /// A fetched stream without viewers is kept for so long.
 const LINGER: Duration = Duration::from_secs(5);
 /// A connection that has carried its stream for so long was a success: the next attempt is made soon.
 const STABLE: Duration = Duration::from_secs(10);
+
+/// A relay has another state.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct RelayChange {
+    pub(super) relay: RelayId,
+    /// Its number among connections, for hooks.
+    pub(super) client: ClientId,
+    /// `push` or `pull`.
+    pub(super) direction: &'static str,
+    pub(super) name: StreamName,
+    /// The other end, for people.
+    pub(super) url: String,
+    /// The other server, while there is a connection.
+    pub(super) peer: Option<SocketAddr>,
+    /// The word for it.
+    pub(super) state: &'static str,
+    /// What the other server said last.
+    pub(super) code: String,
+    pub(super) description: String,
+    /// Why it failed last.
+    pub(super) error: String,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// How often its target was moved to a later keyframe.
+    pub(super) drops: u64,
+}
 
 /// All relays.
 #[derive(Debug)]
@@ -47,6 +73,8 @@ pub(super) struct Relays {
     dialler: Dialler,
     open: Arc<AtomicUsize>,
     relays: BTreeMap<RelayId, Relay>,
+    /// What nobody has been told yet.
+    changes: Vec<RelayChange>,
     /// Published streams: the publisher's shard, and the nodes that they have passed.
     live: HashMap<StreamName, Live>,
     shards: usize,
@@ -59,6 +87,27 @@ struct Live {
     node: Node,
     nodes: NodePath,
     is_relayed: bool,
+    wishes: Arc<RelayWishes>,
+}
+
+/// Why the API's wish for a relay is not granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NotAdded {
+    /// The stream that is to be sent is not published here.
+    NotPublished,
+    /// It is there, in a sentence.
+    Conflict(String),
+    /// No relay can be made, in a sentence.
+    Unable(String),
+}
+
+/// What a relay is to be.
+#[derive(Clone, Copy, Debug)]
+struct Plan<'a> {
+    direction: Direction,
+    origin: Origin,
+    name: &'a StreamName,
+    rule: &'a Arc<RelayRule>,
 }
 
 impl Relays {
@@ -74,6 +123,7 @@ impl Relays {
             dialler: Dialler::new(doorbell),
             open: Arc::clone(open),
             relays: BTreeMap::new(),
+            changes: Vec::new(),
             live: HashMap::new(),
             shards,
             next: 1,
@@ -84,10 +134,12 @@ impl Relays {
     /// Something has happened to a stream.
     pub(super) fn stream_event(&mut self, event: StreamEvent, now: Moment, out: &mut Outgoing) {
         match event {
-            StreamEvent::Up { name, node, publisher } => {
+            StreamEvent::Up { name, node, publisher, wishes } => {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
                 let nodes = publisher.nodes.clone();
-                self.live.insert(name.clone(), Live { node, nodes, is_relayed });
+                self.live.insert(name.clone(), Live { node, nodes, is_relayed, wishes });
+                // A publisher that has come back may have been given other targets.
+                self.dismiss_unwanted(|relay| relay.is_push() && relay.name == name, out);
                 self.push_all(&name, now, out);
             }
             StreamEvent::Down { name } => {
@@ -95,10 +147,12 @@ impl Relays {
                 let ended = |relay: &Relay| relay.is_push() && relay.name == name;
                 self.end_where(ended, out);
             }
-            StreamEvent::Wanted { name, nodes } => self.fetch(&name, &nodes, now, out),
+            StreamEvent::Wanted { name, nodes, source } => {
+                self.fetch(&name, &nodes, source.as_ref(), now, out);
+            }
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
-                    if relay.fetches(&name) && !relay.rule.is_static {
+                    if relay.fetches(&name) && !relay.is_kept() {
                         relay.linger_until = Some(now + LINGER);
                     }
                 }
@@ -106,25 +160,42 @@ impl Relays {
         }
     }
 
-    /// Begins what the rules want for a published stream and is not there yet.
+    /// Where a published stream is to be sent: what its hooks say, and what the configuration says if
+    /// they did not speak in its place.
+    fn targets_of(&self, name: &StreamName, live: &Live) -> Vec<(Origin, Arc<RelayRule>)> {
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        let is_configured =
+            |rule: &&Arc<RelayRule>| rule.fits(name) && (rule.relayed || !live.is_relayed);
+        let configured =
+            app.push.iter().filter(is_configured).filter(|_| live.wishes.forward.is_none());
+        let of_hooks = live.wishes.forward.iter().flatten().chain(&live.wishes.redirect);
+        let configured = configured.map(|rule| (Origin::Configuration, Arc::clone(rule)));
+        configured.chain(of_hooks.map(|rule| (Origin::Hook, Arc::clone(rule)))).collect()
+    }
+
+    /// Begins what is wanted for a published stream and is not there yet.
     fn push_all(&mut self, name: &StreamName, now: Moment, out: &mut Outgoing) {
         let Some(live) = self.live.get(name).cloned() else { return };
-        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-        for rule in app.push.iter().filter(|rule| rule.fits(name)) {
-            if live.is_relayed && !rule.relayed {
-                continue;
-            }
+        for (origin, rule) in self.targets_of(name, &live) {
             let is_there = |relay: &Relay| {
-                relay.is_push() && relay.name == *name && *relay.rule == **rule && !relay.is_ending
+                relay.is_push() && relay.name == *name && *relay.rule == *rule && !relay.is_ending
             };
             if !self.relays.values().any(is_there) {
-                self.add(Direction::Push, name, rule, &live.nodes, now, out);
+                let plan = Plan { direction: Direction::Push, origin, name, rule: &rule };
+                self.add(plan, &live.nodes, now, out);
             }
         }
     }
 
-    /// Begins to fetch a stream, if a rule says from where.
-    fn fetch(&mut self, name: &StreamName, nodes: &NodePath, now: Moment, out: &mut Outgoing) {
+    /// Begins to fetch a stream from the source that a hook has named, or else if a rule says from where.
+    fn fetch(
+        &mut self,
+        name: &StreamName,
+        nodes: &NodePath,
+        source: Option<&Arc<RelayRule>>,
+        now: Moment,
+        out: &mut Outgoing,
+    ) {
         for relay in self.relays.values_mut() {
             if relay.fetches(name) {
                 relay.linger_until = None;
@@ -132,8 +203,9 @@ impl Relays {
             }
         }
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-        if let Some(rule) = app.pull.iter().find(|rule| rule.fits(name)) {
-            self.add(Direction::Pull, name, rule, nodes, now, out);
+        let origin = if source.is_some() { Origin::Hook } else { Origin::Configuration };
+        if let Some(rule) = source.or_else(|| app.pull.iter().find(|rule| rule.fits(name))) {
+            self.add(Plan { direction: Direction::Pull, origin, name, rule }, nodes, now, out);
         }
     }
 
@@ -142,52 +214,47 @@ impl Relays {
         let settings = self.settings.get();
         for (name, rule) in settings.static_pulls() {
             if !self.relays.values().any(|relay| relay.fetches(&name)) {
-                self.add(Direction::Pull, &name, &rule, &NodePath::default(), now, out);
+                let (direction, origin) = (Direction::Pull, Origin::Configuration);
+                let plan = Plan { direction, origin, name: &name, rule: &rule };
+                self.add(plan, &NodePath::default(), now, out);
             }
         }
     }
 
-    fn add(
-        &mut self,
-        direction: Direction,
-        name: &StreamName,
-        rule: &Arc<RelayRule>,
-        nodes: &NodePath,
-        now: Moment,
-        out: &mut Outgoing,
-    ) {
+    fn add(&mut self, plan: Plan<'_>, nodes: &NodePath, now: Moment, out: &mut Outgoing) {
         if self.is_draining {
             return;
         }
+        if let Err(why) = self.try_add(plan, nodes, now, out) {
+            tracing::warn!(stream = %plan.name, why, "a relay cannot be made");
+        }
+    }
+
+    /// Begins a relay, or says why that cannot be.
+    fn try_add(
+        &mut self,
+        plan: Plan<'_>,
+        nodes: &NodePath,
+        now: Moment,
+        out: &mut Outgoing,
+    ) -> Result<RelayId, String> {
+        let Plan { direction, origin, name, rule } = plan;
         if self.relays.len() >= limits::RELAYS_MAX {
-            tracing::warn!(stream = %name, "there are {} relays: one more is not made", limits::RELAYS_MAX);
-            return;
+            return Err(format!("there are {} relays already", limits::RELAYS_MAX));
         }
         let target = match &rule.place {
             Place::Server(address) => Target::Server(address.filled(name)),
-            Place::App { app, instance } => match self.local_target(name, app, instance, rule) {
-                Ok(target) => target,
-                Err(why) => {
-                    tracing::warn!(stream = %name, why, "a relay cannot be made");
-                    return;
-                }
-            },
+            Place::App { app, instance } => self.local_target(name, app, instance, rule)?,
         };
         let id = RelayId(self.next);
         self.next += 1;
         let node = self.settings.get().node;
-        let relay = Relay::new(
-            id,
-            direction,
-            name.clone(),
-            Arc::clone(rule),
-            target,
-            nodes.with(node),
-            now,
-        );
-        tracing::info!(relay = id.0, stream = %name, %direction, target = relay.url(), "relay begins");
+        let relay = Relay::new(id, plan, target, nodes.with(node), now);
+        let by = origin.word();
+        tracing::info!(relay = id.0, stream = %name, %direction, by, target = relay.url(), "relay begins");
         self.relays.insert(id, relay);
         self.open(id, out);
+        Ok(id)
     }
 
     /// The second name of a stream on this server, unless that would go round in a circle.
@@ -217,9 +284,12 @@ impl Relays {
     fn open(&mut self, id: RelayId, out: &mut Outgoing) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let attempt = relay.begin_attempt();
+        self.changes.extend(relay.take_change());
         match &relay.target {
             Target::Server(address) => {
-                self.dialler.dial(id, attempt, &address.host, address.port);
+                let tls = address.is_tls.then(|| Trust { ca: relay.rule.ca.clone() });
+                let place = DialPlace { host: address.host.clone(), port: address.port, tls };
+                self.dialler.dial(id, attempt, place);
             }
             Target::Local(_) => self.hand_over(id, None, out),
         }
@@ -245,9 +315,20 @@ impl Relays {
         out.push((node, Notice::Relay(Box::new(new))));
     }
 
-    /// Whether [`Relays::tick`] has something to do at once.
+    /// Whether [`Relays::tick`] or [`Relays::take_changes`] has something to do at once.
     pub(super) fn has_results(&self) -> bool {
-        self.dialler.has_results()
+        self.dialler.has_results() || !self.changes.is_empty()
+    }
+
+    /// Relays that have another state than when this was asked last, in order.
+    pub(super) fn take_changes(&mut self) -> Vec<RelayChange> {
+        std::mem::take(&mut self.changes)
+    }
+
+    fn remove(&mut self, id: RelayId) {
+        if let Some(relay) = self.relays.remove(&id) {
+            self.changes.push(relay.change("stopped"));
+        }
     }
 
     /// When it has something to do anyway.
@@ -273,12 +354,10 @@ impl Relays {
             }
             let Some(relay) = self.relays.get_mut(&id) else { continue };
             if relay.is_due(now) {
-                if !relay.is_push() {
-                    let name = &relay.name;
-                    let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-                    let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
-                    relay.take_next(&rules);
-                }
+                let name = &relay.name;
+                let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+                let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
+                relay.take_next(&rules);
                 self.open(id, out);
             }
         }
@@ -308,22 +387,26 @@ impl Relays {
         match news {
             RelayNews::Started => {
                 if let State::Opening { node, peer } = relay.state {
-                    relay.state = State::Running { node, peer, since: now };
+                    let lag = Duration::ZERO;
+                    relay.state = State::Running { node, peer, since: now, lag, is_stalled: false };
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "relay runs");
+                    self.changes.extend(relay.take_change());
                 }
             }
             RelayNews::Status { code, description } => {
                 tracing::debug!(relay = id.0, code, description, "the other server says");
                 relay.status = Some((code, description));
             }
-            RelayNews::Progress { bytes_in, bytes_out, skips } => {
+            RelayNews::Progress { bytes_in, bytes_out, skips, lag, is_stalled } => {
                 relay.progress(bytes_in, bytes_out, skips);
+                relay.keeps_up(lag, is_stalled);
+                self.changes.extend(relay.take_change());
             }
             RelayNews::Closed { status, why, is_over } => {
                 let is_wanted = if relay.is_push() {
                     self.live.contains_key(&relay.name)
                 } else {
-                    relay.rule.is_static || registry.is_viewed(&relay.name)
+                    relay.is_kept() || registry.is_viewed(&relay.name)
                 };
                 if let State::Running { since, .. } = relay.state
                     && now.since(since) >= STABLE
@@ -332,7 +415,7 @@ impl Relays {
                 }
                 if is_over || relay.is_ending || !is_wanted {
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), why, "relay ended");
-                    self.relays.remove(&id);
+                    self.remove(id);
                 } else if status.as_ref().is_some_and(|(_, text)| relay.takes_login_step(text)) {
                     self.open(id, out);
                 } else {
@@ -346,10 +429,11 @@ impl Relays {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let is_wanted = !relay.is_push() || self.live.contains_key(&relay.name);
         if !is_wanted || relay.is_ending {
-            self.relays.remove(&id);
+            self.remove(id);
             return;
         }
         let again = relay.fail(status, why, now);
+        self.changes.extend(relay.take_change());
         let (code, description) = relay.status.clone().unwrap_or_default();
         tracing::warn!(
             relay = id.0, stream = %relay.name, target = relay.url(), code, description,
@@ -360,7 +444,7 @@ impl Relays {
 
     /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
     fn end_where(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
-        let dialler = &mut self.dialler;
+        let (dialler, changes) = (&mut self.dialler, &mut self.changes);
         self.relays.retain(|_, relay| {
             if !is_it(relay) {
                 return true;
@@ -376,6 +460,7 @@ impl Relays {
                 }
                 State::Dialling | State::Retrying { .. } => {
                     dialler.forget(relay.id);
+                    changes.push(relay.change("stopped"));
                     tracing::info!(relay = relay.id.0, stream = %relay.name, target = relay.url(), "relay ended");
                     false
                 }
@@ -383,18 +468,37 @@ impl Relays {
         });
     }
 
-    /// New settings: what no rule wants any more ends, what a rule wants now begins.
-    pub(super) fn reload(&mut self, now: Moment, out: &mut Outgoing) {
-        let settings = self.settings.get();
-        let unwanted = |relay: &Relay| {
-            let name = &relay.name;
-            let app = settings.app(name.vhost(), name.app(), name.instance());
-            let rules = if relay.is_push() { &app.push } else { &app.pull };
-            !rules.iter().any(|rule| **rule == *relay.rule)
+    /// Whether somebody wants the relay of a live or viewed stream: a rule, or a hook.
+    fn has_reason(&self, relay: &Relay) -> bool {
+        let name = &relay.name;
+        if relay.is_push() {
+            // Of a stream that is not published now, nobody knows better.
+            let Some(live) = self.live.get(name) else { return true };
+            return self.targets_of(name, live).iter().any(|(_, rule)| **rule == *relay.rule);
+        }
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        app.pull.iter().any(|rule| **rule == *relay.rule)
+    }
+
+    /// Ends those of these relays that nobody wants any more.
+    fn dismiss_unwanted(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
+        let is_free = |relay: &Relay| match relay.origin {
+            Origin::Configuration => true,
+            // What is published may have other hooks now; a player's redirect holds for its stream.
+            Origin::Hook => relay.is_push(),
+            Origin::Api => false,
+        };
+        let is_gone = |relay: &&Relay| {
+            is_it(relay) && !relay.is_ending && is_free(relay) && !self.has_reason(relay)
         };
         let gone: Vec<RelayId> =
-            self.relays.values().filter(|it| unwanted(it)).map(|it| it.id).collect();
-        for &id in &gone {
+            self.relays.values().filter(is_gone).map(|relay| relay.id).collect();
+        self.dismiss(&gone, out);
+    }
+
+    /// Ends relays although their streams go on.
+    fn dismiss(&mut self, gone: &[RelayId], out: &mut Outgoing) {
+        for &id in gone {
             if let Some(relay) = self.relays.get(&id)
                 && let State::Running { node, .. } = relay.state
                 && relay.is_push()
@@ -403,6 +507,11 @@ impl Relays {
             }
         }
         self.end_where(|relay| gone.contains(&relay.id), out);
+    }
+
+    /// New settings: what no rule wants any more ends, what a rule wants now begins.
+    pub(super) fn reload(&mut self, now: Moment, out: &mut Outgoing) {
+        self.dismiss_unwanted(|_| true, out);
         let live: Vec<StreamName> = self.live.keys().cloned().collect();
         for name in live {
             self.push_all(&name, now, out);
@@ -419,8 +528,73 @@ impl Relays {
         );
     }
 
+    /// Begins a relay that the API asks for.
+    ///
+    /// # Errors
+    /// There is no such stream to send, or it is here already, or no relay can be made.
+    pub(super) fn add_by_api(
+        &mut self,
+        is_push: bool,
+        name: &StreamName,
+        rule: RelayRule,
+        now: Moment,
+        out: &mut Outgoing,
+    ) -> Result<RelayId, NotAdded> {
+        if self.is_draining {
+            return Err(NotAdded::Unable("the server is shutting down".to_owned()));
+        }
+        let live = self.live.get(name);
+        let nodes = match (is_push, live) {
+            (true, None) => return Err(NotAdded::NotPublished),
+            (false, Some(_)) => {
+                let text = format!("{name} is published here: it cannot be fetched");
+                return Err(NotAdded::Conflict(text));
+            }
+            (true, Some(live)) => live.nodes.clone(),
+            (false, None) => NodePath::default(),
+        };
+        let is_there = |relay: &&Relay| match is_push {
+            true => {
+                relay.is_push()
+                    && relay.name == *name
+                    && !relay.is_ending
+                    && relay.rule.leads_where(&rule)
+            }
+            false => relay.fetches(name),
+        };
+        if let Some(relay) = self.relays.values().find(is_there) {
+            let text = format!("relay {} does so already", relay.id.0);
+            return Err(NotAdded::Conflict(text));
+        }
+        let direction = if is_push { Direction::Push } else { Direction::Pull };
+        let plan = Plan { direction, origin: Origin::Api, name, rule: &Arc::new(rule) };
+        self.try_add(plan, &nodes, now, out).map_err(NotAdded::Unable)
+    }
+
+    /// Ends a relay that the API wants no more; says whether there was one.
+    pub(super) fn end_by_api(&mut self, id: RelayId, out: &mut Outgoing) -> bool {
+        let Some(relay) = self.relays.get(&id).filter(|relay| !relay.is_ending) else {
+            return false;
+        };
+        tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "ended by the API");
+        self.dismiss(&[id], out);
+        true
+    }
+
+    /// Lets a relay that waits for its next attempt make it at once; says whether it waited. `None`: there
+    /// is no such relay.
+    pub(super) fn retry_by_api(&mut self, id: RelayId, now: Moment) -> Option<bool> {
+        let relay = self.relays.get_mut(&id).filter(|relay| !relay.is_ending)?;
+        Some(relay.hurry(now))
+    }
+
     /// For the API.
     pub(super) fn to_json(&self, now: Moment) -> Value {
         json!({ "relays": self.relays.values().map(|relay| relay.to_json(now)).collect::<Vec<_>>() })
+    }
+
+    /// One relay, for the API.
+    pub(super) fn one_to_json(&self, id: RelayId, now: Moment) -> Option<Value> {
+        self.relays.get(&id).map(|relay| relay.to_json(now))
     }
 }

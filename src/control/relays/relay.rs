@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::{Plan, RelayChange};
 use crate::config::{Place, RelayRule};
 use crate::media::Moment;
 use crate::proto::amf0;
@@ -16,7 +17,7 @@ use crate::proto::rtmp::client::{ClientConfig, Role};
 use crate::proto::rtmp::enhanced;
 use crate::proto::rtmp::login::{self, Demand};
 use crate::proto::rtmp::node_path::{NODES_PROPERTY, NodePath};
-use crate::session::{RelayId, RelayOrder, Remote, Task};
+use crate::session::{ClientId, RelayId, RelayOrder, Remote, Task};
 use crate::shard::Node;
 
 /// The pause after the first failure; it doubles up to the rule's `retry`.
@@ -32,6 +33,28 @@ pub(super) enum Direction {
     Push,
     /// From it.
     Pull,
+}
+
+/// Who wants a relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A rule of the configuration.
+    Configuration,
+    /// A hook, for as long as the stream lives.
+    Hook,
+    /// A request to the API, for as long as the stream lives, or until another request.
+    Api,
+}
+
+impl Origin {
+    /// The word for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Configuration => "configuration",
+            Self::Hook => "hook",
+            Self::Api => "api",
+        }
+    }
 }
 
 /// The other end of a relay.
@@ -63,11 +86,17 @@ pub(super) enum State {
         peer: Option<SocketAddr>,
         /// Since when.
         since: Moment,
+        /// How far the target is behind.
+        lag: Duration,
+        /// It takes nothing.
+        is_stalled: bool,
     },
     /// It failed and waits for the next attempt.
     Retrying {
         /// When that is.
         at: Moment,
+        /// The other server has said no.
+        is_refused: bool,
     },
 }
 
@@ -75,9 +104,14 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Relay {
     pub(super) id: RelayId,
+    /// For hooks.
+    client: ClientId,
     pub(super) direction: Direction,
+    pub(super) origin: Origin,
     pub(super) name: StreamName,
     pub(super) rule: Arc<RelayRule>,
+    /// Which of the rule's places is the target.
+    place: usize,
     pub(super) target: Target,
     /// What it tells the other server: the nodes that the stream has passed, this one included.
     nodes: NodePath,
@@ -92,6 +126,8 @@ pub(super) struct Relay {
     pub(super) status: Option<(String, String)>,
     pub(super) last_error: String,
     pub(super) linger_until: Option<Moment>,
+    /// The state that was told last.
+    told: &'static str,
     /// Nobody wants it any more; its connection is still there.
     pub(super) is_ending: bool,
     began: Moment,
@@ -104,18 +140,20 @@ pub(super) struct Relay {
 impl Relay {
     pub(super) fn new(
         id: RelayId,
-        direction: Direction,
-        name: StreamName,
-        rule: Arc<RelayRule>,
+        plan: Plan<'_>,
         target: Target,
         nodes: NodePath,
         now: Moment,
     ) -> Self {
+        let Plan { direction, origin, name, rule } = plan;
         Self {
             id,
+            client: ClientId::next(),
             direction,
-            name,
-            rule,
+            origin,
+            name: name.clone(),
+            rule: Arc::clone(rule),
+            place: 0,
             target,
             nodes,
             login: String::new(),
@@ -125,6 +163,7 @@ impl Relay {
             status: None,
             last_error: String::new(),
             linger_until: None,
+            told: "",
             is_ending: false,
             began: now,
             before: (0, 0, 0),
@@ -134,6 +173,11 @@ impl Relay {
 
     pub(super) fn is_push(&self) -> bool {
         self.direction == Direction::Push
+    }
+
+    /// A fetched stream that is kept without viewers.
+    pub(super) fn is_kept(&self) -> bool {
+        self.rule.is_static || self.origin == Origin::Api
     }
 
     /// Whether it fetches a stream, and goes on with it.
@@ -157,15 +201,22 @@ impl Relay {
         with_query(stream, self.rule.query.as_deref().unwrap_or_default())
     }
 
-    /// After a failure the next source of several is tried.
+    /// After a failure the next place of several is tried: of its rule, and behind those of its last one,
+    /// when a configured rule has it fetched, the next of `rules`.
     pub(super) fn take_next(&mut self, rules: &[&Arc<RelayRule>]) {
-        let present = rules.iter().position(|rule| ***rule == *self.rule);
-        let next = present.map_or(0, |at| (at + 1) % rules.len());
-        if let Some(rule) = rules.get(next)
-            && let Place::Server(address) = &rule.place
-        {
+        self.place += 1;
+        if self.place >= self.rule.places() {
+            self.place = 0;
+            if !self.is_push() && self.origin == Origin::Configuration {
+                let present = rules.iter().position(|rule| ***rule == *self.rule);
+                let next = present.map_or(0, |at| (at + 1) % rules.len());
+                if let Some(rule) = rules.get(next) {
+                    self.rule = Arc::clone(rule);
+                }
+            }
+        }
+        if let Place::Server(address) = self.rule.place_at(self.place) {
             self.target = Target::Server(address.filled(&self.name));
-            self.rule = Arc::clone(rule);
         }
     }
 
@@ -187,18 +238,47 @@ impl Relay {
         self.login.clear();
         let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
         self.failures += 1;
-        if status.is_some() {
+        let is_refused = status.is_some();
+        if is_refused {
             self.status = status;
         }
         self.last_error = why;
         self.before = self.totals();
         self.now = (0, 0, 0);
-        self.state = State::Retrying { at: now + pause };
+        self.state = State::Retrying { at: now + pause, is_refused };
         pause
     }
 
     pub(super) fn progress(&mut self, bytes_in: u64, bytes_out: u64, skips: u64) {
         self.now = (bytes_in, bytes_out, skips);
+    }
+
+    /// How far its target is behind, and whether it takes nothing.
+    pub(super) fn keeps_up(&mut self, now_lags: Duration, now_stalled: bool) {
+        if let State::Running { lag, is_stalled, .. } = &mut self.state {
+            (*lag, *is_stalled) = (now_lags, now_stalled);
+        }
+    }
+
+    /// Waits for another attempt no longer; says whether it waited.
+    pub(super) fn hurry(&mut self, now: Moment) -> bool {
+        let State::Retrying { at, .. } = &mut self.state else { return false };
+        *at = now;
+        self.failures = 0;
+        true
+    }
+
+    /// The word for where it stands.
+    pub(super) fn word(&self) -> &'static str {
+        match &self.state {
+            _ if self.is_ending => "stopped",
+            State::Dialling | State::Opening { .. } => "connecting",
+            State::Running { is_stalled: true, .. } => "stalled",
+            State::Running { .. } if self.is_push() => "publishing",
+            State::Running { .. } => "playing",
+            State::Retrying { is_refused: true, .. } => "refused",
+            State::Retrying { .. } => "retrying",
+        }
     }
 
     fn totals(&self) -> (u64, u64, u64) {
@@ -208,14 +288,14 @@ impl Relay {
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let retry = match self.state {
-            State::Retrying { at } => Some(at),
+            State::Retrying { at, .. } => Some(at),
             _ => None,
         };
         [retry, self.linger_until].into_iter().flatten().min()
     }
 
     pub(super) fn is_due(&self, now: Moment) -> bool {
-        matches!(self.state, State::Retrying { at } if at <= now)
+        matches!(self.state, State::Retrying { at, .. } if at <= now)
     }
 
     /// What the connection is for.
@@ -279,31 +359,64 @@ impl Relay {
         }
     }
 
+    /// Its state, if it is another one than when this was asked last. Of the end, `change` tells.
+    pub(super) fn take_change(&mut self) -> Option<RelayChange> {
+        let word = self.word();
+        if self.is_ending || word == self.told {
+            return None;
+        }
+        self.told = word;
+        Some(self.change(word))
+    }
+
+    /// What is told of it when it has this state.
+    pub(super) fn change(&self, state: &'static str) -> RelayChange {
+        let (bytes_in, bytes_out, drops) = self.totals();
+        let (code, description) = self.status.clone().unwrap_or_default();
+        let peer = match &self.state {
+            State::Opening { peer, .. } | State::Running { peer, .. } => *peer,
+            State::Dialling | State::Retrying { .. } => None,
+        };
+        RelayChange {
+            relay: self.id,
+            client: self.client,
+            direction: self.direction.word(),
+            name: self.name.clone(),
+            url: self.url(),
+            peer,
+            state,
+            code,
+            description,
+            error: self.last_error.clone(),
+            bytes_in,
+            bytes_out,
+            drops,
+        }
+    }
+
     pub(super) fn to_json(&self, now: Moment) -> Value {
-        let (state, peer, since) = match &self.state {
-            State::Dialling => ("connecting", None, None),
-            State::Opening { peer, .. } => ("connecting", *peer, None),
-            State::Running { peer, since, .. } => {
-                let word = if self.is_push() { "publishing" } else { "playing" };
-                (word, *peer, Some(*since))
-            }
-            State::Retrying { .. } => ("retrying", None, None),
+        let (peer, since, lag) = match &self.state {
+            State::Dialling | State::Retrying { .. } => (None, None, Duration::ZERO),
+            State::Opening { peer, .. } => (*peer, None, Duration::ZERO),
+            State::Running { peer, since, lag, .. } => (*peer, Some(*since), *lag),
         };
         let (bytes_in, bytes_out, skips) = self.totals();
         let (code, description) = self.status.clone().unwrap_or_default();
         json!({
             "id": self.id.0,
-            "direction": self.direction.to_string(),
+            "direction": self.direction.word(),
+            "origin": self.origin.word(),
             "stream": self.name.to_string(),
             "url": self.url(),
-            "state": if self.is_ending { "ending" } else { state },
+            "state": self.word(),
             "peer": peer.map(|peer| peer.to_string()),
             "running_ms": since.map(|since| now.since(since).as_millis() as u64),
             "age_ms": now.since(self.began).as_millis() as u64,
             "attempts": self.attempt,
             "bytes_in": bytes_in,
             "bytes_out": bytes_out,
-            "skips": skips,
+            "lag_ms": lag.as_millis() as u64,
+            "drops": skips,
             "code": code,
             "description": description,
             "last_error": self.last_error,
@@ -319,12 +432,18 @@ fn with_query(mut text: String, query: &str) -> String {
     text
 }
 
-impl fmt::Display for Direction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Direction {
+    fn word(self) -> &'static str {
+        match self {
             Self::Push => "push",
             Self::Pull => "pull",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
     }
 }
 
@@ -349,8 +468,9 @@ mod tests {
         let Place::Server(address) = &rules[0].place else { panic!("a server") };
         let target = Target::Server(address.filled(&name));
         let nodes = NodePath::default().with("here");
-        let rule = Arc::clone(&rules[0]);
-        (Relay::new(RelayId(1), direction, name, rule, target, nodes, at(0)), rules)
+        let origin = Origin::Configuration;
+        let plan = Plan { direction, origin, name: &name, rule: &rules[0] };
+        (Relay::new(RelayId(1), plan, target, nodes, at(0)), rules)
     }
 
     #[test]
@@ -377,12 +497,12 @@ mod tests {
         relay.progress(5, 50, 1);
         let json = relay.to_json(at(0));
         assert_eq!(
-            (&json["bytes_in"], &json["bytes_out"], &json["skips"]),
+            (&json["bytes_in"], &json["bytes_out"], &json["drops"]),
             (&json!(7), &json!(250), &json!(4))
         );
         assert_eq!(
             (&json["state"], &json["code"]),
-            (&json!("retrying"), &json!("NetStream.Publish.BadName"))
+            (&json!("refused"), &json!("NetStream.Publish.BadName"))
         );
     }
 
@@ -417,6 +537,40 @@ mod tests {
         assert!(!relay.takes_login_step("[ authmod=adobe ] : ?reason=authfailed"));
         relay.fail(None, String::new(), at(0));
         assert_eq!(told(&relay).client.app, "a/b");
+    }
+
+    #[test]
+    fn the_state_says_whether_a_target_takes_what_it_is_sent() {
+        let (mut relay, _) = relay(Direction::Push, "{ url = 'rtmp://h/a' }");
+        assert_eq!(relay.word(), "connecting");
+        assert_eq!(relay.take_change().map(|it| it.state), Some("connecting"));
+        assert_eq!(relay.take_change(), None, "once");
+        assert!(!relay.hurry(at(0)), "it does not wait");
+        let (since, lag) = (at(0), Duration::ZERO);
+        relay.state = State::Running { node: 0, peer: None, since, lag, is_stalled: false };
+        assert_eq!(relay.word(), "publishing");
+        relay.keeps_up(Duration::from_millis(1_500), true);
+        let json = relay.to_json(at(0));
+        assert_eq!((&json["state"], &json["lag_ms"]), (&json!("stalled"), &json!(1_500)));
+        relay.fail(None, "gone".to_owned(), at(0));
+        assert_eq!(relay.word(), "retrying");
+        let told = relay.take_change().unwrap();
+        assert_eq!((told.state, told.error.as_str()), ("retrying", "gone"));
+        assert!(!relay.is_due(at(0)) && relay.hurry(at(0)) && relay.is_due(at(0)));
+        relay.is_ending = true;
+        assert_eq!((relay.word(), relay.take_change()), ("stopped", None));
+    }
+
+    #[test]
+    fn a_target_that_fails_gives_way_to_its_fallback() {
+        let (mut relay, _) =
+            relay(Direction::Push, "{ url = 'rtmp://one/a', fallback = ['rtmp://two/a/b'] }");
+        let mut seen = vec![relay.url()];
+        for _ in 0..2 {
+            relay.take_next(&[]);
+            seen.push(relay.url());
+        }
+        assert_eq!(seen, ["rtmp://one/a/cam", "rtmp://two/a/b/cam", "rtmp://one/a/cam"]);
     }
 
     #[test]

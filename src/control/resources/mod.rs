@@ -8,9 +8,11 @@
 //! | `summary`  | SRS's summaries of process and machine                         |
 //! | `stat`     | nginx-rtmp's statistics in XML                                 |
 //! | `control`  | nginx-rtmp's control: drop, redirect                           |
+//! | `relays`   | relays: list, add, end, retry                                  |
 
 mod control;
 mod own;
+mod relays;
 mod srs;
 mod stat;
 mod summary;
@@ -19,11 +21,11 @@ pub(super) use summary::Look;
 
 use super::answer::Answer;
 use super::api::{Serves, Shared};
+use super::events::Filter;
 use super::metrics;
 use crate::control::push;
 use crate::media::Moment;
 use crate::proto::http::{Method, Request};
-use crate::rt::clock;
 
 /// The description of this API, for programs.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -39,6 +41,9 @@ enum Resource {
     Hooks,
     Rooms,
     Relays,
+    Relay,
+    RelayRetry,
+    Events,
     Config,
     Versions,
     Summaries,
@@ -55,7 +60,7 @@ enum Resource {
 }
 
 /// Paths with the methods that they take; `{}` stands for any one segment. `GET` is `HEAD`, too.
-const ROUTES: [(&str, &[Method], Resource); 29] = [
+const ROUTES: [(&str, &[Method], Resource); 32] = [
     ("/health/live", READ, Resource::Live),
     ("/health/ready", READ, Resource::Ready),
     ("/metrics", READ, Resource::Metrics),
@@ -63,7 +68,10 @@ const ROUTES: [(&str, &[Method], Resource); 29] = [
     ("/api/v1/shards", READ, Resource::Shards),
     ("/api/v1/hooks", READ, Resource::Hooks),
     ("/api/v1/rooms", READ, Resource::Rooms),
-    ("/api/v1/relays", READ, Resource::Relays),
+    ("/api/v1/relays", &[Method::Get, Method::Head, Method::Post], Resource::Relays),
+    ("/api/v1/relays/{}", DELETE_TOO, Resource::Relay),
+    ("/api/v1/relays/{}/retry", POST, Resource::RelayRetry),
+    ("/api/v1/events", READ, Resource::Events),
     ("/api/v1/config", READ, Resource::Config),
     ("/api/v1/versions", READ, Resource::Versions),
     ("/api/v1/summaries", READ, Resource::Summaries),
@@ -72,7 +80,7 @@ const ROUTES: [(&str, &[Method], Resource); 29] = [
     ("/api/v1/streams", READ, Resource::Streams),
     ("/api/v1/streams/{}", READ, Resource::Stream),
     ("/api/v1/clients", READ, Resource::Clients),
-    ("/api/v1/clients/{}", &[Method::Get, Method::Head, Method::Delete], Resource::Client),
+    ("/api/v1/clients/{}", DELETE_TOO, Resource::Client),
     ("/stat", READ, Resource::Stat),
     // nginx-rtmp looks at no method.
     ("/control/drop/{}", ASK, Resource::Control),
@@ -90,6 +98,7 @@ const ROUTES: [(&str, &[Method], Resource); 29] = [
 
 const READ: &[Method] = &[Method::Get, Method::Head];
 const POST: &[Method] = &[Method::Post];
+const DELETE_TOO: &[Method] = &[Method::Get, Method::Head, Method::Delete];
 const ASK: &[Method] = &[Method::Get, Method::Head, Method::Post];
 
 /// Whether the request has to carry the token when there is one: all but the look whether the server
@@ -126,7 +135,12 @@ pub(super) async fn serve(
         Resource::Shards => own::shards(shared).await,
         Resource::Hooks => Answer::json(200, &shared.parts.hooks.to_json()),
         Resource::Rooms => Answer::json(200, &shared.parts.rooms.borrow().to_json()),
-        Resource::Relays => Answer::json(200, &shared.parts.relays.borrow().to_json(clock::now())),
+        Resource::Relays if request.method == Method::Post => relays::add(shared, body),
+        Resource::Relays => relays::list(shared),
+        Resource::Relay if request.method == Method::Delete => relays::end(shared, segment),
+        Resource::Relay => relays::one(shared, segment),
+        Resource::RelayRetry => relays::retry(shared, segment),
+        Resource::Events => events(shared, request),
         Resource::Config => Answer::json(200, &shared.parts.settings.get().in_force()),
         Resource::Versions => srs::versions(shared),
         Resource::Summaries => summary::summaries(shared).await,
@@ -143,6 +157,15 @@ pub(super) async fn serve(
             Some(answer) => answer,
             None => Answer::error(404, "no such resource; see /api/v1/openapi.json"),
         },
+    }
+}
+
+/// `GET /api/v1/events`
+fn events(shared: &Shared, request: &Request) -> Answer {
+    match Filter::of(request).map(|filter| shared.parts.events.listen(filter)) {
+        Ok(Some(listener)) => Answer::events(listener),
+        Ok(None) => Answer::error(503, "as many listen as may: limits are in docs/events.md"),
+        Err(why) => Answer::error(400, why),
     }
 }
 

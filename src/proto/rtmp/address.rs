@@ -1,8 +1,6 @@
 //! Addresses of streams on other servers: `rtmp[s]://[user:password@]host[:port]/app[/instance][/stream]`.
 //!
-//! In paths of two segments the second is the instance, as encoders take a server's address (contract
-//! multipoint 3.1): `rtmp://host/livestreams/anotherinstance`. A segment that holds `{stream}` begins the
-//! name of the stream wherever it stands.
+//! Where the application ends and the stream's name begins, a path does not say: see [`PathForm`].
 
 use std::fmt;
 
@@ -32,6 +30,20 @@ pub struct RtmpAddress {
     pub stream: Option<String>,
 }
 
+/// Which part of a path is the application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathForm {
+    /// In paths of two segments the second is the instance, as encoders take a server's address (contract
+    /// multipoint 3.1): `rtmp://host/livestreams/anotherinstance`. A segment that holds `{stream}` begins
+    /// the name of the stream wherever it stands.
+    Server,
+    /// The first segment is the application and the rest the stream, as nginx-rtmp reads a redirect
+    /// (contract hooks 1.5).
+    FirstIsApp,
+    /// The last segment is the stream, if there are two or more, as SRS reads a target.
+    LastIsStream,
+}
+
 /// Why text is no such address.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum AddressError {
@@ -56,20 +68,27 @@ pub enum AddressError {
 }
 
 impl RtmpAddress {
-    /// Reads an address.
+    /// Reads an address as an operator writes it: [`PathForm::Server`].
     ///
     /// # Errors
     /// See [`AddressError`].
     pub fn parse(text: &str) -> Result<Self, AddressError> {
+        Self::parse_as(text, PathForm::Server)
+    }
+
+    /// Reads an address. The scheme may be in any case.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn parse_as(text: &str, form: PathForm) -> Result<Self, AddressError> {
         if text.chars().any(|it| it.is_whitespace() || it.is_control()) {
             return Err(AddressError::Character);
         }
-        let (is_tls, rest) = if let Some(rest) = text.strip_prefix("rtmp://") {
-            (false, rest)
-        } else if let Some(rest) = text.strip_prefix("rtmps://") {
-            (true, rest)
-        } else {
-            return Err(AddressError::Scheme);
+        let (scheme, rest) = text.split_once("://").ok_or(AddressError::Scheme)?;
+        let is_tls = match scheme.to_ascii_lowercase().as_str() {
+            "rtmp" => false,
+            "rtmps" => true,
+            _ => return Err(AddressError::Scheme),
         };
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, server) = match authority.rsplit_once('@') {
@@ -83,7 +102,7 @@ impl RtmpAddress {
         if host.is_empty() || host.contains(['[', ']', '?', '#']) {
             return Err(AddressError::Host);
         }
-        let (app, stream) = split_path(path);
+        let (app, stream) = split_path(path, form);
         if app.is_empty() {
             return Err(AddressError::App);
         }
@@ -171,12 +190,18 @@ fn split_port(server: &str) -> Result<(&str, Option<u16>), AddressError> {
 }
 
 /// (application with instance, stream)
-fn split_path(path: &str) -> (&str, Option<&str>) {
+fn split_path(path: &str, form: PathForm) -> (&str, Option<&str>) {
     let path = path.trim_end_matches('/');
     let plain = path.split('?').next().unwrap_or_default();
+    let last = plain.split('/').count() - 1;
     let mut from = 0;
     for (number, segment) in plain.split('/').enumerate() {
-        if number > 0 && (number == 2 || segment.contains("{stream}")) {
+        let begins_stream = match form {
+            PathForm::Server => number == 2 || segment.contains("{stream}"),
+            PathForm::FirstIsApp => true,
+            PathForm::LastIsStream => number == last,
+        };
+        if number > 0 && begins_stream {
             let (app, stream) = path.split_at(from);
             return (app.strip_suffix('/').unwrap_or(app), Some(stream));
         }
@@ -217,6 +242,25 @@ mod tests {
             "{app}/{instance}",
             Some("{stream}"),
         );
+    }
+
+    #[test]
+    fn paths_of_hooks_are_read_as_their_originals_do() {
+        let parts = |text, form| {
+            let address = RtmpAddress::parse_as(text, form).unwrap();
+            (address.app, address.stream)
+        };
+        let expect = |text, form, app: &str, stream: Option<&str>| {
+            assert_eq!(parts(text, form), (app.to_owned(), stream.map(str::to_owned)), "{text}");
+        };
+        let nginx = PathForm::FirstIsApp;
+        expect("rtmp://h/app", nginx, "app", None);
+        expect("RTMP://h/app/s", nginx, "app", Some("s"));
+        expect("rtmp://h/app/a/b?k=v", nginx, "app", Some("a/b?k=v"));
+        let srs = PathForm::LastIsStream;
+        expect("rtmp://h/app", srs, "app", None);
+        expect("rtmp://h/app/s", srs, "app", Some("s"));
+        expect("rtmp://h/app/a/b?k=v/w", srs, "app/a", Some("b?k=v/w"));
     }
 
     #[test]

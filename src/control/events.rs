@@ -1,0 +1,262 @@
+//! What happens on the server, for those who listen: connections, streams and relays, one event after the
+//! other. `GET /api/v1/events` is one listener's way to them (`listener`).
+//!
+//! What must hold: without listeners nothing is put into words; a listener that is too slow loses events,
+//! is told how many, and holds nobody up.
+
+mod listener;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+pub(super) use self::listener::Listener;
+use crate::limits;
+
+/// All listeners, and what they have not been sent yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Events {
+    shared: Rc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    last_event: Cell<u64>,
+    last_listener: Cell<u64>,
+    queues: RefCell<BTreeMap<u64, Queue>>,
+}
+
+/// What waits for one listener.
+#[derive(Debug, Default)]
+struct Queue {
+    filter: Filter,
+    /// Each as it is sent.
+    events: VecDeque<Rc<str>>,
+    bytes: usize,
+    /// How many had no room.
+    lost: u64,
+    waker: Option<Waker>,
+}
+
+/// Which events a listener wants; what is empty is any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Filter {
+    /// Words for events.
+    pub(super) events: Vec<String>,
+    /// Applications, with their instance if it is not the default one.
+    pub(super) apps: Vec<String>,
+    /// Names of streams.
+    pub(super) streams: Vec<String>,
+}
+
+/// Something that has happened.
+#[derive(Debug)]
+pub(super) struct Happening<'a> {
+    /// The word for it.
+    pub(super) event: &'static str,
+    /// The virtual host.
+    pub(super) vhost: &'a str,
+    /// The application, with its instance if it is not the default one.
+    pub(super) app: &'a str,
+    /// The stream's name; empty when it is about none.
+    pub(super) stream: &'a str,
+    /// What else is to be said: an object.
+    pub(super) more: Value,
+}
+
+/// The words for events.
+pub(super) const WORDS: [&str; 9] = [
+    "connect",
+    "disconnect",
+    "play",
+    "play_done",
+    "publish",
+    "publish_done",
+    "refused",
+    "relay",
+    "update",
+];
+
+impl Filter {
+    fn fits(&self, happening: &Happening<'_>) -> bool {
+        let fits =
+            |list: &[String], value: &str| list.is_empty() || list.iter().any(|it| it == value);
+        fits(&self.events, happening.event)
+            && fits(&self.apps, happening.app)
+            && fits(&self.streams, happening.stream)
+    }
+}
+
+impl Events {
+    /// Whether anybody listens.
+    pub(super) fn has_listeners(&self) -> bool {
+        !self.shared.queues.borrow().is_empty()
+    }
+
+    /// How many listen.
+    pub(super) fn listeners(&self) -> usize {
+        self.shared.queues.borrow().len()
+    }
+
+    /// Tells the listeners.
+    pub(super) fn say(&self, happening: Happening<'_>) {
+        if !self.has_listeners() {
+            return;
+        }
+        let id = self.shared.last_event.get() + 1;
+        self.shared.last_event.set(id);
+        let mut text: Option<Rc<str>> = None;
+        for queue in self.shared.queues.borrow_mut().values_mut() {
+            if queue.filter.fits(&happening) {
+                let text = text.get_or_insert_with(|| write(id, &happening));
+                queue.push(Rc::clone(text));
+            }
+        }
+    }
+
+    /// One more listener; `None` when there are as many as there may be.
+    pub(super) fn listen(&self, filter: Filter) -> Option<Listener> {
+        if self.listeners() >= limits::EVENT_LISTENERS_MAX {
+            return None;
+        }
+        let number = self.shared.last_listener.get() + 1;
+        self.shared.last_listener.set(number);
+        let queue = Queue { filter, ..Queue::default() };
+        self.shared.queues.borrow_mut().insert(number, queue);
+        Some(Listener::new(Rc::clone(&self.shared), number))
+    }
+}
+
+impl Queue {
+    fn push(&mut self, text: Rc<str>) {
+        let is_full = self.events.len() >= limits::EVENTS_WAITING_MAX
+            || self.bytes + text.len() > limits::EVENT_BYTES_WAITING_MAX;
+        // Once something is lost, so is all that comes before that is told: the order is kept.
+        if is_full || self.lost > 0 {
+            self.lost += 1;
+        } else {
+            self.bytes += text.len();
+            self.events.push_back(text);
+        }
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// What is to be sent next; at its end how many events are missing.
+    fn take(&mut self) -> String {
+        let mut out = String::with_capacity(self.bytes + 64);
+        for text in self.events.drain(..) {
+            out.push_str(&text);
+        }
+        self.bytes = 0;
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            out.push_str(&format!(
+                "event: lost\ndata: {{\"event\":\"lost\",\"count\":{lost}}}\n\n"
+            ));
+        }
+        out
+    }
+}
+
+/// An event as it is sent.
+fn write(id: u64, happening: &Happening<'_>) -> Rc<str> {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let Happening { event, vhost, app, stream, more } = happening;
+    let mut object = json!({
+        "id": id, "event": event, "time_ms": time.as_millis() as u64, "vhost": vhost, "app": app,
+    });
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        if !stream.is_empty() {
+            object.insert("stream".to_owned(), Value::from(*stream));
+        }
+        object.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
+    }
+    format!("id: {id}\nevent: {event}\ndata: {object}\n\n").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn happening<'a>(event: &'static str, app: &'a str, stream: &'a str) -> Happening<'a> {
+        let more = json!({ "client": "7" });
+        Happening { event, vhost: "v", app, stream, more }
+    }
+
+    fn list(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// The data of what a listener is sent.
+    fn sent(listener: &Listener) -> Vec<Value> {
+        let text = listener.take();
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
+    }
+
+    #[test]
+    fn listeners_are_sent_what_they_want() {
+        let events = Events::default();
+        events.say(happening("publish", "live", "nobody hears it"));
+        let all = events.listen(Filter::default()).unwrap();
+        let some = Filter { events: list("publish play"), apps: list("live"), ..Filter::default() };
+        let some = events.listen(some).unwrap();
+        let one = events.listen(Filter { streams: list("b"), ..Filter::default() }).unwrap();
+        for (event, app, stream) in
+            [("connect", "live", ""), ("publish", "live", "a"), ("play", "other", "b")]
+        {
+            events.say(happening(event, app, stream));
+        }
+        let ids = |listener: &Listener| -> Vec<u64> {
+            sent(listener).iter().map(|it| it["id"].as_u64().unwrap()).collect()
+        };
+        assert_eq!((ids(&some), ids(&one)), (vec![2], vec![3]));
+        let all = sent(&all);
+        assert_eq!(all.len(), 3);
+        assert!(all[0].get("stream").is_none());
+        let second = &all[1];
+        assert_eq!(
+            (&second["event"], &second["app"], &second["stream"], &second["client"]),
+            (&json!("publish"), &json!("live"), &json!("a"), &json!("7"))
+        );
+        drop((some, one));
+        assert_eq!(events.listeners(), 1);
+    }
+
+    #[test]
+    fn who_is_too_slow_loses_events_and_is_told_how_many() {
+        let events = Events::default();
+        let slow = events.listen(Filter::default()).unwrap();
+        for _ in 0..limits::EVENTS_WAITING_MAX + 5 {
+            events.say(happening("publish", "live", "a"));
+        }
+        let got = sent(&slow);
+        assert_eq!(got.len(), limits::EVENTS_WAITING_MAX + 1);
+        assert_eq!(got.last().unwrap(), &json!({ "event": "lost", "count": 5 }));
+        events.say(happening("publish", "live", "a"));
+        assert_eq!(sent(&slow).len(), 1, "and then it goes on");
+        let long = "x".repeat(limits::EVENT_BYTES_WAITING_MAX / 2);
+        for _ in 0..3 {
+            events.say(happening("publish", "live", &long));
+        }
+        let got = sent(&slow);
+        assert_eq!((got.len(), &got[1]["count"]), (2, &json!(2)));
+    }
+
+    #[test]
+    fn there_is_an_end_to_listeners() {
+        let events = Events::default();
+        let all: Vec<_> = (0..limits::EVENT_LISTENERS_MAX)
+            .map(|_| events.listen(Filter::default()).expect("room"))
+            .collect();
+        assert!(events.listen(Filter::default()).is_none());
+        drop(all);
+        assert!(events.listen(Filter::default()).is_some());
+    }
+}
