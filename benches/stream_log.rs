@@ -1,31 +1,50 @@
-//! A frame's way through a shard without the kernel: timeline, group of pictures, log, and the pass over
-//! a log's viewers as `shard::flush` does it, with every send taken whole.
+//! A frame's way through a shard: timeline, group of pictures, log, and the shard's pass over a log's
+//! viewers.
 //!
-//! `cargo bench --bench stream_log`. An operation is one message, or, for a pass, one viewer served:
-//! what a viewer costs apart from its send. Nanoseconds are CPU time of the thread.
+//! `cargo bench --bench stream_log`. An operation is one message, or, for a pass, one viewer served.
+//! Nanoseconds are CPU time of the thread: with a pass the kernel's part of the sends, and of the viewers' reads, is in
+//! them. Instructions are the program's own.
 
 mod harness;
 
 use std::hint::black_box;
+use std::net::{TcpListener, TcpStream};
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use harness::{Round, Suite, sample};
-use shardcast::config::{AppSettings, Settings, Sources};
+use shardcast::config::{Settings, Sources};
 use shardcast::media::{
     Frame, FrameKind, Gop, Log, Moment, Preamble, SegmentPool, StreamId, Timeline, Track, Tracks,
     Wire,
 };
 use shardcast::proto::codec;
 use shardcast::proto::name::StreamName;
-use shardcast::shard::{ConnKey, LogState, Viewer, ViewerStream};
+use shardcast::rt::egress::{Egress, EgressChoice};
+use shardcast::rt::executor::spawn_pinned;
+use shardcast::rt::socket;
+use shardcast::session::{ClientId, RtmpSession, Session};
+use shardcast::shard::{
+    Conn, ConnKey, ConnTable, Pass, Scope, Seat, ShardLoad, Viewer, ViewerStream,
+};
 
 const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
 const GOP_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The hold of the preset `balanced`: a pass serves what came in this time.
 const HOLD_MS: u64 = 40;
+/// Room for what a pass sends to one viewer.
+const SOCKET_BYTES: usize = 1 << 20;
 
 fn main() {
+    // A pass belongs on an executor.
+    let run = spawn_pinned("bench", None, || async { bench() });
+    run.expect("an executor can be started").join().expect("the benchmarks end");
+}
+
+fn bench() {
     let mut suite = Suite::from_arguments();
     let gop = sample::gop(sample::BITRATE);
     let messages = Round { operations: gop.len(), bytes: 0 };
@@ -118,26 +137,31 @@ fn append(gop: &[Frame], wire: Wire) -> impl FnMut() + use<> {
     }
 }
 
-/// A stream with viewers: each frame into its log, and every 40 ms a pass over all viewers.
+/// A stream with viewers: each frame into its log, and every 40 ms the shard's own pass over all viewers.
 fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
     let frames = gop.to_vec();
-    let settings = settings();
+    let settings = Arc::new(Settings::load(&Sources::default()).expect("the defaults are valid"));
+    let app = settings.app("__defaultVhost__", "live", "_definst_");
     let name = StreamName::new("__defaultVhost__", "live", "", "cam").expect("a valid name");
-    let mut stream = ViewerStream::new(StreamId(1), name, Arc::clone(&settings), 6, Moment::ZERO);
+    let mut stream = ViewerStream::new(StreamId(1), name, Arc::clone(&app), 6, Moment::ZERO);
     let mut pool = SegmentPool::default();
-    for viewer in 0..viewers {
-        let connection = ConnKey { slot: viewer as u32, generation: 1 };
-        let viewer = Viewer::new(connection, 1, Duration::from_secs(10), Moment::ZERO);
+    let mut conns = ConnTable::default();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
+    let mut clients = Vec::new();
+    for _ in 0..viewers {
+        let (viewer, client) = connect(&mut conns, &settings, &listener);
+        clients.push(client);
+        let viewer = Viewer::new(viewer, 1, Duration::from_secs(10), Moment::ZERO);
         stream.attach(viewer, RTMP, true, Moment::ZERO, &mut pool);
     }
     let mut joined = Vec::new();
     for header in headers() {
         stream.push(&header, Moment::ZERO, &mut pool, &mut joined);
     }
-    let mut worklist = Vec::new();
+    let mut pass = Pass::new(Egress::new(EgressChoice::Send));
     let mut base_ms = 0;
     move || {
-        let mut sent = 0;
+        let before = pass.counters;
         for batch in frames.chunk_by(|a, b| a.dts_ms / HOLD_MS == b.dts_ms / HOLD_MS) {
             for frame in batch {
                 let frame = later(frame, base_ms);
@@ -146,48 +170,46 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
             joined.clear();
             let last = batch.last().map_or(Moment::ZERO, |frame| arrival(frame, base_ms));
             for state in &mut stream.logs {
-                sent += pass(state, &settings, &mut pool, &mut worklist, last);
+                at_once(pass.run(state, &app, &mut conns, &mut pool, Scope::All, last));
+            }
+            for client in &clients {
+                while matches!(socket::discard(client, SOCKET_BYTES), Ok(1..)) {}
             }
         }
-        assert!(sent >= viewers * harness::payload_bytes(&frames));
+        let sent = pass.counters.send_bytes - before.send_bytes;
+        assert!(sent >= (viewers * harness::payload_bytes(&frames)) as u64);
+        assert_eq!((pass.counters.sends_refused, pass.counters.skips), (0, 0));
         base_ms += sample::GOP_MS;
     }
 }
 
-/// `shard::flush::Pass::run` with a kernel that takes everything, and without connections.
-fn pass(
-    state: &mut LogState,
-    settings: &AppSettings,
-    pool: &mut SegmentPool,
-    worklist: &mut Vec<u32>,
-    now: Moment,
-) -> usize {
-    let late = state.log.position_of(now - settings.viewer_max_lag);
-    let limit = late.max(state.log.lost_limit(now - settings.log_reach));
-    worklist.clear();
-    for (index, viewer) in state.viewers.iter_mut().enumerate() {
-        viewer.pass_bytes = 0;
-        assert!(!viewer.cursor.is_before(limit), "every viewer keeps up");
-        if viewer.next_try <= now && !viewer.cursor.is_caught_up(&state.log) {
-            worklist.push(index as u32);
-        }
+/// A viewer's connection, and its client's end.
+fn connect(
+    conns: &mut ConnTable,
+    settings: &Arc<Settings>,
+    listener: &TcpListener,
+) -> (ConnKey, TcpStream) {
+    let address = listener.local_addr().expect("it is bound");
+    let client = TcpStream::connect(address).expect("the listener listens");
+    client.set_nonblocking(true).expect("a socket can be non-blocking");
+    let (server, peer) = listener.accept().expect("the client has connected");
+    server.set_nonblocking(true).expect("a socket can be non-blocking");
+    server.set_nodelay(true).expect("TCP_NODELAY can be set");
+    socket::set_send_buffer(&server, SOCKET_BYTES).expect("the send buffer can be set");
+    let id = ClientId::next();
+    let session = RtmpSession::new(Arc::clone(settings), id, peer, 1, Moment::ZERO);
+    let session = Session::Rtmp(Box::new(session));
+    let seat = Seat::new(&Arc::<ShardLoad>::default(), &Arc::<AtomicUsize>::default(), None);
+    let conn = Conn::new(server.into(), id, peer, session, seat, Moment::ZERO);
+    (conns.insert(conn), client)
+}
+
+/// A pass that leaves no time to others: alone on its executor, nobody asks for it.
+fn at_once<T>(work: impl Future<Output = T>) -> T {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("a pass waited"),
     }
-    let mut sent = 0;
-    while !worklist.is_empty() {
-        for &index in worklist.iter() {
-            let viewer = &mut state.viewers[index as usize];
-            let bytes = black_box(viewer.cursor.next(&state.log, usize::MAX)).len();
-            viewer.pass_bytes += bytes;
-            viewer.cursor.advance(bytes);
-            black_box(viewer.cursor.at_boundary(&state.log));
-            sent += bytes;
-        }
-        let (log, viewers) = (&state.log, &state.viewers);
-        worklist.retain(|&index| !viewers[index as usize].cursor.is_caught_up(log));
-    }
-    let slowest = state.viewers.iter().filter_map(|viewer| viewer.cursor.needs()).min();
-    state.log.evict(slowest.unwrap_or_else(|| state.log.end()), pool);
-    sent
 }
 
 fn arrival(frame: &Frame, base_ms: u64) -> Moment {
@@ -225,9 +247,4 @@ fn preamble() -> Arc<Preamble> {
         preamble.apply(&header);
     }
     Arc::new(preamble)
-}
-
-fn settings() -> Arc<AppSettings> {
-    let settings = Settings::load(&Sources::default()).expect("the defaults are valid");
-    settings.app("__defaultVhost__", "live", "_definst_")
 }

@@ -352,7 +352,7 @@ fn publish(subscribers: usize, frames_per_turn: u64) -> Published {
             payload: message.payload,
         };
         let (frame, accept_count) =
-            counted_now(|| publication.accept(message, at(number), &mut outbox));
+            counted_now(|| publication.accept(message, at(number), at(number), &mut outbox));
         assert!(frame.is_some());
         let ends_turn = number % frames_per_turn == frames_per_turn - 1;
         let mut hand_over_count = 0;

@@ -29,6 +29,8 @@ pub(crate) struct Load {
     pub(crate) viewers: usize,
     /// Of the pictures; sound comes to it.
     pub(crate) bitrate: usize,
+    /// Whether viewers leave with their first frame, and others come.
+    pub(crate) rejoin: bool,
 }
 
 /// How viewers receive.
@@ -36,6 +38,8 @@ pub(crate) struct Load {
 pub(crate) enum Via {
     Rtmp,
     Flv,
+    /// Half of them each.
+    Mixed,
 }
 
 /// What was measured.
@@ -44,6 +48,8 @@ pub(crate) struct Measured {
     pub(crate) report: Value,
     /// What the server counted in the window, if it counts.
     pub(crate) sends: Option<Sends>,
+    /// The server's resident memory before there was any client.
+    pub(crate) rss_at_start_bytes: u64,
 }
 
 impl Load {
@@ -52,24 +58,29 @@ impl Load {
     }
 
     /// Runs it to its end.
-    pub(crate) fn run(&self, via: Via, timing: Timing, server: &Server) -> Measured {
+    pub(crate) fn run(
+        &self,
+        via: Via,
+        timing: Timing,
+        server: &Server,
+        is_pinned: bool,
+    ) -> Measured {
         let report = scratch("loadgen.json");
         // That of an earlier run must not be taken for this one's.
         _ = std::fs::remove_file(&report);
         let (rtmp_viewers, flv_viewers) = match via {
             Via::Rtmp => (self.all_viewers(), 0),
             Via::Flv => (0, self.all_viewers()),
+            Via::Mixed => (self.all_viewers().div_ceil(2), self.all_viewers() / 2),
         };
         let mut command = Command::new(program());
+        let rss_at_start_bytes = server.rss_bytes();
+        // Without viewers there is nothing to run but publishers.
         command
-            .arg("run")
+            .arg(if self.viewers == 0 { "publish" } else { "run" })
             .arg(format!("rtmp://127.0.0.1:{}/live/peers", server.rtmp_port))
             .args(["--publishers", &self.streams.to_string()])
-            .args(["--viewers-rtmp", &rtmp_viewers.to_string()])
-            .args(["--viewers-flv", &flv_viewers.to_string()])
-            .args(["--http", &format!("127.0.0.1:{}", server.http_port)])
             .args(["--bitrate", &self.bitrate.to_string()])
-            .args(["--viewers-after", VIEWERS_AFTER])
             .args(["--warm-up", WARM_UP])
             .args(["--duration", &format!("{}s", timing.window_s)])
             .args(["--pid", &server.pid().to_string()])
@@ -78,7 +89,19 @@ impl Load {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        pin(&mut command, LOAD_CPU);
+        if self.viewers > 0 {
+            command
+                .args(["--viewers-rtmp", &rtmp_viewers.to_string()])
+                .args(["--viewers-flv", &flv_viewers.to_string()])
+                .args(["--http", &format!("127.0.0.1:{}", server.http_port)])
+                .args(["--viewers-after", VIEWERS_AFTER]);
+        }
+        if self.rejoin {
+            command.arg("--rejoin");
+        }
+        if is_pinned {
+            pin(&mut command, LOAD_CPU);
+        }
         let mut child = Kill(command.spawn().expect("loadgen starts"));
         let lines = lines(&mut child.0);
         let deadline = Instant::now() + OVERHEAD_MAX + Duration::from_secs(timing.window_s);
@@ -99,6 +122,7 @@ impl Load {
         Measured {
             report: serde_json::from_str(&text).expect("its report is JSON"),
             sends: before.zip(after).map(|(before, after)| after.since(before)),
+            rss_at_start_bytes,
         }
     }
 }

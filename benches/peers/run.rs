@@ -1,8 +1,7 @@
 //! One scenario: runs, each with every variant once in random order.
 
-use super::Scenario;
 use super::loadgen::{Load, Measured, Via};
-use super::report;
+use super::scenarios::{Scenario, label};
 use super::server::{Server, Variant};
 
 /// How long to measure; windows are whole groups of pictures.
@@ -25,7 +24,13 @@ pub(crate) fn scenario(scenario: &Scenario, timing: Timing) -> Vec<Vec<Outcome>>
     for run in 0..timing.runs {
         for (place, index) in shuffled(scenario.variants.len()).into_iter().enumerate() {
             let (variant, via) = &scenario.variants[index];
-            eprintln!("run {} of {}: {}", run + 1, timing.runs, report::label(variant, *via));
+            eprintln!(
+                "{}, run {} of {}: {}",
+                scenario.title(),
+                run + 1,
+                timing.runs,
+                label(variant, *via)
+            );
             let measured = measure(variant, *via, &scenario.load, timing);
             outcomes[index].push(Outcome { place, measured });
         }
@@ -35,7 +40,7 @@ pub(crate) fn scenario(scenario: &Scenario, timing: Timing) -> Vec<Vec<Outcome>>
 
 fn measure(variant: &Variant, via: Via, load: &Load, timing: Timing) -> Measured {
     let server = Server::start(variant);
-    load.run(via, timing, &server)
+    load.run(via, timing, &server, variant.threads() == 1)
 }
 
 /// The numbers below `count` in random order.

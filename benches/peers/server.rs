@@ -27,12 +27,22 @@ pub(crate) struct Build {
 /// What to measure.
 #[derive(Clone)]
 pub(crate) enum Variant {
-    /// One worker, chunk size 60,000.
-    Nginx,
-    /// One shard.
-    Shardcast { build: Build, latency: &'static str },
+    /// So many workers, chunk size 60,000.
+    Nginx { workers: usize },
+    /// So many shards.
+    Shardcast { build: Build, preset: Preset, shards: usize },
     /// The bare sender.
     Floor(Pace),
+}
+
+/// How long our server holds media back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Preset {
+    Realtime,
+    Balanced,
+    /// 100 ms for both tracks.
+    Held,
+    Throughput,
 }
 
 /// When the bare sender sends.
@@ -49,9 +59,46 @@ pub(crate) enum Pace {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Nginx => write!(f, "nginx-rtmp"),
-            Self::Shardcast { build, latency } => write!(f, "{} {latency}", build.label),
+            Self::Nginx { workers: 1 } => write!(f, "nginx-rtmp"),
+            Self::Nginx { workers } => write!(f, "nginx-rtmp, {workers} workers"),
+            Self::Shardcast { build, preset, shards: 1 } => {
+                write!(f, "{} {}", build.label, preset.name())
+            }
+            Self::Shardcast { build, preset, shards } => {
+                write!(f, "{} {}, {shards} shards", build.label, preset.name())
+            }
             Self::Floor(pace) => write!(f, "floor: {}", pace.name()),
+        }
+    }
+}
+
+impl Variant {
+    /// Threads that carry media. With one, the server has a CPU and loadgen the other.
+    pub(crate) fn threads(&self) -> usize {
+        match self {
+            Self::Nginx { workers: threads } | Self::Shardcast { shards: threads, .. } => *threads,
+            Self::Floor(_) => 1,
+        }
+    }
+}
+
+impl Preset {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Realtime => "realtime",
+            Self::Balanced => "balanced",
+            Self::Held => "held 100 ms",
+            Self::Throughput => "throughput",
+        }
+    }
+
+    /// The server's setting for it.
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Realtime => "apps.default.latency=realtime",
+            Self::Balanced => "apps.default.latency=balanced",
+            Self::Held => "apps.default.hold={ video = \"100ms\", audio = \"100ms\" }",
+            Self::Throughput => "apps.default.latency=throughput",
         }
     }
 }
@@ -117,15 +164,15 @@ impl Server {
     pub(crate) fn start(variant: &Variant) -> Self {
         let [rtmp_port, http_port, api_port] = free_ports();
         let mut command = match variant {
-            Variant::Nginx => nginx(rtmp_port),
-            Variant::Shardcast { build, latency } => {
+            Variant::Nginx { workers } => nginx(rtmp_port, *workers),
+            Variant::Shardcast { build, preset, shards } => {
                 let mut command = Command::new(&build.path);
                 for setting in [
                     format!("rtmp.listen=127.0.0.1:{rtmp_port}"),
                     format!("http.listen=127.0.0.1:{http_port}"),
                     format!("api.listen=127.0.0.1:{api_port}"),
-                    format!("apps.default.latency={latency}"),
-                    "server.shards=1".to_owned(),
+                    preset.setting().to_owned(),
+                    format!("server.shards={shards}"),
                     "server.egress=send".to_owned(),
                     "log.level=warn".to_owned(),
                 ] {
@@ -139,7 +186,9 @@ impl Server {
                 command
             }
         };
-        pin(&mut command, SERVER_CPU);
+        if variant.threads() == 1 {
+            pin(&mut command, SERVER_CPU);
+        }
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the server starts");
         let has_api = matches!(variant, Variant::Shardcast { .. });
@@ -155,6 +204,15 @@ impl Server {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Resident memory of it and of the processes that it started.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        let pid = self.pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let children = children.unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        children.chain([pid]).filter_map(resident_bytes).sum()
     }
 
     /// What this server counted; nothing of others.
@@ -189,16 +247,17 @@ impl Drop for Server {
     }
 }
 
-fn nginx(rtmp_port: u16) -> Command {
+fn nginx(rtmp_port: u16, workers: usize) -> Command {
     let prefix = scratch("nginx");
     fs::create_dir_all(prefix.join("logs")).expect("the prefix can be made");
     let configuration = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
 daemon off;
-worker_processes 1;
+worker_processes {workers};
+worker_rlimit_nofile 20000;
 pid nginx.pid;
 error_log logs/error.log error;
-events {{ worker_connections 4096; }}
+events {{ worker_connections 19000; }}
 rtmp {{
     access_log off;
     server {{
@@ -214,6 +273,13 @@ rtmp {{
     command.arg("-p").arg(&prefix).arg("-c").arg(prefix.join("nginx.conf"));
     command.arg("-e").arg(prefix.join("logs/error.log"));
     command
+}
+
+fn resident_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
 }
 
 fn free_ports() -> [u16; 3] {

@@ -42,9 +42,9 @@ impl Quartiles {
         }
     }
 
-    /// The median in other units.
-    pub(crate) fn text(&self, digits: usize, factor: f64) -> String {
-        let [low, median, high] = [self.low, self.median, self.high].map(|value| value * factor);
+    /// The median, and the others in brackets.
+    pub(crate) fn text(&self, digits: usize) -> String {
+        let Self { low, median, high } = self;
         format!("{median:.digits$} [{low:.digits$}, {high:.digits$}]")
     }
 

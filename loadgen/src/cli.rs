@@ -30,6 +30,8 @@ Examples:
   Ten streams, half of the viewers over HTTP-FLV, results for a program:
     loadgen run rtmp://localhost/live/load --publishers 10 --viewers-rtmp 500 --viewers-flv 500 \\
       --json result.json
+  A storm of joins, 200 under way at a time:
+    loadgen run rtmp://localhost/live/load --viewers-rtmp 200 --rejoin --pid $(pidof shardcast)
   A real file instead of the synthetic stream:
     loadgen run rtmp://localhost/live/load --viewers-rtmp 100 --file video.flv
   Publisher and viewers apart:
@@ -258,6 +260,10 @@ pub(crate) struct Viewers {
     /// How long viewers may take to receive the rest after the last frame was sent.
     #[arg(long, default_value = "5s", value_parser = duration)]
     pub(crate) settle: Duration,
+    /// Each viewer leaves with its first frame, and another one comes in its place: a storm of
+    /// joins, with so many under way at a time.
+    #[arg(long)]
+    pub(crate) rejoin: bool,
     /// Viewers moved on to a later keyframe by the server are no fault.
     #[arg(long)]
     pub(crate) allow_skips: bool,

@@ -41,6 +41,7 @@ pub(crate) fn plan(
             stream: Arc::clone(&streams[mix(index as u64 ^ 0x5eed) as usize % streams.len()]),
             protocol,
             is_sampled: sample.contains(&index),
+            rejoins: args.rejoin,
             address: *address,
             authority: Arc::clone(authority),
             from: (!from.is_empty()).then(|| from[index % from.len()]),

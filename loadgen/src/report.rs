@@ -66,6 +66,8 @@ pub(crate) struct Report {
 pub(crate) struct PublishersReport {
     /// Frames published, both tracks.
     pub(crate) frames: u64,
+    /// Frames per second of one stream, both tracks, in the window.
+    pub(crate) frames_per_second: f64,
     /// Payload bits per second of one stream.
     pub(crate) bits_per_second: f64,
     /// How late frames left, after their intended time.
@@ -89,6 +91,8 @@ pub(crate) struct ViewersReport {
     pub(crate) played: u64,
     /// Did not.
     pub(crate) without_media: u64,
+    /// Joins up to the first frame, in the window, of viewers that leave with it; none otherwise.
+    pub(crate) joins: Option<u64>,
     /// Disconnected by the server, or ended by it, before the run ended.
     pub(crate) ended_early: u64,
     /// Why viewers failed, and how many.
@@ -117,7 +121,7 @@ pub(crate) struct ViewersReport {
     pub(crate) latency_video: Summary,
     /// The same for sound.
     pub(crate) latency_audio: Summary,
-    /// Connect to first keyframe, of all viewers.
+    /// Connect to first keyframe, of all viewers; with `--rejoin` of those that joined in the window.
     pub(crate) first_frame: Summary,
 }
 
@@ -132,6 +136,10 @@ pub(crate) struct ServerReport {
     pub(crate) cores: f64,
     /// CPU seconds per 10⁹ bytes that viewers received.
     pub(crate) cpu_s_per_gb: Option<f64>,
+    /// CPU seconds per 10⁹ bytes of media that were published.
+    pub(crate) cpu_s_per_published_gb: Option<f64>,
+    /// CPU milliseconds per join, with `--rejoin`.
+    pub(crate) cpu_ms_per_join: Option<f64>,
     /// Resident memory before the first viewer.
     pub(crate) rss_before_bytes: u64,
     /// At the end of the window.
@@ -401,6 +409,10 @@ impl fmt::Display for Report {
         }
         if let Some(viewers) = &self.viewers {
             viewers.rows(&mut row)?;
+            if let Some(joins) = viewers.joins {
+                let per_s = joins as f64 / self.window_s;
+                row("joins in the window", format!("{joins}, {per_s:.0} per second"))?;
+            }
         }
         if let Some(ffmpeg) = &self.ffmpeg {
             ffmpeg.rows(&mut row)?;
@@ -409,6 +421,9 @@ impl fmt::Display for Report {
             let mut cpu = format!("{:.3} s, {:.1} % of a core", server.cpu_s, server.cores * 100.0);
             if let Some(per_gb) = server.cpu_s_per_gb {
                 let _ = write!(cpu, ", {per_gb:.3} s per GB");
+            }
+            if let Some(per_join) = server.cpu_ms_per_join {
+                let _ = write!(cpu, ", {per_join:.3} ms per join");
             }
             row(&format!("server CPU (pid {})", server.pid), cpu)?;
             let mut memory = format!(
@@ -549,6 +564,8 @@ mod tests {
             cpu_s: 1.0,
             cores: 1.0,
             cpu_s_per_gb: None,
+            cpu_s_per_published_gb: None,
+            cpu_ms_per_join: None,
             rss_before_bytes: 0,
             rss_bytes: last,
             rss_max_bytes: last,

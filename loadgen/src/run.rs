@@ -96,6 +96,7 @@ struct Look {
     server: Option<Usage>,
     bytes: u64,
     published_bytes: u64,
+    published_frames: u64,
 }
 
 /// Does the job and reports. Gives whether all went well.
@@ -480,6 +481,7 @@ impl Running {
                 .iter()
                 .map(|stream| stream.published.payload_bytes())
                 .sum(),
+            published_frames: self.publisher_counters.frames.load(Ordering::Relaxed),
         })
     }
 
@@ -504,6 +506,9 @@ impl Running {
                 let published_bytes = (after.published_bytes - before.published_bytes) as f64;
                 Some(PublishersReport {
                     frames: tally.frames,
+                    frames_per_second: (after.published_frames - before.published_frames) as f64
+                        / window_s
+                        / f64::from(job.target.publishers),
                     bits_per_second: published_bytes * 8.0
                         / window_s
                         / f64::from(job.target.publishers),
@@ -513,6 +518,7 @@ impl Running {
                 })
             }
         };
+        let (before_published, after_published) = (before.published_bytes, after.published_bytes);
         let (own_ns, busiest_ns) = after.own.cpu_since(&before.own);
         let share = |ns: u64| ns as f64 / SECOND_NS as f64 / window_s;
         let mut loadgen = OwnReport {
@@ -525,7 +531,10 @@ impl Running {
         loadgen.judge(publishers.as_ref().map(|publishers| &publishers.lateness));
         let server = match (&before.server, &after.server, job.output.pid) {
             (Some(before), Some(after), Some(pid)) => {
-                Some(self.server_report(pid, before, after, window_s, bytes))
+                let published = after_published - before_published;
+                let joins = job.viewers.filter(|viewers| viewers.rejoin).map(|_| tally.joins);
+                let work = Work { bytes, published_bytes: published, joins };
+                Some(self.server_report(pid, before, after, window_s, work))
             }
             _ => None,
         };
@@ -555,7 +564,7 @@ impl Running {
         before: &Usage,
         after: &Usage,
         window_s: f64,
-        bytes: u64,
+        work: Work,
     ) -> ServerReport {
         let cpu_s = after.cpu_since(before).0 as f64 / SECOND_NS as f64;
         let grown = after.rss_bytes.saturating_sub(self.rss_before_bytes) as f64;
@@ -565,7 +574,12 @@ impl Running {
             pid,
             cpu_s,
             cores: cpu_s / window_s,
-            cpu_s_per_gb: (bytes > 0).then(|| cpu_s / (bytes as f64 / 1e9)),
+            cpu_s_per_gb: per_gb(cpu_s, work.bytes),
+            cpu_s_per_published_gb: per_gb(cpu_s, work.published_bytes),
+            cpu_ms_per_join: work
+                .joins
+                .filter(|joins| *joins > 0)
+                .map(|joins| cpu_s * 1e3 / joins as f64),
             rss_before_bytes: self.rss_before_bytes,
             rss_bytes: after.rss_bytes,
             rss_max_bytes: self.rss_max_bytes.max(after.rss_bytes),
@@ -575,6 +589,21 @@ impl Running {
                 .then(|| grown / self.viewers_planned as f64),
         }
     }
+}
+
+/// What the server did in the window.
+#[derive(Clone, Copy, Debug)]
+struct Work {
+    /// That viewers received.
+    bytes: u64,
+    /// Payload of publishers.
+    published_bytes: u64,
+    /// None unless viewers leave with their first frame.
+    joins: Option<u64>,
+}
+
+fn per_gb(cpu_s: f64, bytes: u64) -> Option<f64> {
+    (bytes > 0).then(|| cpu_s / (bytes as f64 / 1e9))
 }
 
 fn median(values: &[u64]) -> Option<u64> {
@@ -590,6 +619,7 @@ fn viewers_report(args: &Viewers, tally: Tally, bytes: u64, window_s: f64) -> Vi
         started: tally.started,
         played: tally.played,
         without_media: tally.without_media,
+        joins: args.rejoin.then_some(tally.joins),
         ended_early: tally.ended_early,
         bytes,
         bits_per_second: bytes as f64 * 8.0 / window_s,

@@ -40,6 +40,36 @@ fn two_hundred_viewers_lose_nothing() {
 }
 
 #[test]
+fn a_storm_of_joins_is_counted_in_joins() {
+    let server = Server::start(&[]);
+    let url = format!("rtmp://{}/live/storm", server.rtmp);
+    let pid = server.pid();
+    let run = Loadgen::run(&[
+        "run",
+        &url,
+        "--http",
+        &server.http,
+        "--viewers-rtmp",
+        "10",
+        "--viewers-flv",
+        "10",
+        "--rejoin",
+        "--bitrate",
+        "300k",
+        "--duration",
+        "2s",
+        "--pid",
+        &pid,
+    ]);
+    assert_eq!(run.exit_code, 0, "{}", run.output);
+    let joins = run.number("/viewers/joins");
+    assert!(joins > 100.0, "{joins} joins by 20 viewers in 2 s");
+    assert!(run.number("/viewers/played") >= joins);
+    assert_eq!(run.number("/viewers/first_frame/count"), joins);
+    assert!(run.number("/server/cpu_ms_per_join") > 0.0);
+}
+
+#[test]
 fn publisher_and_viewers_may_be_apart() {
     let server = Server::start(&[]);
     let url = format!("rtmp://{}/live/apart", server.rtmp);

@@ -44,7 +44,7 @@ pub fn is_quiet(fd: impl AsFd) -> bool {
 }
 
 /// Reads and throws away up to `count` bytes that are there. TCP only.
-pub(super) fn discard(fd: impl AsFd, count: usize) -> io::Result<usize> {
+pub fn discard(fd: impl AsFd, count: usize) -> io::Result<usize> {
     let fd = fd.as_fd();
     uninterrupted(|| {
         // SAFETY: with MSG_TRUNC TCP drops the bytes and writes none to the buffer.

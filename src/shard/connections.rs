@@ -203,7 +203,9 @@ impl Shard {
                 for Publishing { serial, .. } in ended {
                     self.outbox.notice(self.control, Notice::StreamEnded { client, serial });
                 }
+                let publishes = !conn.publishes.is_empty();
                 self.end_publication(stream, true, "the publisher ended it", now);
+                self.watch_as_publisher(key, publishes, now);
             }
             Event::EndPlay { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
@@ -268,7 +270,8 @@ impl Shard {
         let Some(stream) = conn.published(message.message_stream_id) else { return };
         let Some(publication) = self.publications.get_mut(&stream) else { return };
         let epoch = publication.claim.epoch;
-        let accepted = publication.accept(message, now, &mut self.outbox);
+        let arrival = conn.arrived_after.unwrap_or(now);
+        let accepted = publication.accept(message, arrival, now, &mut self.outbox);
         let Some((frame, joinable)) = accepted else { return };
         let has_mirrors = !publication.mirrors.is_empty();
         if let Some(local) = self.viewers.get_mut(&stream)

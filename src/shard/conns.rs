@@ -99,6 +99,12 @@ pub struct Conn {
     pub is_out_listed: bool,
     /// It is in the shard's list of newcomers that have something to read.
     pub is_read_listed: bool,
+    /// It is watched among the publishers.
+    pub is_read_as_publisher: bool,
+    /// When it was last read as a publisher.
+    pub last_read: Moment,
+    /// What is read now came after this, and may have waited in the socket; `None`: it has just come.
+    pub arrived_after: Option<Moment>,
     /// What it plays.
     pub plays: Vec<Play>,
     /// What it publishes.
@@ -157,6 +163,9 @@ impl Conn {
             out_refusals: 0,
             is_out_listed: false,
             is_read_listed: false,
+            is_read_as_publisher: false,
+            last_read: now,
+            arrived_after: None,
             plays: Vec::new(),
             publishes: Vec::new(),
             asked: Asked::default(),

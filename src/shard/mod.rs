@@ -11,6 +11,7 @@
 //! | `turn`          | one turn                                                             |
 //! | `connections`   | a connection's life on the shard: bytes in, events, output, the end   |
 //! | `newcomers`     | what those may cost who neither publish nor play                      |
+//! | `ingest`        | how many publishers are read in a turn                                |
 //! | `conns`         | the connection table                                                  |
 //! | `notices`       | what other nodes say, and what the shard does about it                |
 //! | `publication`   | the owner's side of a stream                                          |
@@ -34,6 +35,7 @@ mod drain;
 mod flush;
 mod histogram;
 mod housekeeping;
+mod ingest;
 mod load;
 mod messages;
 mod meter;
@@ -87,6 +89,7 @@ use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use ingest::Ingest;
 use newcomers::Newcomers;
 use pace::{PassBudget, TurnPace};
 use survey::Survey;
@@ -101,6 +104,7 @@ pub struct Shard {
     inbox: Inbox<NewConnection>,
     load: Arc<ShardLoad>,
     poller: Poller,
+    ingest: Ingest,
     conns: ConnTable,
     publications: HashMap<StreamId, Publication>,
     viewers: HashMap<StreamId, ViewerStream>,

@@ -296,6 +296,7 @@ impl Shard {
         );
         self.publications.insert(stream, publication);
         self.turn_min = self.turn_min.min(settings.turn_min);
+        self.watch_as_publisher(key, true, now);
         self.outbox.notice(self.control, Notice::PublishStarted { stream, epoch });
     }
 

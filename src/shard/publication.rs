@@ -134,10 +134,12 @@ impl Publication {
     }
 
     /// Takes a publisher's message, sends it to the subscribed nodes and returns it for the viewers of
-    /// this shard, and whether they can begin with it. `None` when there is nothing to pass on.
+    /// this shard, and whether they can begin with it. `None` when there is nothing to pass on. The
+    /// message came to this machine at `arrival` or later; what a hold means counts from then.
     pub fn accept(
         &mut self,
         message: MediaMessage,
+        arrival: Moment,
         now: Moment,
         outbox: &mut Outbox,
     ) -> Option<(Frame, Joinable)> {
@@ -166,14 +168,8 @@ impl Publication {
         }
         self.counters.timestamps_repaired = self.timeline.repaired();
         self.claim.resume = self.timeline.resume();
-        let frame = Frame {
-            track: message.track,
-            kind,
-            slot,
-            dts_ms,
-            arrival: now,
-            payload: message.payload,
-        };
+        let frame =
+            Frame { track: message.track, kind, slot, dts_ms, arrival, payload: message.payload };
         if kind.is_preamble() {
             match Arc::make_mut(&mut self.preamble).apply(&frame) {
                 Applied::Unchanged => {

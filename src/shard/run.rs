@@ -13,6 +13,7 @@ use super::acceptor::NewConnection;
 use super::claim::Releases;
 use super::conns::ConnTable;
 use super::flush::Pass;
+use super::ingest::{Ingest, PUBLISHERS};
 use super::load::ShardLoad;
 use super::messages::{Envelope, Subscription};
 use super::newcomers::Newcomers;
@@ -91,6 +92,8 @@ impl Shard {
     pub(super) fn new(plan: ShardPlan) -> io::Result<Self> {
         let poller = Poller::new(EVENTS_MAX)?;
         poller.add_doorbell(plan.mesh.doorbell_fd())?;
+        let ingest = Ingest::new()?;
+        poller.add(ingest.poller(), PUBLISHERS)?;
         let nodes = plan.mesh.nodes();
         let egress = Egress::new(plan.egress);
         tracing::debug!(shard = plan.index, egress = egress.note(), "shard started");
@@ -102,6 +105,7 @@ impl Shard {
             inbox: plan.inbox,
             load: plan.load,
             poller,
+            ingest,
             conns: ConnTable::default(),
             publications: HashMap::new(),
             viewers: HashMap::new(),

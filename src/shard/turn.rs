@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ingest::PUBLISHERS;
 use super::{ConnKey, Envelope, Node, Notice, Scope, Shard};
 use crate::limits;
 use crate::media::Moment;
@@ -119,6 +120,8 @@ impl Shard {
         for event in &ready {
             if event.token == DOORBELL {
                 self.mesh.drain_doorbell();
+            } else if event.token == PUBLISHERS {
+                self.read_publishers(now);
             } else {
                 self.read_or_list(ConnKey::from_token(event.token), now);
             }

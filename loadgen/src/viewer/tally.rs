@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) played: u64,
     /// Viewers that never did.
     pub(crate) without_media: u64,
+    /// Joins up to the first frame, in the window, of viewers that leave with it.
+    pub(crate) joins: u64,
     /// Viewers in the sample.
     pub(crate) sampled: u64,
     /// What the sample found.
@@ -79,6 +81,7 @@ impl Tally {
             started: 0,
             played: 0,
             without_media: 0,
+            joins: 0,
             sampled: 0,
             sample: Findings::default(),
             others: Findings::default(),
@@ -144,6 +147,7 @@ impl Tally {
         self.started += other.started;
         self.played += other.played;
         self.without_media += other.without_media;
+        self.joins += other.joins;
         self.sampled += other.sampled;
         self.sample.add(&other.sample);
         self.others.add(&other.others);

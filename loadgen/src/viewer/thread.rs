@@ -29,6 +29,8 @@ pub(crate) struct ViewerPlan {
     pub(crate) protocol: Protocol,
     /// Whether it reads every message.
     pub(crate) is_sampled: bool,
+    /// Whether it leaves with its first frame, and another one comes in its place.
+    pub(crate) rejoins: bool,
     /// The server.
     pub(crate) address: SocketAddr,
     /// The server's name for headers and URLs.
@@ -59,6 +61,8 @@ pub(crate) struct ViewerThread {
     plans: std::vec::IntoIter<ViewerPlan>,
     next: Option<ViewerPlan>,
     viewers: Vec<Viewer>,
+    /// In step with `viewers`: who comes when it leaves.
+    successors: Vec<Option<ViewerPlan>>,
     control: Arc<Control>,
     counters: Arc<Counters>,
     poll: Poll,
@@ -80,6 +84,7 @@ impl ViewerThread {
             next: plans.next(),
             plans,
             viewers,
+            successors: Vec::new(),
             control,
             counters,
             poll: Poll::new()?,
@@ -120,8 +125,11 @@ impl ViewerThread {
             }
         }
         let end_ns = self.control.window().end_ns.min(now_ns());
-        for viewer in &mut self.viewers {
-            self.tally.add_viewer(viewer, end_ns);
+        for (viewer, successor) in self.viewers.iter_mut().zip(&self.successors) {
+            // Who was about to join when the run ended is nobody's fault.
+            if successor.is_none() || viewer.state != State::Open {
+                self.tally.add_viewer(viewer, end_ns);
+            }
         }
         Ok(self.tally)
     }
@@ -138,6 +146,13 @@ impl ViewerThread {
             return;
         }
         self.counters.started.fetch_add(1, Ordering::Relaxed);
+        if let Some(viewer) = self.connect(plan, self.viewers.len() as u64) {
+            self.viewers.push(viewer);
+            self.successors.push(plan.rejoins.then(|| plan.clone()));
+        }
+    }
+
+    fn connect(&mut self, plan: &ViewerPlan, token: u64) -> Option<Viewer> {
         let socket = match socket::connect(plan.address, plan.from) {
             Ok(socket) => socket,
             Err(error) => {
@@ -145,10 +160,9 @@ impl ViewerThread {
                 self.tally.started += 1;
                 self.tally.without_media += 1;
                 self.counters.gone.fetch_add(1, Ordering::Relaxed);
-                return;
+                return None;
             }
         };
-        let token = self.viewers.len() as u64;
         let added = self.poll.add(socket.as_raw_fd(), token, true);
         self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         let mut viewer = Viewer::new(
@@ -163,7 +177,29 @@ impl ViewerThread {
         if let Err(error) = added {
             viewer.state = State::Failed(format!("epoll refused a socket: {error}"));
         }
-        self.viewers.push(viewer);
+        Some(viewer)
+    }
+
+    /// A viewer has its first frame: it leaves, and its successor comes.
+    fn leave(&mut self, token: u64, window: Window) {
+        let Some(viewer) = self.viewers.get_mut(token as usize) else { return };
+        let joined_ns = viewer.first_frame_ns.unwrap_or_default();
+        self.tally.started += 1;
+        self.tally.played += 1;
+        if window.start_ns <= joined_ns && joined_ns < window.end_ns {
+            self.tally.joins += 1;
+            self.tally.first_frame.saturating_record(joined_ns.saturating_sub(viewer.started_ns));
+        }
+        let _ = self.poll.remove(viewer.socket.as_raw_fd());
+        let Some(plan) = self.successors.get(token as usize).cloned().flatten() else { return };
+        if !self.control.is_settling()
+            && let Some(next) = self.connect(&plan, token)
+        {
+            self.viewers[token as usize] = next;
+        } else if let Some(viewer) = self.viewers.get_mut(token as usize) {
+            // Level-triggered or not, nothing is read from it any more.
+            let _ = viewer.socket.shutdown(std::net::Shutdown::Both);
+        }
     }
 
     fn handle(&mut self, event: Ready, buffer: &mut [u8], window: Window) {
@@ -205,6 +241,11 @@ impl ViewerThread {
         self.counters.bytes.fetch_add(viewer.bytes - bytes_before, Ordering::Relaxed);
         if !had_frame && viewer.first_frame_ns.is_some() {
             self.counters.playing.fetch_add(1, Ordering::Relaxed);
+            if viewer.state == State::Open
+                && self.successors.get(event.token as usize).is_some_and(Option::is_some)
+            {
+                self.leave(event.token, window);
+            }
         }
     }
 }

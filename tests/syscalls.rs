@@ -1,0 +1,158 @@
+//! What media costs in system calls, counted by strace on the shard's thread: one send per due viewer, or
+//! one submission per batch of them; and to sleep and to wake a few per turn, whatever the number of
+//! publishers.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsRawFd, RawFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use support::api::Snapshot;
+use support::process::Process;
+use support::publisher::{Publisher, Script};
+use support::server::Server;
+use support::viewer::{Viewer, wait_readable, wait_until_watching};
+use support::wait::SOON;
+
+/// How long is counted. strace makes the server slower; the counts per turn stay.
+const COUNTED: Duration = Duration::from_secs(3);
+/// Sends of one submission to the ring (`rt::egress`).
+const BATCH: u64 = 256;
+/// strace begins a little earlier and ends a little later than the look at the server's own counts.
+const EDGES: f64 = 1.1;
+
+const SCRIPT: Script = Script {
+    frame_interval: Duration::from_millis(40),
+    gop_frames: 25,
+    keyframe_bytes: 3_200,
+    inter_bytes: 1_600,
+    audio: true,
+};
+
+/// What happened while it was counted.
+#[derive(Debug)]
+struct Counted {
+    calls: BTreeMap<String, u64>,
+    turns: u64,
+    passes: u64,
+    sends: u64,
+}
+
+impl Counted {
+    fn calls(&self, name: &str) -> u64 {
+        self.calls.get(name).copied().unwrap_or(0)
+    }
+}
+
+#[test]
+fn a_pass_is_one_send_per_viewer_by_plain_sends() {
+    let counted = watch("send", 1, 300);
+    let sends = counted.calls("sendto") as f64 / counted.sends as f64;
+    assert!((1.0..=EDGES).contains(&sends), "{sends} sends per due viewer: {counted:?}");
+    assert!(counted.sends >= counted.passes * 250, "most viewers are due together: {counted:?}");
+    assert_few_per_turn(&counted, 0);
+}
+
+#[test]
+fn a_pass_is_one_submission_per_256_viewers_by_the_ring() {
+    let counted = watch("ring", 1, 300);
+    // What sessions say, such as acknowledgements, goes by plain sends.
+    assert!(counted.calls("sendto") * 10 < counted.passes * 10 + 50, "{counted:?}");
+    let due = counted.sends.div_ceil(counted.passes);
+    assert_few_per_turn(&counted, counted.passes * due.div_ceil(BATCH));
+}
+
+#[test]
+fn the_shard_wakes_by_turns_and_not_by_publishers() {
+    let counted = watch("send", 60, 0);
+    // 60 publishers send 4,080 messages a second; each is read, but does not wake the shard by itself.
+    assert!(counted.turns < 600 * COUNTED.as_secs(), "{counted:?}");
+    assert_few_per_turn(&counted, 0);
+}
+
+/// Besides `submissions`: to enter the runtime's ring, and to look at the readiness set.
+fn assert_few_per_turn(counted: &Counted, submissions: u64) {
+    let turns = (counted.turns as f64 * EDGES) as u64 + 10;
+    let entered = counted.calls("io_uring_enter");
+    let allowed = (submissions as f64 * EDGES) as u64 + 8 * turns;
+    assert!(entered <= allowed, "{entered} entries, {allowed} allowed: {counted:?}");
+    assert!(counted.calls("epoll_wait") <= 2 * turns, "{counted:?}");
+}
+
+/// Counts the calls of a server's only shard.
+fn watch(egress: &str, publishers: usize, viewers: usize) -> Counted {
+    let server = Server::start(&[("server.shards", "1"), ("server.egress", egress)]);
+    let streams: Vec<String> = (0..publishers).map(|number| format!("live/cam{number}")).collect();
+    let publishing: Vec<Publisher> =
+        streams.iter().map(|stream| Publisher::start(server.rtmp(), stream, SCRIPT)).collect();
+    for stream in &streams {
+        server.api().wait_for_frames(stream, 30, SOON);
+    }
+    let mut viewers: Vec<Viewer> =
+        (0..viewers).map(|_| Viewer::rtmp(server.rtmp(), &streams[0])).collect();
+    if !viewers.is_empty() {
+        let count = viewers.len() as u64;
+        wait_until_watching(server.api(), &streams[0], count, &mut viewers);
+    }
+    let pid = server.process().id();
+    let mut strace = Process::spawn(
+        "strace",
+        Command::new("strace").args(["-c", "-p", &thread_named(pid, "shard-0").to_string()]),
+    );
+    strace.wait_for_stderr("attached", SOON);
+    let before = server.api().snapshot();
+    read(&mut viewers, COUNTED);
+    let after = server.api().snapshot();
+    strace.signal(libc::SIGINT);
+    strace.wait(SOON);
+    let table = strace.stderr();
+    drop((viewers, publishing));
+    server.stop();
+    let counted = Counted::of(&table, &before, &after);
+    println!("{counted:?}");
+    counted
+}
+
+impl Counted {
+    fn of(table: &str, before: &Snapshot, after: &Snapshot) -> Self {
+        let mut calls = BTreeMap::new();
+        for line in table.lines() {
+            // % time, seconds, usecs/call, calls, errors if any, name
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            if let [_, _, _, count, .., name] = columns[..]
+                && let Ok(count) = count.parse()
+                && name != "total"
+            {
+                calls.insert(name.to_owned(), count);
+            }
+        }
+        assert!(calls.contains_key("io_uring_enter"), "strace counted nothing: {table}");
+        let between = |key| after.sum(key) - before.sum(key);
+        Self { calls, turns: between("turns"), passes: between("passes"), sends: between("sends") }
+    }
+}
+
+fn thread_named(pid: u32, name: &str) -> u32 {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the server runs");
+    let mut ids = threads.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_it = |id: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/task/{id}/comm")).is_ok_and(|it| it.trim() == name)
+    };
+    ids.find(is_it).unwrap_or_else(|| panic!("the server has no thread called {name}"))
+}
+
+/// Reads for as long as that.
+fn read(viewers: &mut [Viewer], time: Duration) {
+    let end = Instant::now() + time;
+    let sockets: Vec<RawFd> = viewers.iter().map(AsRawFd::as_raw_fd).collect();
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
+        for index in wait_readable(&sockets, left) {
+            viewers[index].pump();
+            assert!(!viewers[index].is_closed(), "the server closed viewer {index}");
+            while viewers[index].take().is_some() {}
+        }
+    }
+}
