@@ -40,6 +40,8 @@ pub(crate) enum Via {
     Flv,
     /// Half of them each.
     Mixed,
+    /// Over RTMP at another server, to which the first one sends the streams on.
+    Relayed,
 }
 
 /// What was measured.
@@ -63,13 +65,14 @@ impl Load {
         via: Via,
         timing: Timing,
         server: &Server,
+        target: Option<&Server>,
         is_pinned: bool,
     ) -> Measured {
         let report = scratch("loadgen.json");
         // That of an earlier run must not be taken for this one's.
         _ = std::fs::remove_file(&report);
         let (rtmp_viewers, flv_viewers) = match via {
-            Via::Rtmp => (self.all_viewers(), 0),
+            Via::Rtmp | Via::Relayed => (self.all_viewers(), 0),
             Via::Flv => (0, self.all_viewers()),
             Via::Mixed => (self.all_viewers().div_ceil(2), self.all_viewers() / 2),
         };
@@ -95,6 +98,9 @@ impl Load {
                 .args(["--viewers-flv", &flv_viewers.to_string()])
                 .args(["--http", &format!("127.0.0.1:{}", server.http_port)])
                 .args(["--viewers-after", VIEWERS_AFTER]);
+        }
+        if let Some(target) = target {
+            command.args(["--rtmp-at", &format!("127.0.0.1:{}", target.rtmp_port)]);
         }
         if self.rejoin {
             command.arg("--rejoin");

@@ -43,6 +43,7 @@ impl Scenario {
 pub(crate) fn label(variant: &Variant, via: Via) -> String {
     match via {
         Via::Flv => format!("{variant}, HTTP-FLV"),
+        Via::Relayed => format!("{variant}, sent on"),
         Via::Mixed => format!("{variant}, half HTTP-FLV"),
         Via::Rtmp => variant.to_string(),
     }
@@ -124,6 +125,19 @@ pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
             vec![nginx(2)],
             of_shards(builds, Preset::Realtime, Via::Rtmp, 2),
             of_shards(builds, Preset::Balanced, Via::Rtmp, 2),
+            ours(Preset::Balanced, Via::Rtmp),
+        ],
+    );
+    add(
+        "h",
+        "100 publishers of 500 kbit/s, sent on to another server",
+        Kind::Viewers,
+        Load { streams: 100, viewers: 1, bitrate: 500_000, rejoin: false },
+        vec![
+            vec![(Variant::Nginx { workers: 1 }, Via::Relayed), nginx(1)],
+            ours(Preset::Realtime, Via::Relayed),
+            ours(Preset::Realtime, Via::Rtmp),
+            ours(Preset::Balanced, Via::Relayed),
             ours(Preset::Balanced, Via::Rtmp),
         ],
     );
