@@ -119,6 +119,8 @@ pub const HOOK_IDLE_CONNECTIONS_MAX: usize = HOOK_CALLS_UNDER_WAY_MAX;
 pub const HOOK_ANSWER_BODY_BYTES_MAX: usize = 64 * 1024;
 /// End events that wait to be told; one more is given up and counted.
 pub const HOOK_END_EVENTS_MAX: usize = 100_000;
+/// States of one relay that wait to be told; with more, further ones are given up but for the end.
+pub const HOOK_RELAY_EVENTS_MAX: usize = 16;
 /// Length of a push session's token; a longer one is refused.
 pub const PUSH_TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Channels that one push session may name; a session with more is refused.
@@ -145,3 +147,17 @@ pub const PUSH_BATCH_TARGETS_MAX: usize = 10_000;
 pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Sends of waiting output per turn of a shard; the rest waits for the next turn, which follows at once.
 pub const OUTPUT_SENDS_PER_TURN_MAX: usize = 1024;
+/// Streams that are looked for on other nodes of the cluster and not found or missed yet; of one more it is
+/// taken for granted that nobody has it.
+pub const CLUSTER_LOOKUPS_MAX: usize = 4096;
+/// Streams that Redis is asked for at once; the rest waits for its answer.
+pub const CLUSTER_LOOKUPS_AT_ONCE: usize = 500;
+/// Push messages that wait to be said to other nodes; at the cap a post waits, then gets 503.
+pub const CLUSTER_PUSHES_MAX: usize = 4096;
+/// Bytes of those messages; at the cap likewise.
+pub const CLUSTER_PUSH_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of push messages that are said to other nodes at once; the rest waits for Redis to answer.
+pub const CLUSTER_PUSH_BYTES_AT_ONCE: usize = 1024 * 1024;
+/// Push messages of other nodes that wait for room on the way to this one's members; one more is dropped and
+/// counted.
+pub const CLUSTER_HEARD_PUSHES_MAX: usize = 1024;

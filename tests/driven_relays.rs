@@ -120,6 +120,77 @@ fn a_redirect_of_a_player_fetches_the_stream_for_all_of_its_players() {
     [origin, plain, renaming].into_iter().for_each(Server::stop);
 }
 
+/// nginx-rtmp, which asks a hook about publishers.
+fn nginx(scratch: &Scratch, port: &Port, hook: &str) -> Process {
+    let directory = scratch.path().display();
+    let configuration = format!(
+        "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
+         daemon off; master_process off; pid {directory}/pid; error_log {directory}/error.log info;\n\
+         events {{}}\nrtmp {{ server {{ listen {};\n\
+         application live {{ live on; on_publish {hook}; }}\n\
+         application renaming {{ live on; notify_relay_redirect on; on_publish {hook}; }} }} }}\n",
+        port.address()
+    );
+    fs::write(scratch.file("nginx.conf"), configuration).expect("it can be written");
+    let mut command = std::process::Command::new("/usr/sbin/nginx");
+    command.arg("-p").arg(scratch.path()).arg("-c").arg(scratch.file("nginx.conf"));
+    let process = Process::spawn("nginx-rtmp", &mut command);
+    eventually("nginx listens", SOON, || std::net::TcpStream::connect(port.address()).ok());
+    process
+}
+
+#[test]
+fn redirects_lead_where_those_of_nginx_rtmp_lead() {
+    let target = Server::start(&[]);
+    let place = target.rtmp();
+    let hooks = HookServer::start(move |request: &Recorded| {
+        let path = match request.field("name").as_deref() {
+            Some("app") => "one",
+            Some("stream") => "two/other",
+            _ => "three/as/other?k=v",
+        };
+        Reply::redirect(&format!("rtmp://{place}/{path}"))
+    });
+    let (hook, port, scratch) = (hooks.url("/"), Port::reserve(), Scratch::new("nginx-redirects"));
+    // Names at the target, as far as somebody publishes them.
+    let published = || -> Vec<String> {
+        let mut response = http::get(target.api().address(), "/api/v1/streams?count=100");
+        let body: Value = serde_json::from_slice(&response.read_to_end()).expect("JSON");
+        let live = body["streams"].as_array().expect("a list").iter();
+        let live = live.filter(|stream| stream["publish"]["active"] == true);
+        let mut names: Vec<String> =
+            live.map(|stream| stream["url"].as_str().unwrap_or_default().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let of = |base: &str| {
+        let streams = ["live/app", "live/stream", "live/path", "renaming/app"];
+        let mut publishers = streams
+            .map(|stream| publish(&SHORT.file(), &format!("{base}/{stream}"), Pace::Endless));
+        let found = eventually("four streams at the target", 2 * SOON, || {
+            let found = published();
+            (found.len() == streams.len()).then_some(found)
+        });
+        for publisher in &mut publishers {
+            publisher.signal(libc::SIGINT);
+            publisher.wait(LIMIT);
+        }
+        eventually("nothing is left", 2 * SOON, || published().is_empty().then_some(()));
+        found
+    };
+    let theirs = nginx(&scratch, &port, &hook);
+    let of_nginx = of(&format!("rtmp://{}", port.address()));
+    drop(theirs);
+    let server = Server::start(&[
+        ("hooks.on_publish", &hook),
+        ("apps.renaming.hooks.notify_relay_redirect", "true"),
+    ]);
+    let ours = of(&format!("rtmp://{}", server.rtmp()));
+    assert_eq!(ours, of_nginx);
+    println!("{ours:?}");
+    [server, target].into_iter().for_each(Server::stop);
+}
+
 /// MD5 in hexadecimal digits.
 fn openssl_md5(text: &str) -> String {
     let script = format!("printf %s '{text}' | openssl md5 -r");

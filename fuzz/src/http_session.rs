@@ -164,6 +164,7 @@ fn verdict(want: &Want, fate: u64) -> Verdict {
             stream: StreamId(1),
             name: name.clone(),
             owner: None,
+            lease: None,
             connected: None,
             settings: settings().app("__defaultVhost__", "live", "_definst_"),
         }),

@@ -284,9 +284,10 @@ impl Server {
                 (grant, Some(Does::Publish))
             }
             Want::Play { name, .. } => {
-                let (owner, connected) = (None, None);
+                let (owner, lease, connected) = (None, None, None);
                 let (stream, name) = (StreamId(1), name.clone());
-                (Grant::Play { stream, name, owner, connected, settings }, Some(Does::Play))
+                let grant = Grant::Play { stream, name, owner, lease, connected, settings };
+                (grant, Some(Does::Play))
             }
         };
         // Without a message stream that awaits it, the shard gives the grant back.

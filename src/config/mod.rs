@@ -31,7 +31,6 @@ mod signalling;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod unsupported;
 mod validate;
 mod value;
 
@@ -40,7 +39,7 @@ pub use app::{
     AccessRule, App, Hold, Latency, Missing, Play, Publish, Relay, RuleAction, Takeover, Vhost,
     Viewer,
 };
-pub use cluster::Cluster;
+pub use cluster::{Cluster, ClusterSettings};
 pub use error::ConfigError;
 pub use hook_plan::{HookEvent, HookPlan, HookTarget, HookUrl};
 pub use hooks::{Dialect, HookEntry, HookHttp, Hooks, NotifyMethod, OnFailure, Retry};

@@ -5,11 +5,13 @@ use std::time::Duration;
 use super::app::Relay;
 use super::hook_plan::HookTarget;
 use super::settings::AppSettings;
-use crate::proto::name::{ConnectName, StreamName};
-use crate::proto::rtmp::address::RtmpAddress;
+use crate::proto::name::{ConnectName, DEFAULT_VHOST, StreamName};
+use crate::proto::rtmp::address::{AddressError, RtmpAddress};
 
 /// Time between the first attempts grows up to this.
 const RETRY_DEFAULT: Duration = Duration::from_secs(3);
+/// The same between nodes of a cluster, which look up the owner each time.
+const RETRY_IN_CLUSTER: Duration = Duration::from_secs(1);
 /// A target that is further behind skips to the newest keyframe.
 const BUFFER_DEFAULT: Duration = Duration::from_secs(2);
 
@@ -52,6 +54,8 @@ pub struct RelayRule {
     pub relayed: bool,
     /// Fetched from the start on, whether there are viewers or not.
     pub is_static: bool,
+    /// The word by which the owner of a stream of the cluster knows this node; of such streams only.
+    pub link: Option<String>,
 }
 
 /// The other end of a relay.
@@ -121,6 +125,40 @@ impl RelayRule {
             retry,
             relayed: rule.relayed,
             is_static: rule.is_static,
+            link: None,
+        })
+    }
+
+    /// What fetches a stream of the cluster from its owner, a server whose address has no path.
+    ///
+    /// # Errors
+    /// The address cannot be read.
+    pub fn of_cluster(server: &str, name: &StreamName, link: String) -> Result<Self, AddressError> {
+        let mut app = name.app_text();
+        if name.vhost() != DEFAULT_VHOST {
+            app = format!("{app}?vhost={}", name.vhost());
+        }
+        let mut address = RtmpAddress::parse(&format!("{server}/cluster"))?;
+        address.app = app;
+        address.stream = Some(name.stream().to_owned());
+        Ok(Self {
+            place: Place::Server(address),
+            fallback: Vec::new(),
+            ca: None,
+            instance: name.instance().to_owned(),
+            stream: Some(name.stream().to_owned()),
+            name: None,
+            query: None,
+            publish_type: "live".to_owned(),
+            buffer: BUFFER_DEFAULT,
+            tc_url: None,
+            page_url: None,
+            swf_url: None,
+            flash_version: None,
+            retry: RETRY_IN_CLUSTER,
+            relayed: false,
+            is_static: false,
+            link: Some(link),
         })
     }
 
@@ -144,6 +182,7 @@ impl RelayRule {
             retry: RETRY_DEFAULT,
             relayed: false,
             is_static: false,
+            link: None,
         }
     }
 

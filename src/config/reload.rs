@@ -60,14 +60,10 @@ impl Source {
     /// Reads everything.
     ///
     /// # Errors
-    /// What is wrong, and what this version cannot do, one line each.
+    /// What is wrong, one line each.
     pub fn load(&self) -> Result<Settings, Vec<String>> {
         let sources = Sources::read(self.file(), &self.set).map_err(|error| lines(&[error]))?;
-        let settings = Settings::load(&sources).map_err(|errors| lines(&errors))?;
-        match settings.unsupported() {
-            [] => Ok(settings),
-            unsupported => Err(unsupported.to_vec()),
-        }
+        Settings::load(&sources).map_err(|errors| lines(&errors))
     }
 
     /// Reads everything again; `current` is what holds now.

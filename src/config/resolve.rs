@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::app::{App, Relay};
+use super::cluster::ClusterSettings;
 use super::de::read;
 use super::error::{ConfigError, dotted};
 use super::hook_plan::{HookEvent, HookPlan};
@@ -23,7 +24,7 @@ use super::settings::{
 };
 use super::tree::Node;
 use super::value::Address;
-use super::{Config, unsupported, validate};
+use super::{Config, validate};
 use crate::limits;
 use crate::proto::name::{DEFAULT_INSTANCE, DEFAULT_VHOST, host_key};
 
@@ -34,7 +35,6 @@ pub(super) const DEFAULT_APP: &str = "default";
 pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
     let config: Config = read(&[], tree).map_err(|error| vec![error])?;
     let mut errors = validate::sections(&config, tree);
-    let unsupported = unsupported::list(&config);
     let mut vhosts = HashMap::new();
     let mut hosts = HashMap::new();
     for vhost in std::iter::once(DEFAULT_VHOST).chain(config.vhosts.keys().map(String::as_str)) {
@@ -85,6 +85,7 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
             ping_timeout: config.http.ping_timeout.0,
         },
         signalling: signalling(&config),
+        cluster: ClusterSettings::of(&config.cluster),
         api: ApiSettings {
             listen: addresses(&config.api.listen),
             token: Some(config.api.token.clone()).filter(|token| !token.is_empty()),
@@ -101,7 +102,6 @@ pub(super) fn settings(tree: &Node) -> Result<Settings, Vec<ConfigError>> {
         hosts,
         node: node::name(&config.cluster.node),
         tree: tree.clone(),
-        unsupported,
         config,
     })
 }
@@ -277,7 +277,11 @@ fn signalling(config: &Config) -> SignallingSettings {
     SignallingSettings {
         path: table.path.clone(),
         listen: addresses(&table.listen),
-        redis: Some(table.store.clone()).filter(|store| store != "memory"),
+        redis: match table.store.as_str() {
+            "memory" => None,
+            "auto" => Some(config.cluster.redis.clone()).filter(|url| !url.is_empty()),
+            url => Some(url.to_owned()),
+        },
         lease: config.cluster.lease.0,
         max_members: table.max_members,
         shutdown: table.shutdown.0,

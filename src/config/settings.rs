@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::access_format::AccessFormat;
 use super::app::{AccessRule, Latency, Missing, RuleAction, Takeover};
+use super::cluster::ClusterSettings;
 use super::error::ConfigError;
 use super::hook_plan::HookPlan;
 use super::http::FlvMissing;
@@ -32,6 +33,8 @@ pub struct Settings {
     pub http: HttpSettings,
     /// Rooms.
     pub signalling: SignallingSettings,
+    /// The cluster that this node is in.
+    pub cluster: Option<ClusterSettings>,
     /// The API.
     pub api: ApiSettings,
     /// Logs.
@@ -49,8 +52,6 @@ pub struct Settings {
     pub(super) hosts: HashMap<String, String>,
     /// What it was read from, for the comparison with a later reading.
     pub(super) tree: Node,
-    /// See [`Settings::unsupported`].
-    pub(super) unsupported: Vec<String>,
 }
 
 /// `[server]`
@@ -328,12 +329,6 @@ impl Settings {
     /// The configured vhosts beside the default one.
     pub fn vhosts(&self) -> impl Iterator<Item = &str> {
         self.config.vhosts.keys().map(String::as_str)
-    }
-
-    /// Keys that ask for something that this version does not do, one sentence each. The server
-    /// must not start with them: a hook that silently does not run would let everybody in.
-    pub fn unsupported(&self) -> &[String] {
-        &self.unsupported
     }
 }
 

@@ -12,7 +12,7 @@ pub struct Signalling {
     pub path: String,
     /// Addresses where any path is the WebSocket.
     pub listen: Vec<Address>,
-    /// `memory` or `redis://…`
+    /// `auto`, `memory` or `redis://…`
     pub store: String,
     /// Most members of a room; 0 is no limit.
     pub max_members: usize,
@@ -39,7 +39,7 @@ impl Default for Signalling {
         Self {
             path: "/signal".to_owned(),
             listen: Vec::new(),
-            store: "memory".to_owned(),
+            store: "auto".to_owned(),
             max_members: 0,
             shutdown: Time::from_secs(3),
             resume: Time::from_secs(30),

@@ -61,7 +61,6 @@ fn the_default_file_says_what_the_types_say() {
     let config: Config = read(&[], &tree).unwrap();
     assert_eq!(config, Config::default());
     let settings = load(DEFAULT_TOML);
-    assert_eq!(settings.unsupported(), [] as [String; 0]);
     let plain = load("");
     assert_eq!(settings.app("v", "a", "i"), plain.app("v", "a", "i"));
     assert_eq!(settings.rtmp, plain.rtmp);
@@ -424,6 +423,14 @@ fn rules_across_keys() {
         ("[push]\nrequired = true", "f.toml:2:1: push.required: "),
         ("[push]\nsecret = \"\"", "f.toml:2:1: push.secret: "),
         ("[cluster]\nredis = \"redis://h\"", "f.toml:1:2: cluster.advertise: "),
+        (
+            "[cluster]\nredis = \"redis://h\"\nadvertise = \"rtmp://h/live\"",
+            "f.toml:3:1: cluster.advertise: ",
+        ),
+        (
+            "[cluster]\nredis = \"redis://h\"\nadvertise = \"rtmp://h\"\nlease = \"2s\"",
+            "f.toml:4:1: cluster.lease: ",
+        ),
         ("[signalling]\nstore = \"etcd\"", "f.toml:2:1: signalling.store: "),
         ("[hooks]\nsrs_version = 2", "f.toml:2:1: hooks.srs_version: "),
     ];
@@ -652,8 +659,20 @@ fn clients_messages_are_judged_by_hooks_of_the_vhost() {
 }
 
 #[test]
-fn what_is_not_built_is_named() {
-    let settings = with_set(&["cluster.advertise=rtmp://h"]).unwrap();
-    let found = settings.unsupported();
-    assert!(found.len() == 1 && found[0].starts_with("cluster.advertise is set, "), "{found:?}");
+fn a_cluster_keeps_the_rooms_unless_the_store_says_otherwise() {
+    let cluster = ["cluster.redis=redis://one", "cluster.advertise=rtmp://192.0.2.1/"];
+    let settings = with_set(&cluster).unwrap();
+    let found = settings.cluster.as_ref().unwrap();
+    assert_eq!(
+        (found.redis.as_str(), found.advertise.as_str()),
+        ("redis://one", "rtmp://192.0.2.1")
+    );
+    assert_eq!(settings.signalling.redis.as_deref(), Some("redis://one"));
+    for (store, expected) in [("memory", None), ("redis://two", Some("redis://two"))] {
+        let store = format!("signalling.store={store}");
+        let all = [&cluster[..], &[store.as_str()]].concat();
+        assert_eq!(with_set(&all).unwrap().signalling.redis.as_deref(), expected);
+    }
+    let alone = with_set(&[]).unwrap();
+    assert_eq!((alone.cluster, alone.signalling.redis), (None, None));
 }

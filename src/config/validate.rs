@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::app::App;
+use super::cluster::wrong_address;
 use super::error::ConfigError;
 use super::hooks::{Dialect, Hooks};
 use super::relay::RelayRule;
@@ -241,8 +242,9 @@ fn signalling_and_cluster(config: &Config, check: &mut Check<'_>) {
     if !signalling.path.starts_with('/') {
         check.at(&["signalling", "path"], "a path begins with /");
     }
-    if signalling.store != "memory" && !redis(&signalling.store) {
-        check.at(&["signalling", "store"], "the store is \"memory\" or redis://HOST:PORT");
+    if !["auto", "memory"].contains(&signalling.store.as_str()) && !redis(&signalling.store) {
+        let text = "the store is \"auto\", \"memory\" or redis://HOST:PORT";
+        check.at(&["signalling", "store"], text);
     }
     if signalling.shutdown > config.server.drain {
         check.at(&["signalling", "shutdown"], "the notice has to fit into server.drain");
@@ -252,14 +254,11 @@ fn signalling_and_cluster(config: &Config, check: &mut Check<'_>) {
         if !redis(&cluster.redis) {
             check.at(&["cluster", "redis"], "the address is redis://HOST:PORT");
         }
-        if !cluster.advertise.starts_with("rtmp://") {
-            check.at(
-                &["cluster", "advertise"],
-                "a node of a cluster says where the others pull from: rtmp://ADDRESS",
-            );
+        if let Some(wrong) = wrong_address(&cluster.advertise) {
+            check.at(&["cluster", "advertise"], wrong);
         }
-        if cluster.lease.0 < Duration::from_secs(3) {
-            check.at(&["cluster", "lease"], "a lease is renewed every 2s and lasts at least 3s");
+        if !(Duration::from_secs(3)..=Duration::from_secs(60)).contains(&cluster.lease.0) {
+            check.at(&["cluster", "lease"], "a lease lasts between 3s and 60s");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::cluster::Cluster;
 use super::events::Events;
 use super::hooks::Hooks;
 use super::orders::Orders;
@@ -69,6 +70,7 @@ pub(super) struct ApiParts {
     pub(super) hooks: Hooks,
     pub(super) events: Events,
     pub(super) relays: Rc<RefCell<Relays>>,
+    pub(super) cluster: Rc<RefCell<Option<Cluster>>>,
     pub(super) accepted: Arc<AcceptCounters>,
     pub(super) log_losses: LogLosses,
 }

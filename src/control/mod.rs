@@ -5,6 +5,8 @@
 //! | `registry` | who publishes which name and who may view it; no I/O, no clock      |
 //! | `relays`   | streams that are sent to other servers, or fetched from them        |
 //! | `hooks`    | the application's HTTP hooks: gates and events                     |
+//! | `cluster`  | several nodes as one server: who owns a stream, and where it is     |
+//! | `redis_link` | what all that speaks to Redis has in common                       |
 //! | `events`   | everything that happens, for those who listen                      |
 //! | `rooms`    | WebRTC rooms: who is in which, and what members say to each other   |
 //! | `run`      | the executor: notices in, notices out, deadlines, signals           |
@@ -22,12 +24,14 @@
 mod answer;
 mod api;
 mod census;
+mod cluster;
 mod events;
 mod hooks;
 mod metrics;
 mod orders;
 mod process;
 mod push;
+mod redis_link;
 mod registry;
 mod relays;
 mod reports;

@@ -12,13 +12,17 @@
 //!   the end; a shard without viewers is told nothing.
 
 mod addresses;
+mod cluster;
+mod stream;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::addresses::Addresses;
+use self::cluster::Clustered;
+use self::stream::{Asker, Contender, Phase, Publisher, Stream};
 use crate::config::{
     AppSettings, Dialect, FlvMissing, HookEvent, Missing, RelayRule, RuleAction, Settings, Takeover,
 };
@@ -26,17 +30,14 @@ use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::session::{
-    Ask, ClientId, ClientInfo, Grant, Owner, Refusal, RefusalReason, RelayWishes, Verdict, Want,
+    Ask, ClientId, ClientInfo, Fetched, Grant, Owner, Refusal, RefusalReason, RelayWishes, Verdict,
+    Want,
 };
 use crate::shard::{AskToken, Node, Notice};
 
 /// An owner that does not answer a probe, or does not give the name back, within this time on top
 /// of the wait that the policy allows, keeps the name; the second publisher is refused.
 const OWNER_ANSWER_MAX: Duration = Duration::from_secs(1);
-/// Two take-overs of a name within this time by two addresses are a fight.
-const FIGHT_WINDOW: Duration = Duration::from_secs(10);
-/// For so long further take-overs of the name are refused.
-const FIGHT_PAUSE: Duration = Duration::from_secs(30);
 
 /// Everything the control shard knows of streams.
 #[derive(Debug)]
@@ -55,6 +56,8 @@ pub struct Registry {
     counters: RegistryCounters,
     /// What relays have to hear.
     events: Vec<StreamEvent>,
+    /// What the cluster has to hear and to answer.
+    clustered: Clustered,
     /// No publication is waited for any more.
     is_draining: bool,
 }
@@ -109,6 +112,11 @@ pub enum StreamEvent {
         /// The stream.
         name: StreamName,
     },
+    /// A publisher, not a relay that fetched the stream, is gone, and no other has followed.
+    Freed {
+        /// The stream.
+        name: StreamName,
+    },
 }
 
 /// One line of the API.
@@ -132,45 +140,6 @@ pub struct StreamEntry {
     pub in_gap: bool,
 }
 
-#[derive(Debug)]
-struct Stream {
-    name: StreamName,
-    settings: Arc<AppSettings>,
-    publisher: Option<Publisher>,
-    /// Accepted plays per node, less those it has said good-bye for.
-    viewers: BTreeMap<Node, u64>,
-    resume: Option<Resume>,
-    /// Viewers were told of a publication and not yet of its end.
-    announced: bool,
-    gap_until: Option<Moment>,
-    contender: Option<Contender>,
-    takeovers: Vec<(Moment, IpAddr)>,
-    fight_until: Moment,
-}
-
-#[derive(Debug)]
-struct Publisher {
-    node: Node,
-    epoch: Epoch,
-    client: Arc<ClientInfo>,
-    peer: SocketAddr,
-    wishes: Arc<RelayWishes>,
-    started: bool,
-}
-
-/// A second publisher that waits for the first to end or to prove alive.
-#[derive(Debug)]
-struct Contender {
-    token: AskToken,
-    ask: Ask,
-    /// Hooks have let it publish, or none is asked.
-    is_judged: bool,
-    phase: Phase,
-    deadline: Moment,
-    /// It went when the first one had been told to end already.
-    is_gone: bool,
-}
-
 /// Where a question stands with the hooks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
@@ -180,16 +149,13 @@ enum Gate {
     None,
     /// They have let the client pass.
     Passed,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Phase {
-    /// The owner was asked how long its publisher has been silent; `last` is the final question.
-    Probing { last: bool },
-    /// The rest of the silence passes.
-    Waiting { until: Moment },
-    /// The owner was told to close its publisher.
-    Replacing,
+    /// And the node owns the name.
+    Leased,
+    /// And the other nodes were asked for the stream.
+    LookedUp {
+        /// One of them has it.
+        is_elsewhere: bool,
+    },
 }
 
 /// Messages to nodes, in order.
@@ -210,6 +176,7 @@ impl Registry {
             next_epoch: 1,
             counters: RegistryCounters::default(),
             events: Vec::new(),
+            clustered: Clustered::default(),
             is_draining: false,
         }
     }
@@ -230,8 +197,8 @@ impl Registry {
             if stream.gap_until.is_some() {
                 self.end(id, out);
             }
-            if let Some(Contender { token, .. }) = contender {
-                self.answer(token, Verdict::Refuse(shutting_down()), out);
+            if let Some(Contender { asker, .. }) = contender {
+                self.refuse(asker, shutting_down(), out);
             }
         }
         self.timed.clear();
@@ -336,7 +303,11 @@ impl Registry {
             Want::Play { name, http, .. } if gate == Gate::Ahead => {
                 self.play_denied(ask, name, *http).map(Verdict::Refuse)
             }
-            Want::Play { name, http, .. } => Some(self.play(token, ask, name, *http)),
+            Want::Play { name, http, .. } if self.needs_look_up(ask, name, *http, gate) => {
+                self.clustered.unlooked.push((token, ask.clone()));
+                None
+            }
+            Want::Play { name, http, .. } => Some(self.play(token, ask, name, *http, gate)),
         };
         match verdict {
             Some(verdict) => self.answer(token, verdict, out),
@@ -348,14 +319,15 @@ impl Registry {
     /// Whether hooks are asked before the question is answered.
     fn has_gate(&self, ask: &Ask) -> bool {
         let client = &ask.client;
+        if !ask.is_of_client() {
+            return false;
+        }
         let (app, event, is_first) = match &ask.what {
             Want::Connect => (self.app_of(client), HookEvent::Connect, true),
             Want::Publish { name, .. } => {
                 let app = self.settings.app(name.vhost(), name.app(), name.instance());
                 (app, HookEvent::Publish, false)
             }
-            // A relay that sends a stream on is no viewer of the application's.
-            Want::Play { .. } if client.is_relay => return false,
             Want::Play { name, http, .. } => {
                 let app = self.settings.app(name.vhost(), name.app(), name.instance());
                 (app, HookEvent::Play, *http)
@@ -380,7 +352,7 @@ impl Registry {
 
     fn contends(&self, token: AskToken) -> bool {
         self.timed.iter().filter_map(|id| self.streams.get(id)).any(|stream| {
-            stream.contender.as_ref().is_some_and(|contender| contender.token == token)
+            stream.contender.as_ref().is_some_and(|contender| contender.asker.is(token))
         })
     }
 
@@ -389,10 +361,10 @@ impl Registry {
         for id in &self.timed {
             let Some(stream) = self.streams.get_mut(id) else { continue };
             let Some(contender) = &mut stream.contender else { continue };
-            if contender.token != token {
+            if !contender.asker.is(token) {
                 continue;
             }
-            if contender.phase == Phase::Replacing {
+            if matches!(contender.phase, Phase::Replacing | Phase::Succeeding) {
                 contender.is_gone = true;
             } else {
                 stream.contender = None;
@@ -448,33 +420,49 @@ impl Registry {
         if stream.publisher.as_ref().is_none_or(|publisher| publisher.epoch != epoch) {
             return;
         }
-        stream.publisher = None;
+        let was_fetched =
+            stream.publisher.take().is_some_and(|it| it.client.fetched != Fetched::No);
         if resume.is_some() {
             stream.resume = resume;
         }
         let mut contender = stream.contender.take();
-        if let Some(unjudged) = contender.take_if(|contender| !contender.is_judged) {
+        if let Some(Contender { asker: Asker::Local(token, ask), .. }) =
+            contender.take_if(|contender| !contender.is_judged)
+        {
             // The name is free without its doing; whether it gets it is for the hooks to say.
-            self.unjudged.push((unjudged.token, unjudged.ask));
+            self.unjudged.push((token, *ask));
         }
         let is_replaced =
             contender.as_ref().is_some_and(|contender| contender.phase == Phase::Replacing);
         let is_goodbye = goodbye && !stream.settings.resume_after_goodbye && !is_replaced;
+        let mut is_followed = false;
         if let Some(contender) = contender {
             if is_replaced {
-                stream.forget_old_takeovers(now);
-                stream.takeovers.push((now, contender.ask.peer.ip()));
+                stream.taken_over(contender.asker.peer().ip(), now);
                 self.counters.takeovers += 1;
             }
-            if !contender.is_gone {
-                if is_goodbye && stream.tell_end(id, out) {
-                    self.events.push(StreamEvent::Down { name: stream.name.clone() });
+            let is_succession = contender.phase == Phase::Succeeding;
+            match contender.asker {
+                Asker::Local(token, ask) if !contender.is_gone => {
+                    if is_goodbye && stream.tell_end(id, out) {
+                        self.events.push(StreamEvent::Down { name: stream.name.clone() });
+                    }
+                    if is_succession || !self.needs_lease(&ask) {
+                        let verdict = self.claim(id, token, &ask);
+                        self.answer(token, verdict, out);
+                        return;
+                    }
+                    // The node owns the name, if it has not been told otherwise meanwhile.
+                    self.clustered.unleased.push((token, *ask));
+                    is_followed = true;
                 }
-                let Contender { token, ask, .. } = contender;
-                let verdict = self.claim(id, token, &ask);
-                self.answer(token, verdict, out);
-                return;
+                Asker::Local(..) => {}
+                Asker::Remote(contest, _) => self.clustered.contests.push((contest, Ok(()))),
             }
+        }
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if !was_fetched && !is_followed {
+            self.events.push(StreamEvent::Freed { name: stream.name.clone() });
         }
         let ends_now = !stream.announced || is_goodbye || self.is_draining;
         let gap = if ends_now { Duration::ZERO } else { stream.settings.publish_resume };
@@ -519,19 +507,20 @@ impl Registry {
         }
         let silent = stream.settings.publish_silent;
         if silent_for >= silent && !contender.is_judged {
-            if let Some(unjudged) = stream.contender.take() {
-                self.unjudged.push((unjudged.token, unjudged.ask));
+            if let Some(Contender { asker: Asker::Local(token, ask), .. }) = stream.contender.take()
+            {
+                self.unjudged.push((token, *ask));
             }
         } else if silent_for >= silent {
             contender.phase = Phase::Replacing;
             contender.deadline = now + OWNER_ANSWER_MAX;
-            let by = contender.ask.peer.to_string();
+            let by = contender.asker.peer().to_string();
             out.push((publisher.node, Notice::Replace { stream: id, epoch, by }));
         } else if last {
             let refusal = taken(&stream.name, publisher);
-            let token = contender.token;
-            stream.contender = None;
-            self.answer(token, Verdict::Refuse(refusal), out);
+            if let Some(contender) = stream.contender.take() {
+                self.refuse(contender.asker, refusal, out);
+            }
         } else {
             contender.phase = Phase::Waiting { until: now + (silent - silent_for) };
         }
@@ -568,12 +557,11 @@ impl Registry {
         };
         if contender.deadline <= now {
             let refusal = taken(&stream.name, publisher);
-            let (token, is_gone) = (contender.token, contender.is_gone);
-            stream.contender = None;
-            if is_gone {
-                return;
+            if let Some(contender) = stream.contender.take_if(|contender| !contender.is_gone) {
+                self.refuse(contender.asker, refusal, out);
+            } else {
+                stream.contender = None;
             }
-            self.answer(token, Verdict::Refuse(refusal), out);
         } else if let Phase::Waiting { until } = contender.phase
             && until <= now
         {
@@ -645,15 +633,46 @@ impl Registry {
             Ok(id) => id,
             Err(refusal) => return Some(Verdict::Refuse(refusal)),
         };
+        let needs_lease = gate != Gate::Leased && self.needs_lease(ask);
         let stream = self.streams.get_mut(&id)?;
-        let Some(publisher) = &stream.publisher else {
-            return Some(self.claim(id, token, ask));
-        };
-        let refusal = taken(name, publisher);
-        // Only one at a time contends for a name; the others are refused at once.
-        if stream.contender.is_some() || stream.settings.takeover == Takeover::Reject {
-            return Some(Verdict::Refuse(refusal));
+        let is_copied = stream.publisher.as_ref().map(Publisher::is_copy);
+        match is_copied {
+            // The other nodes have a say in it.
+            None | Some(true) if needs_lease => {
+                self.clustered.unleased.push((token, ask.clone()));
+                self.forget_if_unused(id);
+                None
+            }
+            None => Some(self.claim(id, token, ask)),
+            Some(true) => self.succeed(id, token, ask, now, out),
+            Some(false) => {
+                let asker = Asker::Local(token, Box::new(ask.clone()));
+                let opposed = self.oppose(id, asker, gate, now, out);
+                opposed.err().map(Verdict::Refuse)
+            }
         }
+    }
+
+    /// The stream has a publisher, and somebody wants to publish it instead. Either it is refused at once,
+    /// or it contends for the name, or hooks have to judge it first.
+    fn oppose(
+        &mut self,
+        id: StreamId,
+        asker: Asker,
+        gate: Gate,
+        now: Moment,
+        out: &mut Outgoing,
+    ) -> Result<(), Refusal> {
+        let Some(stream) = self.streams.get_mut(&id) else { return Ok(()) };
+        let Some(publisher) = &stream.publisher else { return Ok(()) };
+        let refusal = taken(&stream.name, publisher);
+        let is_copy =
+            matches!(&asker, Asker::Local(_, ask) if ask.client.fetched == Fetched::InCluster);
+        // Only one at a time contends for a name; the others are refused at once.
+        if stream.contender.is_some() || stream.settings.takeover == Takeover::Reject || is_copy {
+            return Err(refusal);
+        }
+        let peer = asker.peer();
         let (node, epoch, holder) = (publisher.node, publisher.epoch, publisher.peer);
         let (phase, notice, wait) = match stream.settings.takeover {
             Takeover::Replace => {
@@ -663,14 +682,14 @@ impl Registry {
                     // Once: encoders that fight try again several times a second.
                     if !is_known {
                         tracing::warn!(
-                            stream = %name, %peer, publisher = %holder,
+                            stream = %stream.name, %peer, publisher = %holder,
                             "two publishers fight for the name; take-overs are refused for 30 s"
                         );
                     }
-                    return Some(Verdict::Refuse(refusal));
+                    return Err(refusal);
                 }
                 if gate == Gate::Ahead {
-                    return None;
+                    return Ok(());
                 }
                 let by = peer.to_string();
                 (Phase::Replacing, Notice::Replace { stream: id, epoch, by }, Duration::ZERO)
@@ -684,23 +703,29 @@ impl Registry {
         };
         out.push((node, notice));
         stream.contender = Some(Contender {
-            token,
-            ask: ask.clone(),
+            asker,
             is_judged: gate != Gate::Ahead,
             phase,
             deadline: now + wait + OWNER_ANSWER_MAX,
             is_gone: false,
         });
         self.timed.insert(id);
-        None
+        Ok(())
     }
 
-    fn play(&mut self, token: AskToken, ask: &Ask, name: &StreamName, http: bool) -> Verdict {
+    fn play(
+        &mut self,
+        token: AskToken,
+        ask: &Ask,
+        name: &StreamName,
+        http: bool,
+        gate: Gate,
+    ) -> Verdict {
         let client = &ask.client;
         if http && let Verdict::Refuse(refusal) = self.connect(ask) {
             return Verdict::Refuse(refusal);
         }
-        let verdict = self.play_connected(token, ask, name, http);
+        let verdict = self.play_connected(token, ask, name, http, gate);
         // A refused HTTP viewer was never connected.
         if http && matches!(verdict, Verdict::Refuse(_)) {
             self.disconnected(client);
@@ -714,6 +739,7 @@ impl Registry {
         ask: &Ask,
         name: &StreamName,
         http: bool,
+        gate: Gate,
     ) -> Verdict {
         if let Some(refusal) = self.play_denied(ask, name, false) {
             return Verdict::Refuse(refusal);
@@ -723,21 +749,18 @@ impl Registry {
             Ok(id) => id,
             Err(refusal) => return Verdict::Refuse(refusal),
         };
+        let is_relay = ask.client.is_relay;
+        let source = ask.wishes.redirect.first();
+        let has_source = source.is_some() || !settings.pull.is_empty();
+        let is_fetched = !is_relay && (has_source || self.settings.cluster.is_some());
+        let may_wait = !is_relay
+            && (gate == Gate::LookedUp { is_elsewhere: true }
+                || has_source
+                || self.waits_for_publisher(&settings, http));
         let Some(stream) = self.streams.get_mut(&id) else {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
         let missing = stream.publisher.is_none() && stream.gap_until.is_none();
-        let source = ask.wishes.redirect.first();
-        let is_fetched = (source.is_some() || !settings.pull.is_empty()) && !ask.client.is_relay;
-        let may_wait = if ask.client.is_relay {
-            false
-        } else if is_fetched {
-            true
-        } else if http {
-            self.settings.http.flv_missing == FlvMissing::Wait
-        } else {
-            settings.missing == Missing::Wait
-        };
         if missing && !may_wait {
             self.forget_if_unused(id);
             return Verdict::Refuse(Refusal::new(
@@ -756,7 +779,9 @@ impl Registry {
             .filter(|publisher| publisher.started)
             .map(|publisher| Owner { node: publisher.node, epoch: publisher.epoch });
         let connected = http.then(|| Arc::clone(&ask.client));
-        Verdict::Accept(Grant::Play { stream: id, name: name.clone(), owner, connected, settings })
+        let name = name.clone();
+        let lease = None;
+        Verdict::Accept(Grant::Play { stream: id, name, owner, lease, connected, settings })
     }
 
     /// What the rules have against a play; `counts` when the viewer takes a place of the app.
@@ -775,9 +800,20 @@ impl Registry {
         if counts { self.has_room(ask, &settings).err() } else { None }
     }
 
-    fn is_published(&self, name: &StreamName) -> bool {
+    /// Whether somebody publishes the name, other than a copy of what another node publishes.
+    pub fn is_published(&self, name: &StreamName) -> bool {
         let found = self.ids.get(name).and_then(|id| self.streams.get(id));
-        found.is_some_and(|stream| stream.publisher.is_some())
+        let publisher = found.and_then(|stream| stream.publisher.as_ref());
+        publisher.is_some_and(|publisher| !publisher.is_copy())
+    }
+
+    /// Whether a viewer of a stream that nobody publishes is let in, to wait.
+    fn waits_for_publisher(&self, settings: &AppSettings, http: bool) -> bool {
+        if http {
+            self.settings.http.flv_missing == FlvMissing::Wait
+        } else {
+            settings.missing == Missing::Wait
+        }
     }
 
     /// Gives the free name to a publisher.
@@ -829,21 +865,7 @@ impl Registry {
         let id = StreamId(self.next_stream);
         self.next_stream += 1;
         self.ids.insert(name.clone(), id);
-        self.streams.insert(
-            id,
-            Stream {
-                name: name.clone(),
-                settings,
-                publisher: None,
-                viewers: BTreeMap::new(),
-                resume: None,
-                announced: false,
-                gap_until: None,
-                contender: None,
-                takeovers: Vec::new(),
-                fight_until: Moment::ZERO,
-            },
-        );
+        self.streams.insert(id, Stream::new(name.clone(), settings));
         Ok(id)
     }
 
@@ -870,52 +892,21 @@ impl Registry {
         }
     }
 
+    fn refuse(&mut self, asker: Asker, refusal: Refusal, out: &mut Outgoing) {
+        match asker {
+            Asker::Local(token, _) => self.answer(token, Verdict::Refuse(refusal), out),
+            Asker::Remote(contest, _) => {
+                self.clustered.contests.push((contest, Err(refusal.description)));
+            }
+        }
+    }
+
     fn answer(&mut self, token: AskToken, verdict: Verdict, out: &mut Outgoing) {
         match verdict {
             Verdict::Accept(_) => self.counters.accepted += 1,
             Verdict::Refuse(_) => self.counters.refused += 1,
         }
         out.push((token.node, Notice::Verdict(token, Box::new(verdict))));
-    }
-}
-
-impl Stream {
-    /// The stream is over for those who watch. Says whether they had been told of it.
-    fn tell_end(&mut self, id: StreamId, out: &mut Outgoing) -> bool {
-        self.gap_until = None;
-        self.resume = None;
-        let was_announced = std::mem::take(&mut self.announced);
-        if was_announced {
-            let notices = self.viewers.keys();
-            out.extend(notices.map(|&node| (node, Notice::StreamDown { stream: id })));
-        }
-        was_announced
-    }
-
-    fn forget_old_takeovers(&mut self, now: Moment) {
-        self.takeovers.retain(|(at, _)| now.since(*at) <= FIGHT_WINDOW);
-    }
-
-    fn next_deadline(&self) -> Option<Moment> {
-        let contender = self.contender.as_ref().map(|contender| match contender.phase {
-            Phase::Waiting { until } => until.min(contender.deadline),
-            _ => contender.deadline,
-        });
-        [self.gap_until, contender].into_iter().flatten().min()
-    }
-
-    /// Whether the last two take-overs were a fight, or one is going on.
-    fn is_fight(&mut self, now: Moment) -> bool {
-        if now < self.fight_until {
-            return true;
-        }
-        self.forget_old_takeovers(now);
-        let addresses: HashSet<IpAddr> = self.takeovers.iter().map(|(_, by)| *by).collect();
-        let fight = self.takeovers.len() >= 2 && addresses.len() >= 2;
-        if fight {
-            self.fight_until = now + FIGHT_PAUSE;
-        }
-        fight
     }
 }
 

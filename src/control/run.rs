@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::api::{Api, ApiListener, ApiParts};
+use super::cluster::{Cluster, Parts};
 use super::events::Events;
 use super::hooks::{HookResult, Hooks};
 use super::orders::Orders;
@@ -25,7 +26,7 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::{Refusal, RefusalReason, Verdict, Want};
+use crate::session::{Refusal, RefusalReason, Verdict};
 use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
@@ -80,6 +81,7 @@ struct Control {
     outbox: Outbox,
     hooks: Hooks,
     relays: Rc<RefCell<Relays>>,
+    cluster: Rc<RefCell<Option<Cluster>>>,
     reports: Reports,
     orders: Orders,
     shards: usize,
@@ -120,6 +122,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let relays = Rc::new(RefCell::new(relays));
     let mut first = Vec::new();
     relays.borrow_mut().fetch_static(clock::now(), &mut first);
+    let cluster = Cluster::new(&settings, doorbell, clock::now()).map_err(io::Error::other)?;
+    let cluster = Rc::new(RefCell::new(cluster));
     let rooms =
         Rooms::new(&plan.settings.signalling, plan.mesh.doorbell()).map_err(io::Error::other)?;
     let rooms = Rc::new(RefCell::new(rooms));
@@ -135,6 +139,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         hooks: hooks.clone(),
         events,
         relays: Rc::clone(&relays),
+        cluster: Rc::clone(&cluster),
         accepted: Arc::clone(&plan.accepted),
         log_losses: plan.log_losses,
     });
@@ -151,6 +156,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         outbox: Outbox::new(nodes),
         hooks,
         relays,
+        cluster,
         reports,
         orders,
         shards,
@@ -185,6 +191,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
                 || control.relays.borrow().has_results()
                 || control.rooms.borrow().has_events()
                 || control.push.with(|router| router.has_outgoing())
+                || control.cluster_has_work()
         };
         if !control.outbox.is_empty() {
             sleep(LANE_RETRY).await;
@@ -194,7 +201,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             let lines = control.draining.map(Draining::next);
             let rooms = control.rooms.borrow().next_deadline();
             let relays = control.relays.borrow().next_deadline();
-            let until = [deadline, rooms, relays, lines].into_iter().flatten().min();
+            let cluster = control.cluster_deadline();
+            let until = [deadline, rooms, relays, cluster, lines].into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();
@@ -222,6 +230,7 @@ impl Control {
         for result in self.hooks.take_results() {
             self.hook_result(result, now);
         }
+        self.cluster(now);
         self.judge();
         self.rooms(now);
         for (node, notice) in self.push.with(Router::take_outgoing) {
@@ -249,17 +258,32 @@ impl Control {
                         Refusal::new(RefusalReason::Draining, "the server is shutting down");
                     out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
                 }
-                Notice::Ask(token, ask) => {
-                    // A relay that sends a stream on is told of by events of its own.
-                    if !(ask.client.is_relay && matches!(ask.what, Want::Play { .. })) {
+                Notice::Ask(token, mut ask) => {
+                    let mut cluster = self.cluster.borrow_mut();
+                    let admitted = match cluster.as_mut() {
+                        Some(cluster) => cluster.admit(&mut ask, &registry, now),
+                        None => Ok(None),
+                    };
+                    let is_client = ask.is_of_client();
+                    if is_client {
                         self.hooks.asked(token, &ask);
                     }
-                    match self.push.with(|router| router.check(token, &ask, unix_s())) {
-                        Some(refusal) => {
+                    let check = |router: &mut Router| router.check(token, &ask, unix_s());
+                    let checked = admitted.and_then(|epoch| {
+                        let refusal = if is_client { self.push.with(check) } else { None };
+                        refusal.map_or(Ok(epoch), Err)
+                    });
+                    match checked {
+                        Err(refusal) => {
                             let verdict = Box::new(Verdict::Refuse(refusal));
                             out.push((from, Notice::Verdict(token, verdict)));
                         }
-                        None => registry.ask(token, &ask, now, &mut out),
+                        Ok(epoch) => {
+                            registry.ask(token, &ask, now, &mut out);
+                            if let (Some(cluster), Some(epoch)) = (cluster.as_mut(), epoch) {
+                                cluster.admitted(token, &ask, epoch, &mut out);
+                            }
+                        }
                     }
                 }
                 Notice::PushJoin(token, ask) => {
@@ -275,14 +299,22 @@ impl Control {
                     self.judge_message(to_judge);
                 }
                 Notice::StreamEnded { client, serial } => self.hooks.ended(client, serial),
-                Notice::Gone(gone) => {
+                Notice::Gone(mut gone) => {
+                    if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
+                        cluster.gone(&mut gone);
+                    }
                     self.push.with(|router| router.gone(gone.id));
                     self.hooks.closed(&gone);
                 }
                 Notice::Measured { token, client, timestamp_ms } => {
                     self.hooks.measured(token, client, timestamp_ms);
                 }
-                Notice::Withdrawn(token) => registry.withdrawn(token),
+                Notice::Withdrawn(token) => {
+                    registry.withdrawn(token);
+                    if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
+                        cluster.withdrawn(token);
+                    }
+                }
                 Notice::Disconnected(client) => registry.disconnected(&client),
                 Notice::PublishStarted { stream, epoch } => {
                     registry.publish_started(stream, epoch, &mut out);
@@ -316,8 +348,12 @@ impl Control {
     fn relay(&self, now: Moment, out: &mut Vec<(Node, Notice)>) {
         let mut registry = self.registry.borrow_mut();
         let mut relays = self.relays.borrow_mut();
+        let mut cluster = self.cluster.borrow_mut();
         for event in registry.take_events() {
-            relays.stream_event(event, now, out);
+            relays.stream_event(&event, now, out);
+            if let Some(cluster) = cluster.as_mut() {
+                cluster.stream_event(&event, &registry, &mut relays, out);
+            }
         }
         relays.tick(&registry, now, out);
         for change in relays.take_changes() {
@@ -337,6 +373,9 @@ impl Control {
                         Verdict::Refuse(refusal) => Some(refusal),
                     };
                     self.hooks.verdict(*token, refusal, now);
+                    if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
+                        cluster.verdict(*token, refusal.is_none());
+                    }
                 }
                 // Whatever was posted before a verdict is said before it.
                 for (node, notice) in router.take_outgoing() {
@@ -348,6 +387,31 @@ impl Control {
                 self.outbox.notice(node, notice);
             }
         });
+    }
+
+    /// Lets the node do its part in the cluster.
+    fn cluster(&mut self, now: Moment) {
+        let mut out = Vec::new();
+        if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
+            let mut parts = Parts {
+                registry: &mut self.registry.borrow_mut(),
+                relays: &mut self.relays.borrow_mut(),
+                push: &self.push,
+            };
+            cluster.turn(&mut parts, now, &mut out);
+        }
+        self.say(out, now);
+    }
+
+    fn cluster_deadline(&self) -> Option<Moment> {
+        self.cluster.borrow().as_ref().and_then(|cluster| cluster.next_deadline(clock::now()))
+    }
+
+    fn cluster_has_work(&self) -> bool {
+        self.cluster.borrow().as_ref().is_some_and(|cluster| {
+            let may_forward = cluster.takes_forwards();
+            cluster.has_events() || (may_forward && self.push.with(|router| router.has_forwards()))
+        })
     }
 
     /// Lets the rooms do what is due, and says what they have to say.
@@ -449,7 +513,8 @@ impl Control {
     fn is_at_end(&mut self, now: Moment) -> bool {
         let Some(draining) = &mut self.draining else { return false };
         let is_drained = self.drained == self.shards && self.hooks.is_quiet();
-        if is_drained && self.rooms.borrow_mut().is_over() {
+        let has_left = self.cluster.borrow().as_ref().is_none_or(Cluster::is_over);
+        if is_drained && has_left && self.rooms.borrow_mut().is_over() {
             return true;
         }
         let connections = self.open.load(Ordering::Relaxed);

@@ -47,6 +47,22 @@ pub struct ClientInfo {
     pub is_relay: bool,
     /// The nodes that what it publishes has passed.
     pub nodes: NodePath,
+    /// The word by which a node of the cluster says that it is one, as sent; not verified.
+    pub link: Option<String>,
+    /// From where a relay of this server fetches what it publishes.
+    pub fetched: Fetched,
+}
+
+/// Where a stream that is published here really comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fetched {
+    /// From its publisher.
+    #[default]
+    No,
+    /// A rule says from where it is fetched.
+    ByRule,
+    /// It is a copy, fetched from the node of the cluster that owns it.
+    InCluster,
 }
 
 /// What is known of a connection when it is gone.
@@ -100,6 +116,15 @@ pub struct RelayWishes {
     /// Of a publish: further targets; of a play: where the stream is to be fetched from (nginx-rtmp's
     /// redirects).
     pub redirect: Vec<Arc<RelayRule>>,
+}
+
+impl Ask {
+    /// Whether the application is asked, and told, of this. Of a relay only what it publishes here is; not
+    /// what it sends on, nor anything between nodes of a cluster, where the owner has asked.
+    pub fn is_of_client(&self) -> bool {
+        let publishes = matches!(self.what, Want::Publish { .. });
+        !self.client.is_relay || (publishes && self.client.fetched != Fetched::InCluster)
+    }
 }
 
 /// What a client wants to do.
@@ -188,6 +213,8 @@ pub enum Grant {
         name: StreamName,
         /// Which node holds its publisher, when there is one.
         owner: Option<Owner>,
+        /// The number of this node's ownership, for another node of the cluster.
+        lease: Option<u64>,
         /// Who was counted as connected by the same verdict (HTTP).
         connected: Option<Arc<ClientInfo>>,
         /// Settings of the application.

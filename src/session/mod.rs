@@ -17,8 +17,8 @@ mod signal;
 mod websocket;
 
 pub use ask::{
-    Ask, ClientInfo, Departure, Grant, Owner, PlayRange, Refusal, RefusalReason, RelayWishes,
-    Verdict, Want,
+    Ask, ClientInfo, Departure, Fetched, Grant, Owner, PlayRange, Refusal, RefusalReason,
+    RelayWishes, Verdict, Want,
 };
 pub use client_id::ClientId;
 pub use close::CloseReason;

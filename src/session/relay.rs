@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{ClientInfo, Grant, PlayRange, Verdict, Want};
+use super::ask::{ClientInfo, Fetched, Grant, PlayRange, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::{Event, Io, MediaMessage};
@@ -39,6 +39,8 @@ pub struct RelayOrder {
     pub task: Task,
     /// The name of this node.
     pub node: &'static str,
+    /// From where it is fetched; `No` for what is sent.
+    pub fetched: Fetched,
 }
 
 /// What a relay does with its stream.
@@ -122,6 +124,8 @@ pub struct RelaySession {
     /// What came before the verdict.
     held: Vec<MediaMessage>,
     held_bytes: usize,
+    /// Since when the other server has taken nothing.
+    stalled_since: Option<Moment>,
     /// The last error status of the other server.
     failed: Option<(String, String)>,
     is_over: bool,
@@ -161,6 +165,7 @@ impl RelaySession {
             tc_url: order.url.clone(),
             flash_version: RELAY_FLASH_VERSION.to_owned(),
             is_relay: true,
+            fetched: order.fetched,
             ..ClientInfo::default()
         });
         let client = match &order.task {
@@ -182,6 +187,7 @@ impl RelaySession {
             last_media: now,
             held: Vec::new(),
             held_bytes: 0,
+            stalled_since: None,
             failed: None,
             is_over: false,
         }
@@ -426,6 +432,17 @@ impl RelaySession {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the other server takes nothing now; says for how long it has not.
+    pub fn stalls(&mut self, is_stalled: bool, now: Moment) -> Duration {
+        let since = self.stalled_since.get_or_insert(now);
+        let stalled_for = now.since(*since);
+        if is_stalled {
+            return stalled_for;
+        }
+        self.stalled_since = None;
+        Duration::ZERO
     }
 
     /// The connection is about to be closed.

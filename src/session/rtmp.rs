@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::ask::{ClientInfo, Grant, PlayRange, Refusal, RefusalReason, Verdict, Want};
+use super::ask::{ClientInfo, Fetched, Grant, PlayRange, Refusal, RefusalReason, Verdict, Want};
 use super::client_id::ClientId;
 use super::close::CloseReason;
 use super::push_ask::session_of;
@@ -26,6 +26,7 @@ use crate::proto::push_name::PushName;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::chunk_reader::{ChunkReader, ReaderLimits};
+use crate::proto::rtmp::cluster_link::{LINK_BYTES_MAX, LINK_PROPERTY};
 use crate::proto::rtmp::command::Command;
 use crate::proto::rtmp::enhanced::AnnouncedCodecs;
 use crate::proto::rtmp::handshake::ServerHandshake;
@@ -560,6 +561,8 @@ impl RtmpSession {
             session: call.str_arg(0).and_then(session_of),
             is_relay: false,
             nodes: NodePath::of_properties(&call.object),
+            link: Some(text(LINK_PROPERTY)).filter(|it| (1..=LINK_BYTES_MAX).contains(&it.len())),
+            fetched: Fetched::No,
         });
         let serial = self.ask(Want::Connect, io);
         let object_encoding = call.object.property("objectEncoding").and_then(Value::as_f64);
@@ -812,8 +815,8 @@ impl RtmpSession {
                 }
                 io.events.extend(early.into_iter().map(Event::Media));
             }
-            (StreamState::PlayAsked { playing, .. }, Grant::Play { name, .. }) => {
-                self.play_granted(at, name, playing.as_ref(), io);
+            (StreamState::PlayAsked { playing, .. }, Grant::Play { name, lease, .. }) => {
+                self.play_granted(at, name, *lease, playing.as_ref(), io);
             }
             // The control shard answers the question that was asked.
             _ => debug_assert!(false, "a grant for another question"),

@@ -3,6 +3,7 @@
 
 use crate::proto::amf0::Value;
 use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
+use crate::proto::rtmp::cluster_link::EPOCH_PROPERTY;
 use crate::proto::rtmp::command::{self, Command, ServerTraits};
 use crate::proto::rtmp::enhanced;
 use crate::proto::rtmp::message::{self, LimitType, SetPeerBandwidth, UserControl};
@@ -87,11 +88,17 @@ impl Replies<'_> {
 
     /// No `|RtmpSampleAccess` and no Data.Start: Flash alone knew them, and ffmpeg takes each for a
     /// further track of the stream.
-    pub(super) fn play_start(&mut self, stream: u32, name: &str) {
+    ///
+    /// `lease` is the number of this node's ownership: only for another node of the cluster.
+    pub(super) fn play_start(&mut self, stream: u32, name: &str, lease: Option<u64>) {
         self.user_control(UserControl::StreamBegin(stream));
         let reset = format!("Playing and resetting {name}.");
         self.status(stream, status::PLAY_RESET, &reset, name);
-        self.status(stream, status::PLAY_START, &format!("Started playing {name}."), name);
+        let mut extra = vec![("details".to_owned(), Value::from(name))];
+        // AMF0 has no whole numbers; these stay below 2^53 until the year 2255.
+        extra.extend(lease.map(|epoch| (EPOCH_PROPERTY.to_owned(), Value::Number(epoch as f64))));
+        let text = format!("Started playing {name}.");
+        self.command(stream, &command::on_status(status::PLAY_START, &text, extra));
     }
 
     /// A play2 has changed to another stream. OSMF's players change no further until they are told

@@ -194,7 +194,7 @@ impl Shard {
                     self.not_begun(token);
                 }
             }
-            Verdict::Accept(Grant::Play { stream, name, owner, connected, settings }) => {
+            Verdict::Accept(Grant::Play { stream, name, owner, connected, settings, lease: _ }) => {
                 if let Some(client) = connected {
                     let admission = Admission::new(Arc::clone(client), &self.releases);
                     if let Some(conn) = self.conns.get_mut(key)

@@ -161,14 +161,16 @@ impl Shard {
         let Session::Relay(_) = &conn.session else { return };
         let (bytes_in, bytes_out) = (conn.bytes_in, conn.bytes_out);
         let mut skips = u64::from(conn.skips);
-        let (mut lag, mut is_stalled) = (Duration::ZERO, false);
-        let viewed = conn.plays.iter().filter_map(|play| self.viewers.get(&play.stream));
-        for (viewer, log) in viewed.filter_map(|viewed| viewed.viewer(key)) {
+        let (mut lag, mut is_stalled, mut stalled_max) = (Duration::ZERO, false, None);
+        for viewed in conn.plays.iter().filter_map(|play| self.viewers.get(&play.stream)) {
+            let Some((viewer, log)) = viewed.viewer(key) else { continue };
+            stalled_max = viewed.settings.viewer_stall_timeout;
             // Of what it was moved over, it has been sent nothing since.
             skips += u64::from(viewer.skips_untold);
             let is_blocked =
                 viewer.blocked_since.is_some_and(|since| now.since(since) >= STALLED_AFTER);
-            is_stalled |= is_blocked || viewer.skips_untold > 0;
+            // While nobody publishes there is nothing to take.
+            is_stalled |= viewed.owner().is_some() && (is_blocked || viewer.skips_untold > 0);
             if !viewer.cursor.is_caught_up(log) {
                 let next = viewer.cursor.needs().and_then(|position| log.arrival_at(position));
                 lag = lag.max(next.map_or(Duration::ZERO, |arrival| now.since(arrival)));
@@ -176,6 +178,14 @@ impl Shard {
         }
         let news = RelayNews::Progress { bytes_in, bytes_out, skips, lag, is_stalled };
         self.relay_news(key, news);
+        // A viewer that waits for a keyframe refuses nothing; a target that takes nothing at all of several
+        // groups of pictures has to give way to another one.
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Session::Relay(session) = &mut conn.session else { return };
+        let stalled_for = session.stalls(is_stalled, now);
+        if stalled_max.is_some_and(|max| stalled_for > max) {
+            self.close(key, CloseReason::Stalled, now);
+        }
     }
 
     /// Says how a relay connection ended.

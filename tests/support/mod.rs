@@ -6,10 +6,12 @@
 #![allow(dead_code, reason = "each test file uses its own part of this module")]
 
 pub(crate) mod api;
+pub(crate) mod audience;
 pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod downloads;
 pub(crate) mod ffmpeg;
+pub(crate) mod gate;
 pub(crate) mod hook_server;
 pub(crate) mod hostile;
 pub(crate) mod http;
@@ -19,6 +21,7 @@ pub(crate) mod media;
 pub(crate) mod name_server;
 pub(crate) mod namespace;
 pub(crate) mod node_media_server;
+pub(crate) mod nodes;
 pub(crate) mod noise;
 pub(crate) mod packets;
 pub(crate) mod palava;

@@ -19,7 +19,7 @@ use super::viewer::client_config;
 use super::wait::SOON;
 
 /// AVC sequence header: a tag head and a plausible decoder configuration.
-const VIDEO_CONFIG: [u8; 12] = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0];
+pub(crate) const VIDEO_CONFIG: [u8; 12] = [0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1F, 0xFF, 0xE1, 0];
 /// AAC sequence header: a tag head and AudioSpecificConfig (LC, 44.1 kHz, mono).
 const AUDIO_CONFIG: [u8; 4] = [0xAF, 0, 0x12, 0x08];
 /// An AAC message lasts 1024 samples of 44.1 kHz.
@@ -128,7 +128,26 @@ impl Feed {
 
     /// Sends one message. False when the server has ended the connection, or says that it will.
     pub(crate) fn try_send(&mut self, type_id: u8, timestamp_ms: u32, payload: &[u8]) -> bool {
-        self.0.try_send_at(type_id, timestamp_ms, payload).is_ok()
+        let sent = self.0.try_send_at(type_id, timestamp_ms, payload);
+        let is_sent = sent.is_ok();
+        if let Err(why) = sent {
+            self.0.failed.get_or_insert(why);
+        }
+        is_sent
+    }
+
+    /// How the server has ended the connection, or ends it within [`SOON`]: the code of its last word and a
+    /// sentence, or `closed`.
+    pub(crate) fn end(mut self) -> String {
+        self.0.stream.set_nonblocking(false).expect("a socket can be blocking");
+        if let Some(why) = self.0.failed.take() {
+            return why;
+        }
+        loop {
+            if let Err(why) = self.0.read() {
+                return why;
+            }
+        }
     }
 
     /// Ends the stream with a goodbye and closes the connection.
@@ -147,6 +166,8 @@ struct Connection {
     stream: TcpStream,
     session: ClientSession,
     out: Vec<u8>,
+    /// Why it has ended.
+    failed: Option<String>,
 }
 
 impl Connection {
@@ -163,7 +184,7 @@ impl Connection {
         stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         stream.set_read_timeout(Some(SOON)).expect("a read time-out can be set");
         stream.set_write_timeout(Some(SOON)).expect("a write time-out can be set");
-        let mut connection = Self { stream, session, out };
+        let mut connection = Self { stream, session, out, failed: None };
         connection.flush()?;
         while !connection.read()? {}
         Ok(connection)

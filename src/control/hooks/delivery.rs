@@ -53,6 +53,11 @@ impl Deliveries {
         self.waiting.get()
     }
 
+    /// Events of one connection that wait or are under way.
+    pub(super) fn waiting_for(&self, id: ClientId) -> usize {
+        self.chains.borrow().get(&id).map_or(0, |chain| chain.events.borrow().len())
+    }
+
     /// Whether nothing is left but what has been tried in vain.
     pub(super) fn is_quiet(&self) -> bool {
         self.waiting.get() == 0
@@ -181,7 +186,8 @@ async fn tell_one(shared: &Rc<Shared>, chain: &Chain, event: &Due) {
     }
 }
 
-fn give_up(shared: &Shared, event: &Due, reason: &'static str, why: &str) {
+/// An event is not told.
+pub(super) fn give_up(shared: &Shared, event: &Due, reason: &'static str, why: &str) {
     let (occurrence, target) = event;
     *shared.stats.borrow_mut().given_up.entry(reason).or_default() += 1;
     if let Some(left_out) = shared.complains(Complaint::GivenUp, occurrence.event, target) {

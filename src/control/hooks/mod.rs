@@ -55,6 +55,7 @@ use super::push::MessageToJudge;
 use super::relays::RelayChange;
 use super::settings::CurrentSettings;
 use crate::config::{HookEvent, HookTarget};
+use crate::limits;
 use crate::media::Moment;
 use crate::proto::push_message::PushBody;
 use crate::rt::doorbell::Bell;
@@ -201,8 +202,17 @@ impl Hooks {
             let event = HookEvent::Relay;
             (Occurrence { id, event, caller, subject }, Arc::clone(target))
         });
-        let due = due.collect();
+        let due: Vec<_> = due.collect();
         drop(sessions);
+        // A target that comes and goes must not crowd out the events of clients.
+        let waiting = self.shared.deliveries.waiting_for(change.client);
+        if waiting >= limits::HOOK_RELAY_EVENTS_MAX && change.state != "stopped" {
+            for event in &due {
+                let why = "its relay has as many states that wait to be told as it may have";
+                delivery::give_up(&self.shared, event, "queue_full", why);
+            }
+            return;
+        }
         delivery::tell(&self.shared, due);
     }
 

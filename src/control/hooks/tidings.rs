@@ -87,7 +87,7 @@ pub(super) fn relay(shared: &Shared, change: &RelayChange) {
             "relay": change.relay.0,
             "direction": change.direction,
             "state": change.state,
-            "url": change.url,
+            "url": change.url.split('?').next(),
             "peer": change.peer.map(|peer| peer.to_string()),
             "code": change.code,
             "description": change.description,

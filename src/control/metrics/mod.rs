@@ -2,6 +2,7 @@
 //! together when somebody asks. Labels have few values: shards, protocols, reasons, events. Nothing is
 //! labelled by stream or client, of which there may be many; those are in `/api/v1/streams`.
 
+mod cluster;
 mod rooms;
 mod text;
 
@@ -37,6 +38,13 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
     of_hooks(&mut page, shared);
     of_push(&mut page, shared, &shards);
     rooms::write(&mut page, &shared.parts.rooms.borrow());
+    let parts = &shared.parts;
+    cluster::write(
+        &mut page,
+        parts.cluster.borrow().as_ref(),
+        &parts.relays.borrow(),
+        clock::now(),
+    );
     of_process(&mut page, &process);
     Answer::plain(200, page.into_text()).of_kind(text::CONTENT_TYPE)
 }

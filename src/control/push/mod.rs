@@ -7,8 +7,10 @@
 //! | `history` | what is kept for clients that come back, and what is known to be lost |
 //! | `http`    | the resources of the API                                             |
 //! | `body`    | messages in requests                                                 |
+//! | `forward` | what waits to be said to the other nodes of a cluster                |
 
 mod body;
+mod forward;
 mod history;
 mod http;
 mod router;

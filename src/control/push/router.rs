@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::forward::{Forward, Forwards};
 use super::history::{History, Kept};
 use super::target::{Key, Target};
 use crate::config::{ClientSend, Settings};
@@ -53,6 +54,8 @@ pub struct Router {
     history: History,
     in_flight: Arc<InFlight>,
     outgoing: Vec<(Node, Notice)>,
+    /// For members on other nodes, where there are any.
+    forwards: Option<Forwards>,
     warned_of_no_secret: bool,
     counters: PushCounters,
 }
@@ -152,7 +155,6 @@ impl Router {
     /// A router without members. `epoch` tells this start of the server from others.
     pub fn new(settings: Arc<Settings>, epoch: u64) -> Self {
         Self {
-            settings,
             epoch,
             last_offset: 0,
             last_target: 0,
@@ -166,8 +168,10 @@ impl Router {
             history: History::default(),
             in_flight: Arc::default(),
             outgoing: Vec::new(),
+            forwards: settings.cluster.is_some().then(Forwards::default),
             warned_of_no_secret: false,
             counters: PushCounters::default(),
+            settings,
         }
     }
 
@@ -279,9 +283,38 @@ impl Router {
         }
     }
 
-    /// Sends a message to all members of a channel or user, and says how many connections that are;
-    /// `None` when too much is on its way.
+    /// Sends a message to all members of a channel or user, and says how many connections those on this
+    /// node have; `None` when too much is on its way, here or to the other nodes of a cluster.
     pub fn post(
+        &mut self,
+        vhost: &str,
+        address: &PushAddress,
+        body: &PushBody,
+        now: Moment,
+    ) -> Option<usize> {
+        if self.forwards.as_ref().is_some_and(Forwards::is_full) {
+            return None;
+        }
+        let reached = self.post_here(vhost, address, body, now)?;
+        if let Some(forwards) = &mut self.forwards {
+            let (vhost, address, body) = (vhost.to_owned(), address.clone(), body.clone());
+            forwards.put(Forward { vhost, address, body });
+        }
+        Some(reached)
+    }
+
+    /// What is to be said to other nodes, oldest first: at least one, and about so many bytes.
+    pub(in crate::control) fn take_forwards(&mut self, bytes_max: usize) -> Vec<Forward> {
+        self.forwards.as_mut().map(|forwards| forwards.take(bytes_max)).unwrap_or_default()
+    }
+
+    /// Whether there is something to be said to other nodes.
+    pub fn has_forwards(&self) -> bool {
+        self.forwards.as_ref().is_some_and(|forwards| !forwards.is_empty())
+    }
+
+    /// Sends a message to the members on this node alone.
+    pub fn post_here(
         &mut self,
         vhost: &str,
         address: &PushAddress,

@@ -9,9 +9,13 @@
 //! |---------|-----------------------------------------------------|
 //! | `relay` | one relay: its state, and what it tells the others  |
 //! | `dial`  | opening connections                                 |
+//! | `cluster` | streams that other nodes of the cluster own       |
 
+mod cluster;
 mod dial;
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -80,6 +84,8 @@ pub(super) struct Relays {
     shards: usize,
     next: u64,
     is_draining: bool,
+    /// Copies of streams whose owners have to be looked up again.
+    unsourced: Vec<StreamName>,
 }
 
 #[derive(Clone, Debug)]
@@ -128,31 +134,35 @@ impl Relays {
             shards,
             next: 1,
             is_draining: false,
+            unsourced: Vec::new(),
         }
     }
 
     /// Something has happened to a stream.
-    pub(super) fn stream_event(&mut self, event: StreamEvent, now: Moment, out: &mut Outgoing) {
+    pub(super) fn stream_event(&mut self, event: &StreamEvent, now: Moment, out: &mut Outgoing) {
         match event {
             StreamEvent::Up { name, node, publisher, wishes } => {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
                 let nodes = publisher.nodes.clone();
-                self.live.insert(name.clone(), Live { node, nodes, is_relayed, wishes });
+                let wishes = Arc::clone(wishes);
+                self.live.insert(name.clone(), Live { node: *node, nodes, is_relayed, wishes });
                 // A publisher that has come back may have been given other targets.
-                self.dismiss_unwanted(|relay| relay.is_push() && relay.name == name, out);
-                self.push_all(&name, now, out);
+                self.dismiss_unwanted(|relay| relay.is_push() && relay.name == *name, out);
+                self.push_all(name, now, out);
             }
             StreamEvent::Down { name } => {
-                self.live.remove(&name);
-                let ended = |relay: &Relay| relay.is_push() && relay.name == name;
+                self.live.remove(name);
+                let ended = |relay: &Relay| relay.is_push() && relay.name == *name;
                 self.end_where(ended, out);
             }
             StreamEvent::Wanted { name, nodes, source } => {
-                self.fetch(&name, &nodes, source.as_ref(), now, out);
+                self.fetch(name, nodes, source.as_ref(), now, out);
             }
+            // The cluster's.
+            StreamEvent::Freed { .. } => {}
             StreamEvent::Unviewed { name } => {
                 for relay in self.relays.values_mut() {
-                    if relay.fetches(&name) && !relay.is_kept() {
+                    if relay.fetches(name) && !relay.is_kept() {
                         relay.linger_until = Some(now + LINGER);
                     }
                 }
@@ -353,6 +363,11 @@ impl Relays {
                 }
             }
             let Some(relay) = self.relays.get_mut(&id) else { continue };
+            if relay.is_due(now) && relay.origin == Origin::Cluster {
+                relay.put_off(now);
+                self.unsourced.push(relay.name.clone());
+                continue;
+            }
             if relay.is_due(now) {
                 let name = &relay.name;
                 let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
@@ -486,7 +501,7 @@ impl Relays {
             Origin::Configuration => true,
             // What is published may have other hooks now; a player's redirect holds for its stream.
             Origin::Hook => relay.is_push(),
-            Origin::Api => false,
+            Origin::Api | Origin::Cluster => false,
         };
         let is_gone = |relay: &&Relay| {
             is_it(relay) && !relay.is_ending && is_free(relay) && !self.has_reason(relay)

@@ -14,10 +14,11 @@ use crate::proto::amf0;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::address::RtmpAddress;
 use crate::proto::rtmp::client::{ClientConfig, Role};
+use crate::proto::rtmp::cluster_link::LINK_PROPERTY;
 use crate::proto::rtmp::enhanced;
 use crate::proto::rtmp::login::{self, Demand};
 use crate::proto::rtmp::node_path::{NODES_PROPERTY, NodePath};
-use crate::session::{ClientId, RelayId, RelayOrder, Remote, Task};
+use crate::session::{ClientId, Fetched, RelayId, RelayOrder, Remote, Task};
 use crate::shard::Node;
 
 /// The pause after the first failure; it doubles up to the rule's `retry`.
@@ -44,6 +45,8 @@ pub(super) enum Origin {
     Hook,
     /// A request to the API, for as long as the stream lives, or until another request.
     Api,
+    /// The cluster: another node owns the stream.
+    Cluster,
 }
 
 impl Origin {
@@ -53,6 +56,7 @@ impl Origin {
             Self::Configuration => "configuration",
             Self::Hook => "hook",
             Self::Api => "api",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -294,6 +298,13 @@ impl Relay {
         [retry, self.linger_until].into_iter().flatten().min()
     }
 
+    /// What is due has to wait for somebody's word, at most until the next time.
+    pub(super) fn put_off(&mut self, now: Moment) {
+        if let State::Retrying { at, .. } = &mut self.state {
+            *at = now + self.rule.retry;
+        }
+    }
+
     pub(super) fn is_due(&self, now: Moment) -> bool {
         matches!(self.state, State::Retrying { at, .. } if at <= now)
     }
@@ -304,7 +315,13 @@ impl Relay {
             Target::Server(address) => Task::Remote(Box::new(self.remote(address, chunk_size))),
             Target::Local(to) => Task::Mirror { to: to.clone() },
         };
-        RelayOrder { relay: self.id, name: self.name.clone(), url: self.url(), task, node }
+        let fetched = match (self.direction, &self.rule.link) {
+            (Direction::Push, _) => Fetched::No,
+            (Direction::Pull, None) => Fetched::ByRule,
+            (Direction::Pull, Some(_)) => Fetched::InCluster,
+        };
+        let (relay, name) = (self.id, self.name.clone());
+        RelayOrder { relay, name, url: self.url(), task, node, fetched }
     }
 
     /// A connect was refused: whether that was a step of the login, after which the next one is due.
@@ -327,8 +344,9 @@ impl Relay {
         let rule = &self.rule;
         let mut properties: Vec<(String, amf0::Value)> = Vec::new();
         let mut add = |key: &str, value: amf0::Value| properties.push((key.to_owned(), value));
-        let pages = [("swfUrl", &rule.swf_url), ("pageUrl", &rule.page_url)];
-        for (key, text) in pages {
+        let texts =
+            [("swfUrl", &rule.swf_url), ("pageUrl", &rule.page_url), (LINK_PROPERTY, &rule.link)];
+        for (key, text) in texts {
             if let Some(text) = text {
                 add(key, amf0::Value::from(text.as_str()));
             }

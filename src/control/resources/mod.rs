@@ -44,6 +44,7 @@ enum Resource {
     Relay,
     RelayRetry,
     Events,
+    Cluster,
     Config,
     Versions,
     Summaries,
@@ -60,7 +61,7 @@ enum Resource {
 }
 
 /// Paths with the methods that they take; `{}` stands for any one segment. `GET` is `HEAD`, too.
-const ROUTES: [(&str, &[Method], Resource); 32] = [
+const ROUTES: [(&str, &[Method], Resource); 33] = [
     ("/health/live", READ, Resource::Live),
     ("/health/ready", READ, Resource::Ready),
     ("/metrics", READ, Resource::Metrics),
@@ -72,6 +73,7 @@ const ROUTES: [(&str, &[Method], Resource); 32] = [
     ("/api/v1/relays/{}", DELETE_TOO, Resource::Relay),
     ("/api/v1/relays/{}/retry", POST, Resource::RelayRetry),
     ("/api/v1/events", READ, Resource::Events),
+    ("/api/v1/cluster", READ, Resource::Cluster),
     ("/api/v1/config", READ, Resource::Config),
     ("/api/v1/versions", READ, Resource::Versions),
     ("/api/v1/summaries", READ, Resource::Summaries),
@@ -141,6 +143,7 @@ pub(super) async fn serve(
         Resource::Relay => relays::one(shared, segment),
         Resource::RelayRetry => relays::retry(shared, segment),
         Resource::Events => events(shared, request),
+        Resource::Cluster => own::cluster(shared),
         Resource::Config => Answer::json(200, &shared.parts.settings.get().in_force()),
         Resource::Versions => srs::versions(shared),
         Resource::Summaries => summary::summaries(shared).await,

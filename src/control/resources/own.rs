@@ -39,3 +39,19 @@ pub(super) async fn shards(shared: &Shared) -> Answer {
     });
     Answer::json(200, &body)
 }
+
+/// `GET /api/v1/cluster`
+pub(super) fn cluster(shared: &Shared) -> Answer {
+    match &*shared.parts.cluster.borrow() {
+        Some(cluster) => {
+            Answer::json(200, &cluster.to_json(&shared.parts.relays.borrow(), clock::now()))
+        }
+        None => {
+            let node = shared.parts.settings.get().node;
+            let alone = json!({
+                "node": node, "advertise": "", "redis": "none", "streams": [], "copies": []
+            });
+            Answer::json(200, &alone)
+        }
+    }
+}

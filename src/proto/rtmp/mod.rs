@@ -13,6 +13,7 @@
 //! | [`address`]      | `rtmp://` addresses of other servers                                |
 //! | [`login`]        | name and password of a publisher, asked for in refusals             |
 //! | [`node_path`]    | which nodes a relayed stream has passed                             |
+//! | [`cluster_link`] | how the nodes of a cluster know each other                          |
 //! | [`client`]       | a client session, for relays, the load generator and tests          |
 
 #![deny(clippy::unwrap_used, clippy::indexing_slicing)]
@@ -22,6 +23,7 @@ pub mod aggregate;
 pub mod chunk_reader;
 pub mod chunk_writer;
 pub mod client;
+pub mod cluster_link;
 pub mod command;
 pub mod enhanced;
 pub mod handshake;

@@ -44,6 +44,11 @@ impl NodePath {
         }
     }
 
+    /// The node that it came from, or that asks for it.
+    pub fn last(&self) -> Option<&str> {
+        self.0.last().map(String::as_str)
+    }
+
     /// Whether the stream came from no node.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -61,6 +61,7 @@ impl Server {
             stream: StreamId(1),
             name: StreamName::new("__defaultVhost__", "live", "_definst_", "s").unwrap(),
             owner: None,
+            lease: None,
             connected: None,
             settings: self.session.settings.app("__defaultVhost__", "live", "_definst_"),
         };

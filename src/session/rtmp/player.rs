@@ -97,6 +97,7 @@ impl RtmpSession {
         &mut self,
         at: usize,
         name: &StreamName,
+        lease: Option<u64>,
         replaces: Option<&StreamName>,
         io: &mut Io<'_>,
     ) {
@@ -110,7 +111,7 @@ impl RtmpSession {
                 io.events.push(Event::EndPlay { message_stream_id: id });
                 self.replies(io).transition(id, old.stream(), name.stream());
             }
-            None => self.replies(io).play_start(id, name.stream()),
+            None => self.replies(io).play_start(id, name.stream(), lease),
         }
     }
 

@@ -121,6 +121,7 @@ impl Server {
                 stream: StreamId(1),
                 name: name.clone(),
                 owner: None,
+                lease: None,
                 connected: None,
                 settings,
             },

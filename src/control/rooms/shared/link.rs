@@ -3,21 +3,15 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::thread;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use redis::{Client, Connection, Pipeline, RedisResult, Value, cmd};
+use redis::{Client, Connection, Pipeline, RedisResult, Value};
 
 use super::scripts::Scripts;
 use super::worker::Work;
+use crate::control::redis_link::{connect, connect_to_listen, kind, subscribe, text};
 use crate::proto::palava::PeerId;
 
-/// A connection that is not there by then is not there.
-const CONNECT_MAX: Duration = Duration::from_millis(500);
-/// Redis is away when a command has no answer by then.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// The node wakes its listener every second or two; without that the connection is broken.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// What waits for the listener; more waits with the worker.
 const CHANNELS_WAITING_MAX: usize = 1024;
 /// Channels in one command.
@@ -69,13 +63,9 @@ impl Link {
         generation: u64,
         work: Sender<Work>,
     ) -> RedisResult<Self> {
-        let mut commands = client.get_connection_with_timeout(CONNECT_MAX)?;
-        commands.set_read_timeout(Some(ANSWER_MAX))?;
-        commands.set_write_timeout(Some(ANSWER_MAX))?;
+        let mut commands = connect(client)?;
         let scripts = Scripts::load(&mut commands)?;
-        let mut ears = client.get_connection_with_timeout(CONNECT_MAX)?;
-        ears.set_read_timeout(Some(SILENCE_MAX))?;
-        ears.set_write_timeout(Some(ANSWER_MAX))?;
+        let mut ears = connect_to_listen(client)?;
         subscribe(&mut ears, "SUBSCRIBE", &[node_channel(node)])?;
         let channels: Vec<String> = members.iter().map(|peer| channel(*peer)).collect();
         for channels in channels.chunks(CHANNELS_AT_ONCE) {
@@ -151,22 +141,8 @@ fn listen(
     }
 }
 
-fn subscribe(ears: &mut Connection, command: &str, channels: &[String]) -> RedisResult<()> {
-    if channels.is_empty() {
-        return Ok(());
-    }
-    ears.send_packed_command(&cmd(command).arg(channels).get_packed_command())
-}
-
 fn channel(peer: PeerId) -> String {
     format!("{CHANNEL}{peer}")
-}
-
-fn kind(value: &Value) -> Option<&str> {
-    match value {
-        Value::Array(parts) => text(parts.first()?),
-        _ => None,
-    }
 }
 
 fn heard(value: Value) -> Option<Heard> {
@@ -179,22 +155,5 @@ fn heard(value: Value) -> Option<Heard> {
         ("message", None) => Some(Heard::Node(text(payload)?.to_owned())),
         ("subscribe", Some(peer)) => Some(Heard::Subscribed(peer)),
         _ => None,
-    }
-}
-
-/// A text that Redis sends.
-pub(super) fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
-/// A number that Redis sends.
-pub(super) fn number(value: &Value) -> Option<i64> {
-    match value {
-        Value::Int(number) => Some(*number),
-        value => text(value)?.parse().ok(),
     }
 }

@@ -2,7 +2,9 @@
 //! Keys of our own begin with `shardcast:rooms:`, and are those of the leases and of resumed ids; a member
 //! that they do not name (one of palava-machine's) is never taken away.
 
-use redis::{Cmd, Connection, ConnectionLike, RedisResult, cmd};
+use redis::{Connection, RedisResult};
+
+use crate::control::redis_link::Script;
 
 /// Texts of members in a script's arguments; an empty one stands for none.
 const LEAVE_FUNCTION: &str = r#"
@@ -179,17 +181,11 @@ pub(super) struct Scripts {
     pub(super) reap: Script,
 }
 
-/// The digest of a script that Redis has.
-#[derive(Clone, Debug)]
-pub(super) struct Script(String);
-
 impl Scripts {
     /// Gives them to Redis.
     pub(super) fn load(connection: &mut Connection) -> RedisResult<Self> {
         let mut load = |body: &str| -> RedisResult<Script> {
-            let text = format!("{LEAVE_FUNCTION}{body}");
-            let value = connection.req_command(cmd("SCRIPT").arg("LOAD").arg(text))?;
-            Ok(Script(redis::from_redis_value(value)?))
+            Script::load(connection, &format!("{LEAVE_FUNCTION}{body}"))
         };
         Ok(Self {
             join: load(JOIN)?,
@@ -199,14 +195,5 @@ impl Scripts {
             restore: load(RESTORE)?,
             reap: load(REAP)?,
         })
-    }
-}
-
-impl Script {
-    /// The command that runs it with these arguments.
-    pub(super) fn call(&self, arguments: &[&str]) -> Cmd {
-        let mut command = cmd("EVALSHA");
-        command.arg(&self.0).arg(0).arg(arguments);
-        command
     }
 }

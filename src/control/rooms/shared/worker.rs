@@ -8,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use redis::{Client, Cmd, Pipeline, RedisError, Value, cmd};
 
-use super::link::{Heard, Link, Listen, WAKE, node_channel, number, text};
+use super::link::{Heard, Link, Listen, WAKE, node_channel};
 use super::{Count, SharedEvent, SharedPlan};
+use crate::control::redis_link::{Attempts, number, text};
 use crate::control::rooms::events;
 use crate::control::rooms::service::RoomConnection;
 use crate::control::rooms::store::{
@@ -20,10 +21,6 @@ use crate::rt::mesh::InboxSender;
 
 /// Requests in one batch.
 const BATCH_MAX: usize = 256;
-/// First wait before a new try to connect; doubled up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest wait before a new try.
-const RETRY_MAX: Duration = Duration::from_secs(1);
 /// Leaves of the time without Redis are told when other nodes have had time to put their members back.
 const MAKE_UP_AFTER: Duration = Duration::from_secs(2);
 /// How soon a full queue is tried again.
@@ -112,9 +109,7 @@ pub(super) struct Worker {
     link: Option<Link>,
     generation: u64,
     epoch: Option<String>,
-    next_try: Instant,
-    retry: Duration,
-    is_complaining: bool,
+    attempts: Attempts,
     next_renewal: Instant,
 }
 
@@ -141,9 +136,7 @@ impl Worker {
             link: None,
             generation: 0,
             epoch: None,
-            next_try: Instant::now(),
-            retry: RETRY_MIN,
-            is_complaining: false,
+            attempts: Attempts::new(),
             next_renewal: Instant::now(),
         }
     }
@@ -152,7 +145,8 @@ impl Worker {
     pub(super) fn run(mut self) {
         loop {
             self.keep_up();
-            let mut until = if self.link.is_some() { self.next_renewal } else { self.next_try };
+            let up = self.link.is_some();
+            let mut until = if up { self.next_renewal } else { self.attempts.next() };
             until = self.make_up_at.map_or(until, |at| until.min(at));
             if !self.listens.is_empty() {
                 until = until.min(Instant::now() + QUEUE_RETRY);
@@ -499,20 +493,17 @@ impl Worker {
     /// Connects, renews the lease, and does what could not be done without Redis, each when it is due.
     fn keep_up(&mut self) {
         let now = Instant::now();
-        if self.link.is_none() && self.next_try <= now {
+        if self.link.is_none() && self.attempts.next() <= now {
             match self.connect() {
                 Ok(()) => {
                     tracing::info!(members = self.own.len(), "Redis answers: rooms are shared");
-                    self.is_complaining = false;
-                    self.retry = RETRY_MIN;
+                    self.attempts.succeeded();
                     self.make_up_at = Some(Instant::now() + MAKE_UP_AFTER);
                     self.say(SharedEvent::IsUp(true));
                 }
                 Err(error) => {
                     self.link = None;
-                    self.complain(&error.to_string());
-                    self.next_try = Instant::now() + self.retry;
-                    self.retry = (self.retry * 2).min(RETRY_MAX);
+                    self.is_away(&error.to_string());
                 }
             }
         }
@@ -651,8 +642,7 @@ impl Worker {
         if self.link.take().is_none() {
             return;
         }
-        self.next_try = Instant::now() + self.retry;
-        self.complain(error);
+        self.is_away(error);
         let joining = std::mem::take(&mut self.joining);
         for Joining { connection, .. } in joining.into_values() {
             self.answer(connection, Reply::Joined(Err(RoomError::StoreUnavailable)));
@@ -660,9 +650,8 @@ impl Worker {
         self.say(SharedEvent::IsUp(false));
     }
 
-    fn complain(&mut self, error: &str) {
-        if !self.is_complaining {
-            self.is_complaining = true;
+    fn is_away(&mut self, error: &str) {
+        if self.attempts.failed() {
             tracing::warn!(
                 error,
                 "the Redis of signalling.store does not answer: nobody can join a room or send to a \

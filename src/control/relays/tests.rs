@@ -1,0 +1,164 @@
+//! Which relays there are for which wishes: of the configuration, of hooks and of the API.
+
+use serde_json::json;
+
+use super::*;
+use crate::config::{AppSettings, HookEvent, Settings, Sources};
+use crate::proto::rtmp::address::RtmpAddress;
+use crate::session::ClientInfo;
+
+/// Nobody listens there: port 1 of loopback.
+const NOWHERE: &str = "rtmp://127.0.0.1:1";
+
+struct World {
+    relays: Relays,
+    settings: CurrentSettings,
+    now: Moment,
+    out: Outgoing,
+}
+
+fn settings(toml: &str) -> Arc<Settings> {
+    let file = Some(("test.toml".to_owned(), toml.to_owned()));
+    let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+    Arc::new(Settings::load(&sources).unwrap_or_else(|errors| panic!("{errors:?}")))
+}
+
+fn world(toml: &str) -> World {
+    let settings = CurrentSettings::new(settings(toml));
+    let doorbell = Doorbell::new().unwrap();
+    let relays = Relays::new(&settings, &doorbell, &Arc::default(), 1);
+    let now = Moment::ZERO + Duration::from_secs(100);
+    World { relays, settings, now, out: Vec::new() }
+}
+
+fn name() -> StreamName {
+    StreamName::new("__defaultVhost__", "live", "", "cam").unwrap()
+}
+
+impl World {
+    fn app(&self) -> Arc<AppSettings> {
+        self.settings.get().app("__defaultVhost__", "live", "_definst_")
+    }
+
+    /// The rule of an address that a hook has named.
+    fn of_hook(&self, app: &str) -> Arc<RelayRule> {
+        let with_hook = settings("[hooks]\non_publish = \"http://h/\"");
+        let plan = Arc::clone(&with_hook.app("__defaultVhost__", "live", "_definst_").hooks);
+        let hook = plan.targets(HookEvent::Publish).next().unwrap();
+        let address = RtmpAddress::parse(&format!("{NOWHERE}/{app}")).unwrap();
+        Arc::new(RelayRule::of_hook(address, hook, &self.app()))
+    }
+
+    fn up(&mut self, forward: Option<&[&str]>, redirect: &[&str], publisher: ClientInfo) {
+        let rules = |apps: &[&str]| apps.iter().map(|app| self.of_hook(app)).collect::<Vec<_>>();
+        let wishes = RelayWishes { forward: forward.map(rules), redirect: rules(redirect) };
+        let event = StreamEvent::Up {
+            name: name(),
+            node: 0,
+            publisher: Arc::new(publisher),
+            wishes: Arc::new(wishes),
+        };
+        self.relays.stream_event(&event, self.now, &mut self.out);
+    }
+
+    /// Where streams are sent or fetched from, and who wants that.
+    fn all(&self) -> Vec<String> {
+        let json = self.relays.to_json(self.now);
+        let line = |relay: &Value| {
+            let text = |key: &str| relay[key].as_str().unwrap_or_default().to_owned();
+            let place = text("url").replace(NOWHERE, "").replace("/cam", "");
+            format!("{} {} {place}", text("origin"), text("direction"))
+        };
+        json["relays"].as_array().unwrap().iter().map(line).collect()
+    }
+}
+
+fn push_rule(app: &str) -> String {
+    format!("[apps.live]\npush = [{{ url = \"{NOWHERE}/{app}\" }}]\n")
+}
+
+#[test]
+fn redirects_come_beside_the_configured_targets_and_forwards_in_their_place() {
+    let mut world = world(&push_rule("own"));
+    world.up(None, &["a"], ClientInfo::default());
+    assert_eq!(world.all(), ["configuration push /own", "hook push /a"]);
+    // The publisher has come back, and its hooks answer differently.
+    world.up(None, &["b"], ClientInfo::default());
+    assert_eq!(world.all(), ["configuration push /own", "hook push /b"]);
+    world.up(Some(&["c", "d"]), &[], ClientInfo::default());
+    assert_eq!(world.all(), ["hook push /c", "hook push /d"]);
+    world.up(Some(&[]), &["d"], ClientInfo::default());
+    assert_eq!(world.all(), ["hook push /d"]);
+    world.relays.stream_event(&StreamEvent::Down { name: name() }, world.now, &mut world.out);
+    assert_eq!(world.all(), [""; 0]);
+}
+
+#[test]
+fn what_came_from_a_relay_goes_on_by_a_hook_only() {
+    let mut world = world(&push_rule("own"));
+    let relayed = ClientInfo { is_relay: true, ..ClientInfo::default() };
+    world.up(None, &["a"], relayed);
+    assert_eq!(world.all(), ["hook push /a"]);
+}
+
+#[test]
+fn new_settings_end_what_the_old_ones_wanted_and_nothing_else() {
+    let mut world = world(&push_rule("own"));
+    world.up(None, &["a"], ClientInfo::default());
+    let added = (*world.of_hook("added")).clone();
+    let id = world.relays.add_by_api(true, &name(), added.clone(), world.now, &mut world.out);
+    let id = id.unwrap();
+    world.settings.replace(settings(&push_rule("other")));
+    world.relays.reload(world.now, &mut world.out);
+    let expected = ["hook push /a", "api push /added", "configuration push /other"];
+    assert_eq!(world.all(), expected);
+
+    let again = world.relays.add_by_api(true, &name(), added.clone(), world.now, &mut world.out);
+    assert_eq!(again, Err(NotAdded::Conflict(format!("relay {} does so already", id.0))));
+    assert!(world.relays.end_by_api(id, &mut world.out));
+    assert!(!world.relays.end_by_api(id, &mut world.out), "once");
+    assert_eq!(world.all(), [expected[0], expected[2]]);
+    let elsewhere = StreamName::new("__defaultVhost__", "live", "", "nobody").unwrap();
+    let missing = world.relays.add_by_api(true, &elsewhere, added, world.now, &mut world.out);
+    assert_eq!(missing, Err(NotAdded::NotPublished));
+}
+
+#[test]
+fn the_source_of_a_redirect_goes_before_the_configured_ones() {
+    let mut world = world(&format!("[apps.live]\npull = [{{ url = \"{NOWHERE}/own\" }}]\n"));
+    let wanted = |source| StreamEvent::Wanted { name: name(), nodes: NodePath::default(), source };
+    let source = world.of_hook("a");
+    world.relays.stream_event(&wanted(Some(source)), world.now, &mut world.out);
+    // Further viewers share it.
+    world.relays.stream_event(&wanted(None), world.now, &mut world.out);
+    assert_eq!(world.all(), ["hook pull /a"]);
+    // The configuration knows nothing of it.
+    world.relays.reload(world.now, &mut world.out);
+    assert_eq!(world.all(), ["hook pull /a"]);
+    let rule = (*world.of_hook("b")).clone();
+    let twice = world.relays.add_by_api(false, &name(), rule, world.now, &mut world.out);
+    assert!(matches!(twice, Err(NotAdded::Conflict(_))), "{twice:?}");
+}
+
+#[test]
+fn each_state_is_told_once_and_the_end_as_well() {
+    let mut world = world("");
+    world.up(None, &["a"], ClientInfo::default());
+    let states = |world: &mut World| -> Vec<&str> {
+        world.relays.take_changes().iter().map(|change| change.state).collect()
+    };
+    assert_eq!(states(&mut world), ["connecting"]);
+    assert!(states(&mut world).is_empty());
+    let id = RelayId(1);
+    world.relays.failed(id, None, "nobody there".to_owned(), world.now);
+    let changes = world.relays.take_changes();
+    assert_eq!((changes[0].state, changes[0].error.as_str()), ("retrying", "nobody there"));
+    let refused = ("NetStream.Publish.BadName".to_owned(), "taken".to_owned());
+    world.relays.failed(id, Some(refused), "refused".to_owned(), world.now);
+    assert_eq!(states(&mut world), ["refused"]);
+    assert_eq!(world.relays.retry_by_api(id, world.now), Some(true));
+    assert_eq!(world.relays.retry_by_api(RelayId(9), world.now), None);
+    world.relays.stream_event(&StreamEvent::Down { name: name() }, world.now, &mut world.out);
+    assert_eq!(states(&mut world), ["stopped"]);
+    assert_eq!(world.relays.to_json(world.now), json!({ "relays": [] }));
+}

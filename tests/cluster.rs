@@ -1,0 +1,252 @@
+//! Several nodes as one server: streams published on one and viewed on all, takeovers across nodes, nodes and
+//! Redis that fail, push messages and rooms that reach everybody.
+
+mod support;
+
+use std::net::IpAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use shardcast::proto::rtmp::message;
+use tungstenite::Message;
+
+use support::audience::Audience;
+use support::ffmpeg::{Pace, Player, publish};
+use support::http;
+use support::media::{Media, SMALL_VIDEO};
+use support::nodes::{Nodes, pull, standing};
+use support::packets::Source;
+use support::palava::Palava;
+use support::publisher::{Feed, VIDEO_CONFIG};
+use support::push::{SECRET, post, token, wait_for_members};
+use support::scratch::Scratch;
+use support::server::Server;
+use support::stamp::{Stamp, now_nanos};
+use support::wait::{SOON, eventually};
+use support::websocket::WebSocketViewer;
+
+const STREAM: &str = "live/cam";
+const PUBLISH_LIMIT: Duration = Duration::from_secs(40);
+const END_LIMIT: Duration = Duration::from_secs(15);
+
+fn ten_seconds() -> Media {
+    Media { seconds: 10, video: Some(SMALL_VIDEO), audio: true }
+}
+
+fn viewers(server: &Server) -> u64 {
+    server.api().snapshot().viewers(STREAM).iter().sum()
+}
+
+#[test]
+fn a_stream_of_one_node_is_the_same_on_all() {
+    let source = Source::of_file(&ten_seconds().file());
+    let nodes = Nodes::start(3, &[]);
+    let scratch = Scratch::new("cluster");
+    // Who is there before the stream waits for it, on any node.
+    let mut early: Vec<Player> = (0..3)
+        .map(|number| {
+            let url = nodes.server(number).rtmp_url(STREAM);
+            Player::start(&url, scratch.file(&format!("early{number}.md5")))
+        })
+        .collect();
+    for number in 0..3 {
+        nodes.server(number).api().wait_for_viewers(STREAM, 1, SOON);
+        let missing = http::get(nodes.server(number).http(), "/live/nothing.flv");
+        assert_eq!(missing.status, 404, "no node has it");
+    }
+    let mut publisher =
+        publish(&ten_seconds().file(), &nodes.server(0).rtmp_url(STREAM), Pace::RealTime);
+    nodes.wait_for_lease(0, STREAM);
+    // Who comes later finds it at once, over HTTP as well.
+    let mut late: Vec<Player> = (0..3)
+        .map(|number| {
+            nodes.server(number).api().wait_for_frames(STREAM, 100, 3 * SOON);
+            let url = nodes.server(number).flv_url(STREAM);
+            Player::start(&url, scratch.file(&format!("late{number}.md5")))
+        })
+        .collect();
+    eventually(
+        "two viewers on each node; the first is viewed by the other nodes, too",
+        SOON,
+        || ([0, 1, 2].map(|number| viewers(nodes.server(number))) == [4, 2, 2]).then_some(()),
+    );
+    for number in [1, 2] {
+        let copies = nodes.account(number)["copies"].clone();
+        assert_eq!(copies.as_array().map(Vec::len), Some(1), "{copies}");
+        assert_eq!(copies[0]["stream"], STREAM);
+        let refused = pull(nodes.rtmp(number), &nodes.secret(), STREAM);
+        assert_eq!(refused, Err("NetStream.Play.StreamNotFound".to_owned()), "a copy is no source");
+    }
+    let stranger = pull(nodes.rtmp(0), "a guess", STREAM);
+    assert_eq!(stranger, Err("NetConnection.Connect.Rejected".to_owned()));
+    publisher.expect_success(PUBLISH_LIMIT);
+    for (number, player) in early.iter_mut().enumerate() {
+        let received = player.finish(END_LIMIT);
+        let joined = source.assert_played(player.process().name(), &received);
+        assert_eq!(joined.video_skipped, 0, "node {number}: a player that was there gets all");
+    }
+    for player in &mut late {
+        let received = player.finish(END_LIMIT);
+        source.assert_played(player.process().name(), &received);
+    }
+    for number in 0..3 {
+        eventually("nothing is left of it", 2 * SOON, || {
+            let account = nodes.account(number);
+            let is_empty = |key: &str| account[key].as_array().is_some_and(Vec::is_empty);
+            (is_empty("streams") && is_empty("copies")).then_some(())
+        });
+    }
+    assert_eq!(nodes.redis.keys("shardcast:stream:*"), [] as [String; 0]);
+    nodes.nodes.into_iter().for_each(|node| node.server.stop());
+}
+
+/// One application for each policy.
+const POLICIES: [(&str, &str); 3] = [
+    ("apps.reject.publish.takeover", "reject"),
+    ("apps.replace.publish.takeover", "replace"),
+    ("apps.silent.publish.takeover", "replace_when_silent"),
+];
+
+/// Sends frames until the server ends the connection; gives what it said.
+fn sends_until_the_end(mut feed: Feed, mut number: u64) -> String {
+    let deadline = Instant::now() + SOON;
+    while send(&mut feed, number) {
+        assert!(Instant::now() < deadline, "the publisher is not closed");
+        number += 1;
+        thread::sleep(Duration::from_millis(20));
+    }
+    feed.end()
+}
+
+fn send(feed: &mut Feed, number: u64) -> bool {
+    let stamp = Stamp { number, sent_nanos: now_nanos(), is_keyframe: true };
+    let time_ms = u32::try_from(number * 20).expect("a short run");
+    feed.try_send(message::VIDEO, time_ms, &VIDEO_CONFIG)
+        && feed.try_send(message::VIDEO, time_ms, &stamp.write(200))
+}
+
+fn is_busy(refused: Result<Feed, String>) -> bool {
+    refused.is_err_and(|why| why.starts_with("NetStream.Publish.BadName"))
+}
+
+#[test]
+fn a_second_publisher_elsewhere_is_judged_by_the_policy_of_the_owner() {
+    let nodes = Nodes::start(2, &POLICIES);
+    let publish = |number: usize, stream: &str| Feed::try_start(nodes.rtmp(number), stream, None);
+
+    let mut first = publish(0, "reject/cam").expect("it is free");
+    assert!(is_busy(publish(1, "reject/cam")));
+    assert!(send(&mut first, 0), "the first one goes on");
+    first.say_goodbye();
+    eventually("the name is free on all nodes", SOON, || publish(1, "reject/cam").ok());
+
+    let audience = Audience::start();
+    let first = publish(0, "replace/cam").expect("it is free");
+    let before = nodes.wait_for_lease(0, "replace/cam");
+    (0..2).for_each(|number| audience.join(number, nodes.rtmp(number), "replace/cam"));
+    let sending = thread::spawn(move || sends_until_the_end(first, 1));
+    eventually("both players see the first publisher", SOON, || {
+        (audience.have_seen(|_| 1) == 2).then_some(())
+    });
+    let mut second = publish(1, "replace/cam").expect("it takes over");
+    let why = sending.join().expect("it ends");
+    assert!(why.starts_with("NetStream.Publish.BadName replaced by 127.0.0.1:"), "{why}");
+    assert!(nodes.wait_for_lease(1, "replace/cam") > before);
+    assert!(standing(&nodes.account(0), "replace/cam").is_none());
+    let mut number = 10_000;
+    eventually("both players see the second one", SOON, || {
+        number += 1;
+        assert!(send(&mut second, number));
+        (audience.have_seen(|_| 10_000) == 2).then_some(())
+    });
+    audience.assert_no_faults();
+
+    let first = publish(0, "silent/cam").expect("it is free");
+    let sending = thread::spawn(move || {
+        let (mut first, until) = (first, Instant::now() + Duration::from_secs(4));
+        for number in 0.. {
+            if Instant::now() >= until {
+                return first;
+            }
+            assert!(send(&mut first, number));
+            thread::sleep(Duration::from_millis(50));
+        }
+        unreachable!("numbers do not end")
+    });
+    assert!(is_busy(publish(1, "silent/cam")), "the first one is alive");
+    let first = sending.join().expect("it goes on");
+    let asked = Instant::now();
+    let second = publish(1, "silent/cam").expect("the first one is silent by now");
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    let why = first.end();
+    assert!(why.starts_with("NetStream.Publish.BadName replaced by"), "{why}");
+    second.say_goodbye();
+}
+
+#[test]
+fn two_encoders_that_fight_by_way_of_two_nodes_are_stopped() {
+    let nodes = Nodes::start(2, &POLICIES);
+    let from = |last: u8| Some(IpAddr::from([127, 0, 0, last]));
+    let publish =
+        |number: usize, last: u8| Feed::try_start(nodes.rtmp(number), "replace/cam", from(last));
+    let _first = publish(0, 5).expect("it is free");
+    let _second = publish(1, 6).expect("it takes over");
+    let _third = publish(0, 5).expect("once more");
+    assert!(is_busy(publish(1, 6)), "that is a fight");
+    assert!(standing(&nodes.account(0), "replace/cam").is_some());
+}
+
+#[test]
+fn messages_and_rooms_reach_all_nodes() {
+    let nodes = Nodes::start(3, &[("push.secret", SECRET)]);
+    let api = |number: usize| nodes.server(number).api().address();
+    let mut members: Vec<WebSocketViewer> = (0..3)
+        .map(|number| {
+            let target = format!("/push?session={}", token(number as i64, &[10]));
+            let socket = WebSocketViewer::ask(nodes.server(number).http(), &target, &[]);
+            wait_for_members(api(number), 10, 1, SOON);
+            socket.unwrap_or_else(|status| panic!("status {status}"))
+        })
+        .collect();
+    const MESSAGES: usize = 200;
+    for number in 0..MESSAGES {
+        let reached = post(api(0), "/channels/10/message", &format!("zero {number}"));
+        assert_eq!(reached, 1, "those of the node that was asked are counted");
+        post(api(1), "/channels/10/message", &format!("one {number}"));
+    }
+    assert_eq!(post(api(0), "/users/2/message", "to one user"), 0);
+    for (number, member) in members.iter_mut().enumerate() {
+        let mut next = [0, 0];
+        while next != [MESSAGES; 2] {
+            let text = text_of(member);
+            let (sender, count) = text.split_once(' ').expect("two words");
+            let sender = usize::from(sender == "one");
+            assert_eq!(count, next[sender].to_string(), "each once and in order");
+            next[sender] += 1;
+        }
+        if number == 2 {
+            assert_eq!(text_of(member), "to one user");
+        }
+    }
+    // Rooms are in the cluster's Redis without being told to.
+    let mut first = Palava::open(nodes.server(0).http());
+    let id = first.join("room", None)["own_id"].clone();
+    let mut second = Palava::open(nodes.server(2).http());
+    let joined = second.join("room", None);
+    assert_eq!(joined["peers"][0]["peer_id"], id);
+    let newcomer = first.expect("new_peer");
+    second.tell(id.as_str().expect("text"), "hello");
+    let heard = first.expect("message");
+    assert_eq!((&heard["data"], &heard["sender_id"]), (&"hello".into(), &newcomer["peer_id"]));
+}
+
+/// The text of the next push message.
+fn text_of(member: &mut WebSocketViewer) -> String {
+    loop {
+        if let Message::Text(text) = member.next() {
+            let message: Value = serde_json::from_str(&text).expect("JSON");
+            return message["message"].as_str().expect("text").to_owned();
+        }
+    }
+}
