@@ -19,7 +19,9 @@ const VIEWERS_AFTER: &str = "1500ms";
 /// and whatever they hold up, are not in it.
 const WARM_UP: &str = "7s";
 /// What a run may take besides the window.
-const OVERHEAD_MAX: Duration = Duration::from_secs(60);
+const OVERHEAD_MAX: Duration = Duration::from_secs(180);
+/// Viewers that come per second: thousands of them, and a server that is to carry them, are there soon.
+const RAMP: &str = "1000/s";
 
 /// What to do.
 #[derive(Clone, Copy)]
@@ -97,7 +99,8 @@ impl Load {
                 .args(["--viewers-rtmp", &rtmp_viewers.to_string()])
                 .args(["--viewers-flv", &flv_viewers.to_string()])
                 .args(["--http", &format!("127.0.0.1:{}", server.http_port)])
-                .args(["--viewers-after", VIEWERS_AFTER]);
+                .args(["--viewers-after", VIEWERS_AFTER])
+                .args(["--ramp", RAMP]);
         }
         if let Some(target) = target {
             command.args(["--rtmp-at", &format!("127.0.0.1:{}", target.rtmp_port)]);
