@@ -27,6 +27,8 @@ pub(super) struct Events {
 struct Shared {
     last_event: Cell<u64>,
     last_listener: Cell<u64>,
+    /// Events that had no room, of all listeners.
+    lost: Cell<u64>,
     queues: RefCell<BTreeMap<u64, Queue>>,
 }
 
@@ -102,6 +104,11 @@ impl Events {
         self.shared.queues.borrow().len()
     }
 
+    /// How many events listeners were too slow for.
+    pub(super) fn lost(&self) -> u64 {
+        self.shared.lost.get()
+    }
+
     /// Tells the listeners.
     pub(super) fn say(&self, happening: Happening<'_>) {
         if !self.has_listeners() {
@@ -113,7 +120,9 @@ impl Events {
         for queue in self.shared.queues.borrow_mut().values_mut() {
             if queue.filter.fits(&happening) {
                 let text = text.get_or_insert_with(|| write(id, &happening));
-                queue.push(Rc::clone(text));
+                if !queue.push(Rc::clone(text)) {
+                    self.shared.lost.set(self.shared.lost.get() + 1);
+                }
             }
         }
     }
@@ -132,19 +141,22 @@ impl Events {
 }
 
 impl Queue {
-    fn push(&mut self, text: Rc<str>) {
+    /// Says whether it had room.
+    fn push(&mut self, text: Rc<str>) -> bool {
         let is_full = self.events.len() >= limits::EVENTS_WAITING_MAX
             || self.bytes + text.len() > limits::EVENT_BYTES_WAITING_MAX;
         // Once something is lost, so is all that comes before that is told: the order is kept.
-        if is_full || self.lost > 0 {
-            self.lost += 1;
-        } else {
+        let has_room = !is_full && self.lost == 0;
+        if has_room {
             self.bytes += text.len();
             self.events.push_back(text);
+        } else {
+            self.lost += 1;
         }
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+        has_room
     }
 
     /// What is to be sent next; at its end how many events are missing.
@@ -247,6 +259,7 @@ mod tests {
         }
         let got = sent(&slow);
         assert_eq!((got.len(), &got[1]["count"]), (2, &json!(2)));
+        assert_eq!(events.lost(), 7);
     }
 
     #[test]

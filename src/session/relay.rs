@@ -461,3 +461,27 @@ impl RelaySession {
         self.peer
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stall_is_counted_from_its_begin() {
+        let order = RelayOrder {
+            relay: RelayId(1),
+            name: StreamName::new("v", "live", "", "cam").unwrap(),
+            url: "rtmp://h/live/cam".to_owned(),
+            task: Task::Mirror { to: StreamName::new("v", "other", "", "cam").unwrap() },
+            node: "here",
+            fetched: Fetched::No,
+        };
+        let at = |seconds| Moment::ZERO + Duration::from_secs(seconds);
+        let peer = "192.0.2.1:1935".parse().unwrap();
+        let wait = Duration::from_secs(1);
+        let mut session = RelaySession::new(Arc::new(order), ClientId(1), peer, wait, at(0));
+        let mut stalls = |is_stalled, seconds| session.stalls(is_stalled, at(seconds)).as_secs();
+        assert_eq!((stalls(false, 1), stalls(true, 2), stalls(true, 5)), (0, 0, 3));
+        assert_eq!((stalls(false, 6), stalls(true, 7)), (0, 0));
+    }
+}

@@ -3,6 +3,7 @@
 //! labelled by stream or client, of which there may be many; those are in `/api/v1/streams`.
 
 mod cluster;
+mod relays;
 mod rooms;
 mod text;
 
@@ -45,6 +46,7 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
         &parts.relays.borrow(),
         clock::now(),
     );
+    relays::write(&mut page, &parts.relays.borrow(), &parts.events);
     of_process(&mut page, &process);
     Answer::plain(200, page.into_text()).of_kind(text::CONTENT_TYPE)
 }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use self::dial::{DialPlace, Dialled, Dialler, Trust};
+pub(super) use self::relay::RELAY_STATES;
 use self::relay::{Direction, Origin, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
 use super::settings::CurrentSettings;
@@ -70,6 +71,19 @@ pub(super) struct RelayChange {
     pub(super) drops: u64,
 }
 
+/// Counts of the relays of one direction since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RelayTotals {
+    /// Connections that were tried.
+    pub(super) attempts: u64,
+    /// Of these, those that failed or broke.
+    pub(super) failures: u64,
+    /// Bytes to targets, or from sources.
+    pub(super) bytes: u64,
+    /// Moves to a later keyframe.
+    pub(super) drops: u64,
+}
+
 /// All relays.
 #[derive(Debug)]
 pub(super) struct Relays {
@@ -79,6 +93,8 @@ pub(super) struct Relays {
     relays: BTreeMap<RelayId, Relay>,
     /// What nobody has been told yet.
     changes: Vec<RelayChange>,
+    /// Of pushes and of pulls that are gone.
+    gone: [RelayTotals; 2],
     /// Published streams: the publisher's shard, and the nodes that they have passed.
     live: HashMap<StreamName, Live>,
     shards: usize,
@@ -130,6 +146,7 @@ impl Relays {
             open: Arc::clone(open),
             relays: BTreeMap::new(),
             changes: Vec::new(),
+            gone: [RelayTotals::default(); 2],
             live: HashMap::new(),
             shards,
             next: 1,
@@ -337,6 +354,7 @@ impl Relays {
 
     fn remove(&mut self, id: RelayId) {
         if let Some(relay) = self.relays.remove(&id) {
+            relay.add_to(&mut self.gone);
             self.changes.push(relay.change("stopped"));
         }
     }
@@ -459,7 +477,7 @@ impl Relays {
 
     /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
     fn end_where(&mut self, is_it: impl Fn(&Relay) -> bool, out: &mut Outgoing) {
-        let (dialler, changes) = (&mut self.dialler, &mut self.changes);
+        let (dialler, changes, gone) = (&mut self.dialler, &mut self.changes, &mut self.gone);
         self.relays.retain(|_, relay| {
             if !is_it(relay) {
                 return true;
@@ -475,6 +493,7 @@ impl Relays {
                 }
                 State::Dialling | State::Retrying { .. } => {
                     dialler.forget(relay.id);
+                    relay.add_to(gone);
                     changes.push(relay.change("stopped"));
                     tracing::info!(relay = relay.id.0, stream = %relay.name, target = relay.url(), "relay ended");
                     false
@@ -601,6 +620,22 @@ impl Relays {
     pub(super) fn retry_by_api(&mut self, id: RelayId, now: Moment) -> Option<bool> {
         let relay = self.relays.get_mut(&id).filter(|relay| !relay.is_ending)?;
         Some(relay.hurry(now))
+    }
+
+    /// How many relays of a direction have a state: a pair of [`RELAY_STATES`].
+    pub(super) fn count(&self, direction: &str, state: &str) -> usize {
+        let is_it = |relay: &&Relay| relay.direction.word() == direction && relay.word() == state;
+        self.relays.values().filter(is_it).count()
+    }
+
+    /// Counts since the start, by direction.
+    pub(super) fn totals(&self) -> [(&'static str, RelayTotals); 2] {
+        let mut totals = self.gone;
+        for relay in self.relays.values() {
+            relay.add_to(&mut totals);
+        }
+        let [pushes, pulls] = totals;
+        [(Direction::Push.word(), pushes), (Direction::Pull.word(), pulls)]
     }
 
     /// For the API.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Plan, RelayChange};
+use super::{Plan, RelayChange, RelayTotals};
 use crate::config::{Place, RelayRule};
 use crate::media::Moment;
 use crate::proto::amf0;
@@ -26,6 +26,21 @@ const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// As encoders call themselves: some servers look for it.
 const FLASH_VERSION: &str =
     concat!("FMLE/3.0 (compatible; shardcast/", env!("CARGO_PKG_VERSION"), ")");
+
+/// Directions and the states that they have, as the API calls them.
+pub(in crate::control) const RELAY_STATES: [(&str, &str); 11] = [
+    ("push", "connecting"),
+    ("push", "publishing"),
+    ("push", "stalled"),
+    ("push", "retrying"),
+    ("push", "refused"),
+    ("push", "stopped"),
+    ("pull", "connecting"),
+    ("pull", "playing"),
+    ("pull", "retrying"),
+    ("pull", "refused"),
+    ("pull", "stopped"),
+];
 
 /// Which way a relay carries its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +141,8 @@ pub(super) struct Relay {
     pub(super) attempt: u64,
     /// Failures in a row.
     pub(super) failures: u32,
+    /// All of them.
+    failed: u64,
     /// What the other server said last.
     pub(super) status: Option<(String, String)>,
     pub(super) last_error: String,
@@ -164,6 +181,7 @@ impl Relay {
             state: State::Dialling,
             attempt: 0,
             failures: 0,
+            failed: 0,
             status: None,
             last_error: String::new(),
             linger_until: None,
@@ -242,6 +260,7 @@ impl Relay {
         self.login.clear();
         let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
         self.failures += 1;
+        self.failed += 1;
         let is_refused = status.is_some();
         if is_refused {
             self.status = status;
@@ -288,6 +307,17 @@ impl Relay {
     fn totals(&self) -> (u64, u64, u64) {
         let (a, b) = (self.before, self.now);
         (a.0 + b.0, a.1 + b.1, a.2 + b.2)
+    }
+
+    /// Adds its counts to those of its direction, pushes first.
+    pub(super) fn add_to(&self, all: &mut [RelayTotals; 2]) {
+        let (bytes_in, bytes_out, drops) = self.totals();
+        let [pushes, pulls] = all;
+        let (totals, bytes) = if self.is_push() { (pushes, bytes_out) } else { (pulls, bytes_in) };
+        totals.attempts += self.attempt;
+        totals.failures += self.failed;
+        totals.bytes += bytes;
+        totals.drops += drops;
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
@@ -451,7 +481,8 @@ fn with_query(mut text: String, query: &str) -> String {
 }
 
 impl Direction {
-    fn word(self) -> &'static str {
+    /// The word for it.
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Push => "push",
             Self::Pull => "pull",

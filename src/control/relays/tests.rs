@@ -156,9 +156,14 @@ fn each_state_is_told_once_and_the_end_as_well() {
     let refused = ("NetStream.Publish.BadName".to_owned(), "taken".to_owned());
     world.relays.failed(id, Some(refused), "refused".to_owned(), world.now);
     assert_eq!(states(&mut world), ["refused"]);
+    assert_eq!(world.relays.count("push", "refused"), 1);
     assert_eq!(world.relays.retry_by_api(id, world.now), Some(true));
     assert_eq!(world.relays.retry_by_api(RelayId(9), world.now), None);
     world.relays.stream_event(&StreamEvent::Down { name: name() }, world.now, &mut world.out);
     assert_eq!(states(&mut world), ["stopped"]);
     assert_eq!(world.relays.to_json(world.now), json!({ "relays": [] }));
+    // What it did is counted on.
+    let [(_, pushes), (_, pulls)] = world.relays.totals();
+    assert_eq!((pushes.attempts, pushes.failures), (1, 2));
+    assert_eq!(pulls, RelayTotals::default());
 }
