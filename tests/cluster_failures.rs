@@ -48,25 +48,21 @@ struct Seen {
 /// Asks every node for some streams, over and over, as another node would.
 struct Prober {
     seen: Arc<Mutex<Vec<Seen>>>,
-    is_over: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    /// By node.
+    threads: BTreeMap<usize, (Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl Prober {
     fn start(nodes: &[(usize, SocketAddr)], secret: &str, streams: &[String]) -> Self {
-        let (seen, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let threads = nodes.iter().map(|&(node, address)| {
-            let (seen, over): (Arc<Mutex<Vec<Seen>>>, _) =
-                (Arc::clone(&seen), Arc::clone(&is_over));
+            let is_over = Arc::new(AtomicBool::new(false));
+            let (seen, over) = (Arc::clone(&seen), Arc::clone(&is_over));
             let (secret, streams) = (secret.to_owned(), streams.to_vec());
-            thread::spawn(move || {
+            let thread = thread::spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     let next = Instant::now() + PROBE_INTERVAL;
                     for stream in &streams {
-                        // The killed one takes no connections any more.
-                        if std::net::TcpStream::connect(address).is_err() {
-                            return;
-                        }
                         let asked = Instant::now();
                         if let Ok(epoch) = pull(address, &secret, stream) {
                             let (stream, answered) = (stream.clone(), Instant::now());
@@ -76,17 +72,24 @@ impl Prober {
                     }
                     thread::sleep(next.saturating_duration_since(Instant::now()));
                 }
-            })
+            });
+            (node, (is_over, thread))
         });
         let threads = threads.collect();
-        Self { seen, is_over, threads }
+        Self { seen, threads }
+    }
+
+    /// Asks a node no more.
+    fn leave(&mut self, node: usize) {
+        let (is_over, thread) = self.threads.remove(&node).expect("it is asked");
+        is_over.store(true, Ordering::Relaxed);
+        thread.join().expect("a prober fails");
     }
 
     /// Ends, and gives what was seen of each stream.
-    fn end(self) -> BTreeMap<String, Vec<Seen>> {
-        self.is_over.store(true, Ordering::Relaxed);
-        for thread in self.threads {
-            thread.join().expect("a prober fails");
+    fn end(mut self) -> BTreeMap<String, Vec<Seen>> {
+        for node in self.threads.keys().copied().collect::<Vec<_>>() {
+            self.leave(node);
         }
         let mut by_stream: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
         for seen in self.seen.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -156,15 +159,15 @@ fn streams_outlive_a_killed_node_a_node_without_redis_and_a_redis_that_starts_an
     // One of the node that will be killed, one of another, two of the one that will be cut off.
     let probed: Vec<String> = [0, 1, 2, 5].map(name).into();
     let all: Vec<(usize, SocketAddr)> = addresses.iter().copied().enumerate().collect();
-    let prober = Prober::start(&all, &nodes.secret(), &probed);
+    let mut prober = Prober::start(&all, &nodes.secret(), &probed);
     thread::sleep(Duration::from_secs(1));
 
     // A node is killed; its encoders go to the second one.
-    for (number, encoder) in encoders.iter().enumerate().filter(|it| home(it.0) == 0) {
-        let _ = number;
+    for (_, encoder) in encoders.iter().enumerate().filter(|it| home(it.0) == 0) {
         encoder.goes_to(addresses[1]);
     }
     audience.leave(0);
+    prober.leave(0);
     let killed = Instant::now();
     nodes.server(0).process().signal(libc::SIGKILL);
     eventually("its streams are published elsewhere", 2 * SOON, || {
@@ -235,6 +238,9 @@ fn streams_outlive_a_killed_node_a_node_without_redis_and_a_redis_that_starts_an
     (1..3).for_each(|node| nodes.wait_for_redis(node, false));
     nodes.redis.start_again();
     let anew = Instant::now();
+    eventually("Redis knows all owners again", RECOVERY_MAX, || {
+        (nodes.redis.keys("shardcast:stream:*").len() == STREAMS).then_some(())
+    });
     let owned = [count_of(0) + count_of(1) + 3, count_of(2) - 3];
     (1..3).for_each(|node| wait_for_leases(&nodes, node, owned[node - 1], RECOVERY_MAX));
     println!("all leases are back after {:?}", anew.elapsed());
