@@ -6,6 +6,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -165,15 +166,23 @@ fn run() {
     let noise = Noise::listen();
     let before = watch(&mut watchers, BEFORE, &noise, |_| true, || {});
 
-    killed_server.process().signal(libc::SIGKILL);
-    drop(killed_server);
-    stopped_server.process().signal(libc::SIGSTOP);
-    far.link("down");
     let named = |name: &str, port: &Port| format!("rtmp://{name}.test:{}/live", port.number());
-    for url in [url(&late), url(&refusing), named("slow", &slow), named("never", &slow)] {
-        add_target(&server, &url);
-    }
-    let during = watch(&mut watchers, FAULTS, &noise, |_| true, || {});
+    let added = [url(&late), url(&refusing), named("slow", &slow), named("never", &slow)];
+    // While the viewers go on reading: what waits for them would look like latency of the server.
+    let during = thread::scope(|scope| {
+        let faults = scope.spawn(|| {
+            killed_server.process().signal(libc::SIGKILL);
+            drop(killed_server);
+            stopped_server.process().signal(libc::SIGSTOP);
+            far.link("down");
+            for url in &added {
+                add_target(&server, url);
+            }
+        });
+        let during = watch(&mut watchers, FAULTS, &noise, |_| true, || {});
+        faults.join().expect("the faults have begun");
+        during
+    });
     println!("latency before: {before}; with faulty targets: {during}");
     let state = |place: &str| relay_to(&server, place)["state"].as_str().unwrap_or("").to_owned();
     for (place, words) in [
