@@ -50,7 +50,7 @@ test-integration: build
 # Builds as for users: memory and latency are judged.
 soak: test-deps
 	$(CARGO) build --release --workspace --bins
-	$(CARGO) test --release --workspace --test at_scale --test push_members -- --ignored --nocapture
+	$(CARGO) test --release --workspace --test at_scale --test push_members --test come_and_go -- --ignored --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

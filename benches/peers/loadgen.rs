@@ -19,7 +19,9 @@ const VIEWERS_AFTER: &str = "1500ms";
 /// and whatever they hold up, are not in it.
 const WARM_UP: &str = "7s";
 /// What a run may take besides the window.
-const OVERHEAD_MAX: Duration = Duration::from_secs(60);
+const OVERHEAD_MAX: Duration = Duration::from_secs(180);
+/// Viewers that come per second: thousands of them, and a server that is to carry them, are there soon.
+const RAMP: &str = "1000/s";
 
 /// What to do.
 #[derive(Clone, Copy)]
@@ -40,6 +42,8 @@ pub(crate) enum Via {
     Flv,
     /// Half of them each.
     Mixed,
+    /// Over RTMP at another server, to which the first one sends the streams on.
+    Relayed,
 }
 
 /// What was measured.
@@ -63,13 +67,14 @@ impl Load {
         via: Via,
         timing: Timing,
         server: &Server,
+        target: Option<&Server>,
         is_pinned: bool,
     ) -> Measured {
         let report = scratch("loadgen.json");
         // That of an earlier run must not be taken for this one's.
         _ = std::fs::remove_file(&report);
         let (rtmp_viewers, flv_viewers) = match via {
-            Via::Rtmp => (self.all_viewers(), 0),
+            Via::Rtmp | Via::Relayed => (self.all_viewers(), 0),
             Via::Flv => (0, self.all_viewers()),
             Via::Mixed => (self.all_viewers().div_ceil(2), self.all_viewers() / 2),
         };
@@ -94,7 +99,11 @@ impl Load {
                 .args(["--viewers-rtmp", &rtmp_viewers.to_string()])
                 .args(["--viewers-flv", &flv_viewers.to_string()])
                 .args(["--http", &format!("127.0.0.1:{}", server.http_port)])
-                .args(["--viewers-after", VIEWERS_AFTER]);
+                .args(["--viewers-after", VIEWERS_AFTER])
+                .args(["--ramp", RAMP]);
+        }
+        if let Some(target) = target {
+            command.args(["--rtmp-at", &format!("127.0.0.1:{}", target.rtmp_port)]);
         }
         if self.rejoin {
             command.arg("--rejoin");

@@ -39,8 +39,11 @@ pub(crate) fn scenario(scenario: &Scenario, timing: Timing) -> Vec<Vec<Outcome>>
 }
 
 fn measure(variant: &Variant, via: Via, load: &Load, timing: Timing) -> Measured {
-    let server = Server::start(variant);
-    load.run(via, timing, &server, variant.threads() == 1)
+    // The target is the same for all, and has the load's CPU.
+    let target =
+        (via == Via::Relayed).then(|| Server::start_target(&Variant::Nginx { workers: 1 }));
+    let server = Server::start(variant, target.as_ref());
+    load.run(via, timing, &server, target.as_ref(), variant.threads() == 1)
 }
 
 /// The numbers below `count` in random order.

@@ -43,6 +43,7 @@ impl Scenario {
 pub(crate) fn label(variant: &Variant, via: Via) -> String {
     match via {
         Via::Flv => format!("{variant}, HTTP-FLV"),
+        Via::Relayed => format!("{variant}, sent on"),
         Via::Mixed => format!("{variant}, half HTTP-FLV"),
         Via::Rtmp => variant.to_string(),
     }
@@ -82,18 +83,18 @@ pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
         Load { streams: 100, viewers: 5, bitrate: 500_000, rejoin: false },
         vec![vec![nginx(1)], ours(Preset::Realtime, Via::Rtmp), ours(Preset::Balanced, Via::Rtmp)],
     );
-    add(
-        "c",
-        "1 publisher of 232 kbit/s",
-        Kind::Viewers,
-        // With sound it is as much as SRS's published run had.
-        Load { streams: 1, viewers: 10_000, bitrate: 168_000, rejoin: false },
-        vec![
-            vec![nginx(1)],
-            ours(Preset::Throughput, Via::Rtmp),
-            ours(Preset::Throughput, Via::Flv),
-        ],
-    );
+    for viewers in [2_500, 5_000, 10_000, 15_000] {
+        // One core of nginx-rtmp does not carry more of them.
+        let nginx = if viewers <= 5_000 { vec![nginx(1)] } else { Vec::new() };
+        add(
+            "c",
+            "1 publisher of 232 kbit/s",
+            Kind::Viewers,
+            // With sound it is as much as SRS's published run had.
+            Load { streams: 1, viewers, bitrate: 104_000, rejoin: false },
+            vec![nginx, ours(Preset::Throughput, Via::Rtmp), ours(Preset::Throughput, Via::Flv)],
+        );
+    }
     add(
         "d",
         "1,000 publishers of 500 kbit/s without viewers",
@@ -124,6 +125,19 @@ pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
             vec![nginx(2)],
             of_shards(builds, Preset::Realtime, Via::Rtmp, 2),
             of_shards(builds, Preset::Balanced, Via::Rtmp, 2),
+            ours(Preset::Balanced, Via::Rtmp),
+        ],
+    );
+    add(
+        "h",
+        "100 publishers of 500 kbit/s, sent on to another server",
+        Kind::Viewers,
+        Load { streams: 100, viewers: 1, bitrate: 500_000, rejoin: false },
+        vec![
+            vec![(Variant::Nginx { workers: 1 }, Via::Relayed), nginx(1)],
+            ours(Preset::Realtime, Via::Relayed),
+            ours(Preset::Realtime, Via::Rtmp),
+            ours(Preset::Balanced, Via::Relayed),
             ours(Preset::Balanced, Via::Rtmp),
         ],
     );

@@ -160,11 +160,21 @@ impl Sends {
 }
 
 impl Server {
-    /// Starts it and waits until it accepts connections.
-    pub(crate) fn start(variant: &Variant) -> Self {
+    /// Starts it and waits until it accepts connections. It sends every stream on to the target.
+    pub(crate) fn start(variant: &Variant, target: Option<&Self>) -> Self {
+        let cpu = (variant.threads() == 1).then_some(SERVER_CPU);
+        Self::start_on(variant, target.map(|target| target.rtmp_port), cpu)
+    }
+
+    /// Starts one that others send streams on to, beside the load.
+    pub(crate) fn start_target(variant: &Variant) -> Self {
+        Self::start_on(variant, None, Some(LOAD_CPU))
+    }
+
+    fn start_on(variant: &Variant, push_to: Option<u16>, cpu: Option<usize>) -> Self {
         let [rtmp_port, http_port, api_port] = free_ports();
         let mut command = match variant {
-            Variant::Nginx { workers } => nginx(rtmp_port, *workers),
+            Variant::Nginx { workers } => nginx(rtmp_port, *workers, push_to),
             Variant::Shardcast { build, preset, shards } => {
                 let mut command = Command::new(&build.path);
                 for setting in [
@@ -178,6 +188,10 @@ impl Server {
                 ] {
                     command.arg("--set").arg(setting);
                 }
+                if let Some(port) = push_to {
+                    let rule = format!("[{{ url = \"rtmp://127.0.0.1:{port}/live\" }}]");
+                    command.arg("--set").arg(format!("apps.live.push={rule}"));
+                }
                 command
             }
             Variant::Floor(pace) => {
@@ -186,8 +200,8 @@ impl Server {
                 command
             }
         };
-        if variant.threads() == 1 {
-            pin(&mut command, SERVER_CPU);
+        if let Some(cpu) = cpu {
+            pin(&mut command, cpu);
         }
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the server starts");
@@ -247,8 +261,9 @@ impl Drop for Server {
     }
 }
 
-fn nginx(rtmp_port: u16, workers: usize) -> Command {
-    let prefix = scratch("nginx");
+fn nginx(rtmp_port: u16, workers: usize, push_to: Option<u16>) -> Command {
+    let prefix = scratch(&format!("nginx-{rtmp_port}"));
+    let push = push_to.map_or(String::new(), |port| format!("push rtmp://127.0.0.1:{port}/live;"));
     fs::create_dir_all(prefix.join("logs")).expect("the prefix can be made");
     let configuration = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
@@ -263,7 +278,7 @@ rtmp {{
     server {{
         listen 127.0.0.1:{rtmp_port};
         chunk_size 60000;
-        application live {{ live on; }}
+        application live {{ live on; {push} }}
     }}
 }}
 "

@@ -243,6 +243,9 @@ pub(crate) struct Viewers {
     /// URL, port 8080].
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) http: Option<String>,
+    /// HOST:PORT where RTMP viewers play instead: a server that the first one sends the stream on to.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) rtmp_at: Option<String>,
     /// How long publishers run before the first viewer starts; then the server's memory is looked
     /// at, too.
     #[arg(long, default_value = "300ms", value_parser = duration)]

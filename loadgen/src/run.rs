@@ -110,6 +110,10 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
         }
         None => Server::resolve(&format!("{}:{HTTP_PORT}", url.host), HTTP_PORT)?,
     };
+    let played = match job.viewers.and_then(|viewers| viewers.rtmp_at.as_deref()) {
+        Some(authority) => Server::resolve(authority, RTMP_PORT)?,
+        None => rtmp.clone(),
+    };
     check_limits(job, &rtmp, &http)?;
     let material = job.content.map(material).transpose()?;
     let origin = match &material {
@@ -172,7 +176,7 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
     running.note_memory_before();
     if let Some(viewers) = job.viewers {
         let first_ns = now_ns() + VIEWER_LEAD_NS;
-        window_ns = running.start_viewers(job, viewers, &rtmp, &http, first_ns)?;
+        window_ns = running.start_viewers(job, viewers, &played, &http, first_ns)?;
     }
     let mut report = running.measure(job, window_ns)?;
     report.judge(Demands {

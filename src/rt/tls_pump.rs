@@ -1,7 +1,7 @@
 //! A connection over TLS that looks like a plain one: whoever holds the other end of a pair of sockets
 //! reads and writes plain bytes, and a thread carries them to the peer and back, encrypted.
 //!
-//! What must hold: the thread keeps no more than [`PLAIN_BYTES_MAX`] in each direction, so that who reads
+//! What must hold: the thread keeps no more than `PLAIN_BYTES_MAX` in each direction, so that who reads
 //! slowly slows the other side down; each side's end reaches the other behind all that was sent before it;
 //! no wait of the handshake, and none after the end of the plain side, is without a deadline.
 

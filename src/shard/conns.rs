@@ -31,6 +31,10 @@ pub struct Play {
     pub since: Moment,
 }
 
+/// An empty output buffer of this size is kept: pings and acknowledgements fit. That of the handshake is
+/// given back, else it would be half of what a viewer costs.
+const OUT_KEPT_BYTES: usize = 256;
+
 /// Something that a connection publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Publishing {
@@ -224,7 +228,7 @@ impl Conn {
         self.bytes_out += count as u64;
         self.rest_bytes = self.rest_bytes.saturating_sub(count);
         self.out.drain(..count);
-        if self.out.is_empty() && self.out.capacity() > 4096 {
+        if self.out.is_empty() && self.out.capacity() > OUT_KEPT_BYTES {
             self.out = Vec::new();
         }
         // A message that has begun is finished before anything else is sent.

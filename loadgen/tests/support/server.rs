@@ -72,6 +72,15 @@ impl Server {
         Self { child, rtmp, http, api }
     }
 
+    /// Its resident memory, bytes.
+    pub fn resident_bytes(&self) -> f64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        kib.expect("a running process has a VmRSS") * 1024.0
+    }
+
     /// Its process, for `--pid`.
     pub fn pid(&self) -> String {
         self.child.id().to_string()
