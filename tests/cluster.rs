@@ -4,6 +4,7 @@
 mod support;
 
 use std::net::IpAddr;
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,18 @@ use serde_json::Value;
 use shardcast::proto::rtmp::message;
 use tungstenite::Message;
 
-use support::audience::Audience;
+use support::audience::{Audience, Encoder};
 use support::ffmpeg::{Pace, Player, publish};
 use support::http;
+use support::link::{far_address, near_address, received_bytes, spawn_linked};
 use support::media::{Media, SMALL_VIDEO};
-use support::nodes::{Nodes, pull, standing};
+use support::namespace::with_own_network;
+use support::nodes::{Nodes, account, pull, standing};
 use support::packets::Source;
 use support::palava::Palava;
 use support::publisher::{Feed, VIDEO_CONFIG};
 use support::push::{SECRET, post, token, wait_for_members};
+use support::redis::Redis;
 use support::scratch::Scratch;
 use support::server::Server;
 use support::stamp::{Stamp, now_nanos};
@@ -217,16 +221,19 @@ fn messages_and_rooms_reach_all_nodes() {
     }
     assert_eq!(post(api(0), "/users/2/message", "to one user"), 0);
     for (number, member) in members.iter_mut().enumerate() {
+        // Of either sender in order; the user's message comes after all others of the first one.
         let mut next = [0, 0];
-        while next != [MESSAGES; 2] {
+        let expected = [MESSAGES + usize::from(number == 2), MESSAGES];
+        while next != expected {
             let text = text_of(member);
-            let (sender, count) = text.split_once(' ').expect("two words");
-            let sender = usize::from(sender == "one");
-            assert_eq!(count, next[sender].to_string(), "each once and in order");
+            let sender = usize::from(text.starts_with("one"));
+            let word = ["zero", "one"][sender];
+            let wanted = match next[sender] {
+                MESSAGES => "to one user".to_owned(),
+                count => format!("{word} {count}"),
+            };
+            assert_eq!(text, wanted, "member {number}: each once and in order");
             next[sender] += 1;
-        }
-        if number == 2 {
-            assert_eq!(text_of(member), "to one user");
         }
     }
     // Rooms are in the cluster's Redis without being told to.
@@ -249,4 +256,75 @@ fn text_of(member: &mut WebSocketViewer) -> String {
             return message["message"].as_str().expect("text").to_owned();
         }
     }
+}
+
+/// A node on an address of its own.
+fn node_at(address: &str, redis: u16) -> Server {
+    Server::start(&[
+        ("rtmp.listen", &format!("{address}:1935")),
+        ("cluster.redis", &format!("redis://{}:{redis}", near_address(1))),
+        ("cluster.advertise", &format!("rtmp://{address}")),
+    ])
+}
+
+#[test]
+fn each_link_between_nodes_carries_each_stream_once() {
+    const STREAMS: usize = 10;
+    const VIEWERS: usize = 5;
+    const FRAME_BYTES: usize = 6_000;
+    const WINDOW: Duration = Duration::from_secs(6);
+    let name = |number: usize| format!("live/s{number}");
+    with_own_network(|| {
+        let redis = Redis::start_on("0.0.0.0");
+        let port = redis.port();
+        // Everybody watches, and the window begins; it ends; nobody needs the links any more.
+        let steps = Barrier::new(3);
+        let counted = thread::scope(|scope| {
+            let others = [1, 2].map(|link| {
+                let steps = &steps;
+                spawn_linked(scope, link, move || {
+                    let node = node_at(&far_address(link), port);
+                    let audience = Audience::start();
+                    for viewer in 0..STREAMS * VIEWERS {
+                        audience.join(0, node.rtmp(), &name(viewer % STREAMS));
+                    }
+                    eventually("everybody sees every stream", 3 * SOON, || {
+                        (audience.have_seen(|_| 1) == STREAMS * VIEWERS).then_some(())
+                    });
+                    let copies = account(&node)["copies"].as_array().map(Vec::len);
+                    assert_eq!(copies, Some(STREAMS));
+                    steps.wait();
+                    let before = received_bytes();
+                    steps.wait();
+                    let bytes = received_bytes() - before;
+                    audience.assert_no_faults();
+                    steps.wait();
+                    bytes
+                })
+            });
+            let owner = node_at(&near_address(1), port);
+            let encoders: Vec<Encoder> = (0..STREAMS)
+                .map(|number| Encoder::start(owner.rtmp(), &name(number), 1, FRAME_BYTES))
+                .collect();
+            let sent = || -> u64 {
+                let snapshot = owner.api().snapshot();
+                (0..STREAMS).map(|number| snapshot.bytes_in(&name(number))).sum()
+            };
+            steps.wait();
+            let before = sent();
+            thread::sleep(WINDOW);
+            let bytes = sent() - before;
+            steps.wait();
+            drop(encoders);
+            steps.wait();
+            let received = others.map(|it| it.join().expect("the node does its part"));
+            (bytes, received)
+        });
+        let (sent, received) = counted;
+        println!("{STREAMS} streams: {sent} bytes published, {received:?} over the links");
+        for bytes in received {
+            let ratio = bytes as f64 / sent as f64;
+            assert!((0.95..=1.05).contains(&ratio), "{ratio:.3} of what was published");
+        }
+    });
 }

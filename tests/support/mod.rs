@@ -16,6 +16,7 @@ pub(crate) mod hook_server;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod latency;
+pub(crate) mod link;
 pub(crate) mod login_server;
 pub(crate) mod media;
 pub(crate) mod name_server;

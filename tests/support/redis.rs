@@ -12,6 +12,7 @@ use super::wait::{SOON, eventually};
 /// A running redis-server on a port of its own; dropped, it is killed.
 pub(crate) struct Redis {
     port: u16,
+    address: &'static str,
     process: Option<Process>,
     _directory: Scratch,
 }
@@ -19,11 +20,16 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts one that keeps nothing on disk.
     pub(crate) fn start() -> Self {
+        Self::start_on("127.0.0.1")
+    }
+
+    /// Starts one that listens on this address.
+    pub(crate) fn start_on(address: &'static str) -> Self {
         let port = {
             let reserved = TcpListener::bind("127.0.0.1:0").expect("loopback has ports");
             reserved.local_addr().expect("it is bound").port()
         };
-        let mut redis = Self { port, process: None, _directory: Scratch::new("redis") };
+        let mut redis = Self { port, address, process: None, _directory: Scratch::new("redis") };
         redis.start_again();
         redis
     }
@@ -32,7 +38,8 @@ impl Redis {
     pub(crate) fn start_again(&mut self) {
         let mut command = Command::new("redis-server");
         command
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--port", &self.port.to_string(), "--bind", self.address])
+            .args(["--protected-mode", "no"])
             .args(["--save", "", "--appendonly", "no"])
             .arg("--dir")
             .arg(self._directory.path());
