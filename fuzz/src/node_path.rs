@@ -1,10 +1,13 @@
-//! Which nodes a stream has passed: the body of a data message, from another server or a publisher.
+//! Which nodes a stream has passed: the body of a data message, from another server or a publisher. And the
+//! word by which nodes of a cluster know each other.
 
 use shardcast::proto::amf0;
+use shardcast::proto::rtmp::cluster_link::{LINK_BYTES_MAX, is_word_of, word};
 use shardcast::proto::rtmp::node_path::{NODES_MAX, NodePath, metadata_to_publish};
 
 /// The body of a data message.
 pub fn run(data: &[u8]) {
+    link(&String::from_utf8_lossy(data));
     let before = NodePath::of_metadata(data);
     assert!(before.to_text().split(',').count() <= NODES_MAX);
     assert_eq!(NodePath::parse(&before.to_text()), before);
@@ -21,4 +24,15 @@ pub fn run(data: &[u8]) {
     let (sent, got) = (amf0::decode_all(data), amf0::decode_all(body));
     let (sent, got) = (sent.expect("it was read"), got.expect("it was written"));
     assert_eq!(sent.len(), got.len());
+}
+
+/// A word that somebody says.
+fn link(text: &str) {
+    let right = word("secret", text);
+    assert!(is_word_of(&right, "secret", text) && !is_word_of(&right, "another", text));
+    assert!(!is_word_of(text, "secret", "node") || text.len() == LINK_BYTES_MAX);
+    // As long as a word.
+    let mut padded: String = text.chars().filter(char::is_ascii).take(LINK_BYTES_MAX).collect();
+    padded.extend(std::iter::repeat_n('0', LINK_BYTES_MAX - padded.len()));
+    is_word_of(&padded, "secret", "node");
 }
