@@ -88,7 +88,9 @@ impl Shard {
         // The control shard's are taken first and read last: what it says of a stream (the end) is
         // said after the owner has sent the frames, and must not come before them.
         let said: Vec<_> = std::iter::from_fn(|| self.mesh.try_recv(self.control)).collect();
-        for node in 0..self.mesh.nodes() {
+        // What it says meanwhile waits for the next turn: it must not come before what it has said.
+        let control = self.control;
+        for node in (0..self.mesh.nodes()).filter(|node| *node != control) {
             while let Some(envelope) = self.mesh.try_recv(node) {
                 any = true;
                 self.envelope(node, *envelope, now);
