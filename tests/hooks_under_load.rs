@@ -81,7 +81,9 @@ fn a_thousand_connects_at_a_back_end_that_hangs_disturb_nobody() {
         (server.api().hooks()["verdicts_awaited"] == 1_000).then_some(())
     });
     let (hanging, held_up) = p99_over(&mut viewer, &noise, Duration::from_secs(6));
-    let allowed = quiet.mul_f64(1.2) + held_up.saturating_sub(held_up_before);
+    // 99 % of the frames of six seconds are all but two: what the machine itself held up a thread that did
+    // nothing meanwhile may be one of them.
+    let allowed = quiet.mul_f64(1.2) + held_up;
     println!("p99 before {quiet:?} (held up {held_up_before:?}), then {hanging:?} ({held_up:?})");
     assert!(
         hanging < allowed + Duration::from_millis(2),

@@ -318,6 +318,11 @@ fn renamed_logs_get_no_more_lines_after_the_signal() {
     fs::rename(&log, &old_log).expect("it can be renamed");
     fs::rename(&access, &old_access).expect("it can be renamed");
     (20..40).for_each(session);
+    let closed = |file: &Path| lines(file).iter().filter(|line| line.contains(" closed ")).count();
+    // A line is written when the server has noticed the end of the connection.
+    eventually("every session so far is written down under the new names", SOON, || {
+        (lines(&old_access).len() == 40 && closed(&old_log) == 40).then_some(())
+    });
     server.process().signal(libc::SIGUSR1);
     wait_for_line(&log, 0, &["SIGUSR1: the log files are opened anew"]);
     (40..60).for_each(session);
@@ -335,13 +340,11 @@ fn renamed_logs_get_no_more_lines_after_the_signal() {
         numbers
     };
     let (first, second) = (numbers(&old_access), numbers(&access));
-    assert!(first.len() >= 39 && second.len() >= 20, "{first:?} {second:?}");
-    assert_eq!([first, second].concat(), (0..60).collect::<Vec<u64>>());
-    let closed = |file: &Path| lines(file).iter().filter(|line| line.contains(" closed ")).count();
+    assert_eq!((first, second), ((0..40).collect(), (40..60).collect()));
     eventually("every end is in the log", SOON, || {
         (closed(&old_log) + closed(&log) == 60).then_some(())
     });
-    assert!(closed(&old_log) >= 39 && closed(&log) >= 20);
+    assert_eq!((closed(&old_log), closed(&log)), (40, 20));
     running.server.stop();
 }
 
