@@ -7,15 +7,14 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Shared;
-use super::client::Purpose;
+use super::consult::consult;
 use super::event::{Judgement, Occurrence};
 use crate::config::{AppSettings, HookEvent, HookTarget, RelayRule};
 use crate::limits;
 use crate::proto::http_response::Response;
 use crate::proto::rtmp::address::{PathForm, RtmpAddress};
-use crate::rt::clock;
 
-/// Calls one back end, and counts.
+/// Calls one back end.
 ///
 /// # Errors
 /// It refuses, or could not say.
@@ -26,23 +25,15 @@ pub(super) async fn ask(
     app: &AppSettings,
 ) -> Result<Vec<Arc<RelayRule>>, Judgement> {
     let request = occurrence.request(target, &shared.identity, 1);
-    let started = clock::now();
-    let result = shared.client.call(target, &request, Purpose::Gate).await;
-    let took = clock::now().since(started);
-    let mut stats = shared.stats.borrow_mut();
-    match result {
-        Ok(response) => {
-            let answer = read(&response);
-            let judgement = answer.as_ref().err().unwrap_or(&Judgement::Accept);
-            stats.count(HookEvent::Forward, target, took, Ok(Some(judgement)));
-            let rules = answer?.into_iter().map(|address| RelayRule::of_hook(address, target, app));
-            Ok(rules.map(Arc::new).collect())
-        }
-        Err(error) => {
-            stats.count(HookEvent::Forward, target, took, Err(&error));
-            Err(Judgement::Fail(error.to_string()))
-        }
-    }
+    let read = |response: &Response| {
+        let answer = read(response);
+        let judgement = answer.as_ref().err().cloned().unwrap_or(Judgement::Accept);
+        (answer, judgement)
+    };
+    let answer = consult(shared, HookEvent::Forward, target, &request, read).await;
+    let addresses = answer.map_err(Judgement::Fail)??;
+    let rules = addresses.into_iter().map(|address| RelayRule::of_hook(address, target, app));
+    Ok(rules.map(Arc::new).collect())
 }
 
 /// The targets of an answer: `{"code":0,"data":{"urls":["rtmp://host/app/stream"]}}`. Without `data` or

@@ -5,16 +5,16 @@ use std::sync::Arc;
 
 use md5::{Digest, Md5};
 
-use super::client::Purpose;
 use super::complaints::Complaint;
+use super::consult::consult;
 use super::event::{Judgement, Occurrence, Subject};
 use super::sessions::{caller, facts};
 use super::{HookResult, Shared, delivery, forward, nginx, srs};
 use crate::config::{Dialect, HookEvent, HookPlan, HookTarget, OnFailure, RelayRule};
 use crate::limits;
+use crate::proto::http_response::Response;
 use crate::proto::name::{ConnectName, StreamName};
 use crate::proto::rtmp::address::{PathForm, RtmpAddress};
-use crate::rt::clock;
 use crate::session::{Ask, ClientInfo, Refusal, RefusalReason, Want};
 use crate::shard::AskToken;
 
@@ -203,31 +203,22 @@ fn digest(text: &str) -> String {
     Md5::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Calls one gating hook, and counts.
+/// Calls one gating hook.
 pub(super) async fn call(
     shared: &Shared,
     target: &HookTarget,
     occurrence: &Occurrence,
 ) -> Judgement {
     let request = occurrence.request(target, &shared.identity, 1);
-    let started = clock::now();
-    let result = shared.client.call(target, &request, Purpose::Gate).await;
-    let took = clock::now().since(started);
-    let mut stats = shared.stats.borrow_mut();
-    match result {
-        Ok(response) => {
-            let judgement = match target.dialect {
-                Dialect::Nginx => nginx::judge(occurrence.event, target, &response),
-                Dialect::Srs => srs::judge(&response),
-            };
-            stats.count(occurrence.event, target, took, Ok(Some(&judgement)));
-            judgement
-        }
-        Err(error) => {
-            stats.count(occurrence.event, target, took, Err(&error));
-            Judgement::Fail(error.to_string())
-        }
-    }
+    let read = |response: &Response| {
+        let judgement = match target.dialect {
+            Dialect::Nginx => nginx::judge(occurrence.event, target, response),
+            Dialect::Srs => srs::judge(response),
+        };
+        (judgement.clone(), judgement)
+    };
+    let answer = consult(shared, occurrence.event, target, &request, read).await;
+    answer.unwrap_or_else(Judgement::Fail)
 }
 
 /// Gives the question another name: of the app at connect, of the stream else.

@@ -5,14 +5,13 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
-use super::client::Purpose;
+use super::consult::consult;
 use super::event::{HookRequest, Identity, Judgement, extra_headers};
 use super::{HookResult, Shared};
 use crate::config::{HookEvent, HookHttp, HookTarget, OnFailure};
 use crate::control::push::MessageToJudge;
 use crate::proto::http_response::Response;
 use crate::proto::push_message::PushBody;
-use crate::rt::clock;
 use crate::session::SendRefusal;
 
 /// What an answer means.
@@ -73,30 +72,21 @@ async fn judge(
     Ok(is_replaced.then(|| message.body.clone()))
 }
 
-/// Calls one hook, and counts.
+/// Calls one hook.
 async fn call(shared: &Shared, target: &HookTarget, message: &MessageToJudge) -> Answer {
     let event = shared.sessions.borrow_mut().next_event();
     let request = request(message, target, &shared.identity, event);
-    let started = clock::now();
-    let result = shared.client.call(target, &request, Purpose::Gate).await;
-    let took = clock::now().since(started);
-    let mut stats = shared.stats.borrow_mut();
-    match result {
-        Ok(response) => {
-            let answer = read(&response);
-            let judgement = match &answer {
-                Answer::Accept | Answer::Replace(_) => Judgement::Accept,
-                Answer::Refuse(why) => Judgement::Refuse(why.clone()),
-                Answer::Fail(why) => Judgement::Fail(why.clone()),
-            };
-            stats.count(HookEvent::Message, target, took, Ok(Some(&judgement)));
-            answer
-        }
-        Err(error) => {
-            stats.count(HookEvent::Message, target, took, Err(&error));
-            Answer::Fail(error.to_string())
-        }
-    }
+    let read = |response: &Response| {
+        let answer = read(response);
+        let judgement = match &answer {
+            Answer::Accept | Answer::Replace(_) => Judgement::Accept,
+            Answer::Refuse(why) => Judgement::Refuse(why.clone()),
+            Answer::Fail(why) => Judgement::Fail(why.clone()),
+        };
+        (answer, judgement)
+    };
+    let answer = consult(shared, HookEvent::Message, target, &request, read).await;
+    answer.unwrap_or_else(Answer::Fail)
 }
 
 fn request(

@@ -14,6 +14,7 @@
 //! | `message`   | asking about what clients of the push channel say                             |
 //! | `update`    | asking from time to time whether a stream may go on                         |
 //! | `tidings`   | the same events for those who listen to the API                             |
+//! | `consult`   | one call of a hook that has a say, timed and counted                        |
 //! | `delivery`  | end events: order, further attempts                                         |
 //! | `client`    | the HTTP client: connections, caps, deadline                                |
 //! | `seats`, `breaker`, `resolver`, `stats` | its parts                                      |
@@ -22,6 +23,7 @@
 mod breaker;
 mod client;
 mod complaints;
+mod consult;
 mod delivery;
 mod event;
 mod forward;
