@@ -106,6 +106,13 @@ impl Ask {
         let is_publish = matches!(self.what, Want::Publish { .. });
         is_publish && !self.client.is_relay && self.client.nodes.is_empty()
     }
+
+    /// Whether the application is asked, and told, of this. Of a relay only what it publishes here is; not
+    /// what it sends on, nor anything between nodes of a cluster, where the owner has asked.
+    pub fn is_of_client(&self) -> bool {
+        let publishes = matches!(self.what, Want::Publish { .. });
+        !self.client.is_relay || (publishes && self.client.fetched != Fetched::InCluster)
+    }
 }
 
 /// What hooks want to be relayed of a stream that a client publishes or plays.
@@ -116,15 +123,6 @@ pub struct RelayWishes {
     /// Of a publish: further targets; of a play: where the stream is to be fetched from (nginx-rtmp's
     /// redirects).
     pub redirect: Vec<Arc<RelayRule>>,
-}
-
-impl Ask {
-    /// Whether the application is asked, and told, of this. Of a relay only what it publishes here is; not
-    /// what it sends on, nor anything between nodes of a cluster, where the owner has asked.
-    pub fn is_of_client(&self) -> bool {
-        let publishes = matches!(self.what, Want::Publish { .. });
-        !self.client.is_relay || (publishes && self.client.fetched != Fetched::InCluster)
-    }
 }
 
 /// What a client wants to do.

@@ -436,13 +436,8 @@ impl RelaySession {
 
     /// Whether the other server takes nothing now; says for how long it has not.
     pub fn stalls(&mut self, is_stalled: bool, now: Moment) -> Duration {
-        let since = self.stalled_since.get_or_insert(now);
-        let stalled_for = now.since(*since);
-        if is_stalled {
-            return stalled_for;
-        }
-        self.stalled_since = None;
-        Duration::ZERO
+        self.stalled_since = is_stalled.then(|| self.stalled_since.unwrap_or(now));
+        self.stalled_since.map_or(Duration::ZERO, |since| now.since(since))
     }
 
     /// The connection is about to be closed.
