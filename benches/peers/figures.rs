@@ -87,7 +87,7 @@ const PUBLISHERS: &[Figure] = &[
     }),
     told("cpu_percent", "CPU %", 1, cpu_percent),
     compared("kib_per_publisher", "KiB per publisher", 1, |it, load| {
-        let grown = number(it, "/server/rss_bytes")? - it.rss_at_start_bytes as f64;
+        let grown = number(it, "/server/rss_bytes")? - number(it, "/server/rss_at_start_bytes")?;
         Some(grown / 1024.0 / load.streams as f64)
     }),
 ];

@@ -52,8 +52,6 @@ pub(crate) struct Measured {
     pub(crate) report: Value,
     /// What the server counted in the window, if it counts.
     pub(crate) sends: Option<Sends>,
-    /// The server's resident memory before there was any client.
-    pub(crate) rss_at_start_bytes: u64,
 }
 
 impl Load {
@@ -79,7 +77,6 @@ impl Load {
             Via::Mixed => (self.all_viewers().div_ceil(2), self.all_viewers() / 2),
         };
         let mut command = Command::new(program());
-        let rss_at_start_bytes = server.rss_bytes();
         // Without viewers there is nothing to run but publishers.
         command
             .arg(if self.viewers == 0 { "publish" } else { "run" })
@@ -131,7 +128,6 @@ impl Load {
         Measured {
             report: serde_json::from_str(&text).expect("its report is JSON"),
             sends: before.zip(after).map(|(before, after)| after.since(before)),
-            rss_at_start_bytes,
         }
     }
 }

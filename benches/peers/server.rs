@@ -220,15 +220,6 @@ impl Server {
         self.child.id()
     }
 
-    /// Resident memory of it and of the processes that it started.
-    pub(crate) fn rss_bytes(&self) -> u64 {
-        let pid = self.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        let children = children.unwrap_or_default();
-        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        children.chain([pid]).filter_map(resident_bytes).sum()
-    }
-
     /// What this server counted; nothing of others.
     pub(crate) fn sends(&self) -> Option<Sends> {
         if !self.has_api {
@@ -288,13 +279,6 @@ rtmp {{
     command.arg("-p").arg(&prefix).arg("-c").arg(prefix.join("nginx.conf"));
     command.arg("-e").arg(prefix.join("logs/error.log"));
     command
-}
-
-fn resident_bytes(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }
 
 fn free_ports() -> [u16; 3] {

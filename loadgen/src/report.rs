@@ -140,6 +140,8 @@ pub(crate) struct ServerReport {
     pub(crate) cpu_s_per_published_gb: Option<f64>,
     /// CPU milliseconds per join, with `--rejoin`.
     pub(crate) cpu_ms_per_join: Option<f64>,
+    /// Resident memory before the first publisher.
+    pub(crate) rss_at_start_bytes: u64,
     /// Resident memory before the first viewer.
     pub(crate) rss_before_bytes: u64,
     /// At the end of the window.
@@ -566,6 +568,7 @@ mod tests {
             cpu_s_per_gb: None,
             cpu_s_per_published_gb: None,
             cpu_ms_per_join: None,
+            rss_at_start_bytes: 0,
             rss_before_bytes: 0,
             rss_bytes: last,
             rss_max_bytes: last,

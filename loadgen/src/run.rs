@@ -79,6 +79,7 @@ struct Running {
     fleet: Option<Fleet>,
     interrupted: Arc<AtomicBool>,
     server: Option<Observed>,
+    rss_at_start_bytes: u64,
     rss_before_bytes: u64,
     rss_max_bytes: u64,
     /// A look a second, in the window.
@@ -148,6 +149,7 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
     }
     let fleet = job.fleet.map(|plan| Fleet::start(plan, &url, &http, &interrupted)).transpose()?;
+    let at_start = server.map(Observed::look).transpose()?;
     let mut running = Running {
         control: Arc::new(Control::new()),
         streams,
@@ -159,6 +161,7 @@ pub(crate) fn execute(job: Job<'_>) -> Result<bool, Failure> {
         fleet,
         interrupted,
         server,
+        rss_at_start_bytes: at_start.map_or(0, |usage| usage.rss_bytes),
         rss_before_bytes: 0,
         rss_max_bytes: 0,
         rss_in_window: Vec::new(),
@@ -584,6 +587,7 @@ impl Running {
                 .joins
                 .filter(|joins| *joins > 0)
                 .map(|joins| cpu_s * 1e3 / joins as f64),
+            rss_at_start_bytes: self.rss_at_start_bytes,
             rss_before_bytes: self.rss_before_bytes,
             rss_bytes: after.rss_bytes,
             rss_max_bytes: self.rss_max_bytes.max(after.rss_bytes),
