@@ -127,7 +127,9 @@ impl Log {
     pub fn append(&mut self, frame: &Frame, number: u64, pool: &mut SegmentPool) {
         debug_assert!(number >= self.next_number, "numbers rise");
         self.next_number = number + 1;
-        self.index.push_back(Message { start: self.end, number, arrival: frame.arrival });
+        // In order, also where publishers follow each other: moments are looked up in it.
+        let arrival = self.index.back().map_or(frame.arrival, |it| it.arrival.max(frame.arrival));
+        self.index.push_back(Message { start: self.end, number, arrival });
         let segments = &mut self.segments;
         let mut written = 0_u64;
         self.wire.write_frame(frame, &mut |mut bytes| {
