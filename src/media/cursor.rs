@@ -76,11 +76,11 @@ impl Cursor {
         true
     }
 
-    /// The bytes to send next, at most `bytes_max`; empty when there is nothing.
-    pub fn next<'a>(&'a self, log: &'a Log, bytes_max: usize) -> &'a [u8] {
+    /// The bytes to send next, at most `bytes_max`, in two pieces; both are empty when there is nothing.
+    pub fn next<'a>(&'a self, log: &'a Log, bytes_max: usize) -> [&'a [u8]; 2] {
         match self.part() {
-            Some(part) => &part.unsent()[..part.unsent().len().min(bytes_max)],
-            None if self.waiting => &[],
+            Some(part) => [&part.unsent()[..part.unsent().len().min(bytes_max)], &[]],
+            None if self.waiting => [&[], &[]],
             None => {
                 let left = self.leave_at.map_or(u64::MAX, |at| at - self.position);
                 let left = usize::try_from(left).unwrap_or(usize::MAX);
@@ -90,9 +90,9 @@ impl Cursor {
     }
 
     /// The same, but not beyond the message that was begun: for making room for a command.
-    pub fn next_within_message<'a>(&'a self, log: &'a Log, bytes_max: usize) -> &'a [u8] {
+    pub fn next_within_message<'a>(&'a self, log: &'a Log, bytes_max: usize) -> [&'a [u8]; 2] {
         if self.at_boundary(log) {
-            return &[];
+            return [&[], &[]];
         }
         if self.part().is_some() {
             return self.next(log, bytes_max);
@@ -255,13 +255,15 @@ impl Cursor {
         self.number += 1;
         let mut bytes = Vec::with_capacity((end - self.position) as usize);
         while self.position < end {
-            let part = log.bytes_at(self.position, (end - self.position) as usize);
-            debug_assert!(!part.is_empty(), "the log holds what its cursors need");
-            if part.is_empty() {
+            let parts = log.bytes_at(self.position, (end - self.position) as usize);
+            debug_assert!(!parts[0].is_empty(), "the log holds what its cursors need");
+            if parts[0].is_empty() {
                 break;
             }
-            bytes.extend_from_slice(part);
-            self.position += part.len() as u64;
+            for part in parts {
+                bytes.extend_from_slice(part);
+                self.position += part.len() as u64;
+            }
         }
         self.rest = Some(Part::new(bytes.into()));
     }
@@ -377,7 +379,7 @@ mod tests {
     fn send_all(cursor: &mut Cursor, log: &Log, max: usize) -> Vec<u8> {
         let mut sent = Vec::new();
         loop {
-            let part = cursor.next(log, max).to_vec();
+            let part = cursor.next(log, max).concat();
             if part.is_empty() {
                 return sent;
             }
@@ -405,9 +407,9 @@ mod tests {
             );
             let mut cursor = Cursor::waiting();
             assert!(cursor.join(&log));
-            let mut sent = cursor.next(&log, 1_000).to_vec();
+            let mut sent = cursor.next(&log, 1_000).concat();
             cursor.advance(sent.len());
-            let more = cursor.next(&log, 100_000).to_vec();
+            let more = cursor.next(&log, 100_000).concat();
             cursor.advance(more.len());
             sent.extend(more);
             assert!(!cursor.at_boundary(&log));
@@ -647,9 +649,9 @@ mod tests {
                     Step::Send { viewer, max, times } => {
                         let viewer = &mut viewers[viewer];
                         for _ in 0..times {
-                            let within = viewer.cursor.next_within_message(&log, max).len();
+                            let within = viewer.cursor.next_within_message(&log, max).concat().len();
                             prop_assert_eq!(within == 0, viewer.cursor.at_boundary(&log));
-                            let part = viewer.cursor.next(&log, max).to_vec();
+                            let part = viewer.cursor.next(&log, max).concat();
                             prop_assert_eq!(part.is_empty(), viewer.cursor.is_caught_up(&log));
                             viewer.cursor.advance(part.len());
                             viewer.sent.extend(part);

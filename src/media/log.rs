@@ -154,16 +154,19 @@ impl Log {
         self.join = None;
     }
 
-    /// The bytes from `position` on that lie together, at most `bytes_max`. Empty at the end.
-    pub fn bytes_at(&self, position: u64, bytes_max: usize) -> &[u8] {
+    /// The bytes from `position` on, at most `bytes_max`, as far as they lie in two segments. Both
+    /// pieces are empty at the end; the second one is, unless the first one ends with its segment.
+    pub fn bytes_at(&self, position: u64, bytes_max: usize) -> [&[u8]; 2] {
         debug_assert!(position >= self.base && position <= self.end);
         let offset = position.saturating_sub(self.base);
         let within = (offset % SEGMENT_BYTES as u64) as usize;
-        let Some(segment) = self.segments.get((offset / SEGMENT_BYTES as u64) as usize) else {
-            return &[];
-        };
-        let bytes = segment.bytes().get(within..).unwrap_or(&[]);
-        &bytes[..bytes.len().min(bytes_max)]
+        let at = (offset / SEGMENT_BYTES as u64) as usize;
+        let first = self.segments.get(at).and_then(|it| it.bytes().get(within..)).unwrap_or(&[]);
+        if first.len() >= bytes_max {
+            return [&first[..bytes_max], &[]];
+        }
+        let second = self.segments.get(at + 1).map_or(&[][..], Segment::bytes);
+        [first, &second[..second.len().min(bytes_max - first.len())]]
     }
 
     /// Whether a message begins, or the log ends, at `position`.
@@ -207,6 +210,10 @@ impl Log {
 
     /// Position of the first message that arrived after `oldest`: a cursor before it is late.
     pub fn position_of(&self, oldest: Moment) -> u64 {
+        // Most often none is older.
+        if let Some(first) = self.index.front().filter(|first| first.arrival >= oldest) {
+            return first.start;
+        }
         let first = self.index.partition_point(|message| message.arrival < oldest);
         self.index.get(first).map_or(self.end, |message| message.start)
     }

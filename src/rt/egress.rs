@@ -19,8 +19,9 @@ use super::socket;
 pub struct SendItem<'a> {
     /// The socket.
     pub fd: BorrowedFd<'a>,
-    /// What it should take; it may take less.
-    pub bytes: &'a [u8],
+    /// What it should take, the second piece after the first; it may take less. The second one is
+    /// empty for most.
+    pub bytes: [&'a [u8]; 2],
 }
 
 /// How the sends should reach the kernel.
@@ -68,7 +69,18 @@ const BATCH_MAX: usize = 256;
 /// The ring must be that much cheaper to be taken: less than this is noise, and a loop is simpler.
 const RING_GAIN_MIN: f64 = 0.03;
 
-struct Ring(IoUring);
+struct Ring {
+    ring: IoUring,
+    /// For items in two pieces: what the kernel reads of them, by the item's index.
+    messages: Box<[Message]>,
+}
+
+/// Two pieces of bytes as the kernel takes them.
+#[derive(Clone, Copy)]
+struct Message {
+    header: libc::msghdr,
+    parts: [libc::iovec; 2],
+}
 
 impl Egress {
     /// With `Auto` this takes some milliseconds of CPU time: measure once with [`measure`] and give
@@ -142,7 +154,10 @@ impl Egress {
         // All of them without a ring; with one, those that it did not answer as send(2) would.
         for (item, result) in items.iter().zip(results.iter_mut()) {
             if is_unanswered(result) {
-                *result = socket::send_now(item.fd, item.bytes);
+                *result = match item.bytes {
+                    [bytes, []] => socket::send_now(item.fd, bytes),
+                    parts => socket::send_parts_now(item.fd, parts),
+                };
             }
         }
     }
@@ -165,7 +180,8 @@ fn is_unanswered(result: &io::Result<usize>) -> bool {
 
 impl Ring {
     fn new() -> io::Result<Self> {
-        private_ring(BATCH_MAX as u32).map(Self)
+        let messages = vec![Message::EMPTY; BATCH_MAX].into_boxed_slice();
+        private_ring(BATCH_MAX as u32).map(|ring| Self { ring, messages })
     }
 
     /// Answers the items (at most [`BATCH_MAX`]) in `results`. On an error some may stay unanswered;
@@ -176,15 +192,24 @@ impl Ring {
         results: &mut [io::Result<usize>],
     ) -> io::Result<()> {
         let mut submitted = 0;
-        for (index, item) in items.iter().enumerate() {
-            let len = u32::try_from(item.bytes.len()).unwrap_or(u32::MAX);
-            let entry = opcode::Send::new(types::Fd(item.fd.as_raw_fd()), item.bytes.as_ptr(), len)
-                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-                .build()
-                .user_data(index as u64);
-            // SAFETY: the descriptor and the bytes are borrowed by `items`, and this function does
-            // not return before the kernel has answered every entry that it took.
-            if unsafe { self.0.submission().push(&entry) }.is_err() {
+        for (index, (item, message)) in items.iter().zip(&mut self.messages).enumerate() {
+            let fd = types::Fd(item.fd.as_raw_fd());
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let entry = match item.bytes {
+                [bytes, []] => {
+                    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    opcode::Send::new(fd, bytes.as_ptr(), len).flags(flags).build()
+                }
+                parts => {
+                    let header = message.set(parts);
+                    opcode::SendMsg::new(fd, header).flags(flags as u32).build()
+                }
+            };
+            let entry = entry.user_data(index as u64);
+            // SAFETY: the descriptor and the bytes are borrowed by `items`, the message is not touched
+            // again, and this function does not return before the kernel has answered every entry
+            // that it took.
+            if unsafe { self.ring.submission().push(&entry) }.is_err() {
                 break;
             }
             submitted += 1;
@@ -193,8 +218,8 @@ impl Ring {
         let mut misbehaved = None;
         let mut failures = 0;
         loop {
-            let entered = self.0.submit_and_wait(submitted - answered);
-            for completion in self.0.completion() {
+            let entered = self.ring.submit_and_wait(submitted - answered);
+            for completion in self.ring.completion() {
                 answered += 1;
                 let code = completion.result();
                 let Some(result) =
@@ -218,7 +243,7 @@ impl Ring {
                 Err(error) if is_passing(&error) => {}
                 Err(error) => {
                     // What is still in the submission queue was never seen by the kernel.
-                    let unseen = self.0.submission().len();
+                    let unseen = self.ring.submission().len();
                     if answered + unseen == submitted {
                         return Err(error);
                     }
@@ -232,6 +257,25 @@ impl Ring {
                 }
             }
         }
+    }
+}
+
+impl Message {
+    const EMPTY: Self = {
+        let part = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: all zeros is a message without address, parts and control data.
+        Self { header: unsafe { std::mem::zeroed() }, parts: [part; 2] }
+    };
+
+    /// Makes it a message of these bytes; they are only read.
+    fn set(&mut self, parts: [&[u8]; 2]) -> *const libc::msghdr {
+        self.parts = parts.map(|part| libc::iovec {
+            iov_base: part.as_ptr().cast_mut().cast(),
+            iov_len: part.len(),
+        });
+        self.header.msg_iov = self.parts.as_mut_ptr();
+        self.header.msg_iovlen = self.parts.len();
+        &raw const self.header
     }
 }
 
@@ -293,7 +337,7 @@ pub fn measure_with(connections: usize, bytes: usize) -> io::Result<Measurement>
     }
     let content = vec![0_u8; bytes];
     let items: Vec<SendItem<'_>> =
-        senders.iter().map(|fd| SendItem { fd: fd.as_fd(), bytes: &content }).collect();
+        senders.iter().map(|fd| SendItem { fd: fd.as_fd(), bytes: [&content, &[]] }).collect();
     let mut results = Vec::with_capacity(connections);
     let mut costs = [Vec::with_capacity(ROUNDS), Vec::with_capacity(ROUNDS)];
     // The first round of each warms caches and congestion windows up and does not count.
@@ -356,12 +400,20 @@ mod tests {
                 // In reverse, so that an answer in the order of completion by descriptor is caught.
                 let items: Vec<_> = (0..count)
                     .rev()
-                    .map(|n| SendItem { fd: pairs[n].0.as_fd(), bytes: texts[n].as_bytes() })
+                    .map(|n| {
+                        // In one piece and in two, in turn.
+                        let (first, second) = texts[n].as_bytes().split_at(if n % 2 == 0 {
+                            texts[n].len()
+                        } else {
+                            n % 8
+                        });
+                        SendItem { fd: pairs[n].0.as_fd(), bytes: [first, second] }
+                    })
                     .collect();
                 egress.send_batch(&items, &mut results);
                 assert_eq!(results.len(), count);
                 for (result, item) in results.iter().zip(&items) {
-                    assert_eq!(*result.as_ref().unwrap(), item.bytes.len());
+                    assert_eq!(*result.as_ref().unwrap(), item.bytes.concat().len());
                 }
                 for (pair, text) in pairs.iter().zip(&texts).take(count) {
                     let mut buffer = vec![0; text.len()];
@@ -388,8 +440,8 @@ mod tests {
             let (gone, gone_far) = UnixStream::pair().unwrap();
             drop(gone_far);
             let (good, mut good_far) = UnixStream::pair().unwrap();
-            let items =
-                [&full, &gone, &good].map(|socket| SendItem { fd: socket.as_fd(), bytes: b"text" });
+            let items = [&full, &gone, &good]
+                .map(|socket| SendItem { fd: socket.as_fd(), bytes: [&b"text"[..], &[]] });
             // Often enough that every kind passes the boundary of a batch.
             let items: Vec<_> = items.iter().copied().cycle().take(300).collect();
             egress.send_batch(&items, &mut results);
@@ -429,13 +481,18 @@ mod tests {
                 let items: Vec<_> = viewers
                     .iter()
                     .zip(cursors)
-                    .map(|((fd, _), cursor)| SendItem { fd: fd.as_fd(), bytes: &bytes[cursor..] })
+                    .map(|((fd, _), cursor)| {
+                        let left = &bytes[cursor..];
+                        let (first, second) = left.split_at(left.len().min(10_000));
+                        SendItem { fd: fd.as_fd(), bytes: [first, second] }
+                    })
                     .collect();
                 egress.send_batch(&items, &mut results);
                 for ((cursor, result), item) in cursors.iter_mut().zip(&results).zip(&items) {
                     match result {
                         Ok(taken) => {
-                            partial += usize::from(*taken > 0 && *taken < item.bytes.len());
+                            partial +=
+                                usize::from(*taken > 0 && *taken < item.bytes.concat().len());
                             *cursor += taken;
                         }
                         Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
@@ -460,7 +517,8 @@ mod tests {
         for way in WAYS {
             let mut egress = egress(way);
             let mut results = Vec::new();
-            let items = [file.as_fd(), good.as_fd()].map(|fd| SendItem { fd, bytes: b"a" });
+            let items =
+                [file.as_fd(), good.as_fd()].map(|fd| SendItem { fd, bytes: [&b"a"[..], &[]] });
             egress.send_batch(&items, &mut results);
             assert_eq!(error_code(&results[0]), Some(libc::ENOTSOCK));
             assert_eq!(results[1].as_ref().ok(), Some(&1));
@@ -483,7 +541,7 @@ mod tests {
     fn a_recycled_list_keeps_its_memory() {
         let (near, _far) = UnixStream::pair().unwrap();
         let mut items = Vec::with_capacity(100);
-        items.push(SendItem { fd: near.as_fd(), bytes: b"a" });
+        items.push(SendItem { fd: near.as_fd(), bytes: [&b"a"[..], &[]] });
         let recycled: Vec<SendItem<'static>> = recycle(items);
         assert!(recycled.is_empty());
         assert_eq!(recycled.capacity(), 100);

@@ -1,6 +1,6 @@
 //! Single calls on TCP sockets. None of them blocks, whatever the mode of the descriptor.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -73,6 +73,14 @@ pub fn send_now(fd: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
             )
         })
     })
+}
+
+/// The same for bytes that lie in two places.
+pub fn send_parts_now(fd: impl AsFd, parts: [&[u8]; 2]) -> io::Result<usize> {
+    let socket = SockRef::from(&fd);
+    let parts = parts.map(IoSlice::new);
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    uninterrupted(|| socket.send_vectored_with_flags(&parts, flags))
 }
 
 /// Ends the sending direction: what was handed over is still sent, then the peer sees the end of the

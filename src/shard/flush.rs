@@ -231,12 +231,13 @@ impl Pass {
             let (bytes, source) = if conn.out.is_empty() {
                 (viewer.cursor.next(&state.log, limits::SEND_BYTES_PER_PASS_MAX), Source::Log)
             } else if viewer.cursor.at_boundary(&state.log) {
-                (&conn.out[..], Source::Out)
+                ([&conn.out[..], &[]], Source::Out)
             } else {
                 let max = limits::SEND_BYTES_PER_PASS_MAX;
                 (viewer.cursor.next_within_message(&state.log, max), Source::Log)
             };
-            if !bytes.is_empty() {
+            let len = bytes[0].len() + bytes[1].len();
+            if len > 0 {
                 items.push(SendItem { fd: conn.as_fd(), bytes });
                 self.targets.push(Target { viewer: index, len: bytes.len(), source });
             }
