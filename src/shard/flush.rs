@@ -143,6 +143,7 @@ impl Pass {
         now: Moment,
     ) {
         self.counters.passes += 1;
+        let began = clock::now();
         self.select(state, settings, scope, now);
         while !self.worklist.is_empty() {
             let mut from = 0;
@@ -152,6 +153,9 @@ impl Pass {
                 yield_if_needed().await;
             }
             self.keep_unfinished(state, conns, now);
+        }
+        if scope == Scope::All {
+            state.pass_length.lasted(clock::now().since(began));
         }
         finish(state, pool);
     }
@@ -239,7 +243,7 @@ impl Pass {
             let len = bytes[0].len() + bytes[1].len();
             if len > 0 {
                 items.push(SendItem { fd: conn.as_fd(), bytes });
-                self.targets.push(Target { viewer: index, len: bytes.len(), source });
+                self.targets.push(Target { viewer: index, len, source });
             }
         }
         self.counters.sends += items.len() as u64;

@@ -54,6 +54,23 @@ impl PassBudget {
     }
 }
 
+/// How long passes over a log last. The last viewer of a long one gets its message that much after the
+/// hold, so a hold ends earlier: the whole delay stays within a hold and an eighth of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PassLength(Duration);
+
+impl PassLength {
+    /// A pass has lasted so long, by the clock on the wall. Rises at once and falls by and by.
+    pub(super) fn lasted(&mut self, time: Duration) {
+        self.0 = time.max(self.0 - self.0 / 8);
+    }
+
+    /// When the hold is over: half of it at least.
+    pub(super) fn shorten(self, hold: Duration) -> Duration {
+        hold - self.0.saturating_sub(hold / 8).min(hold / 2)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +128,25 @@ mod tests {
             assert!(budget.next() <= now);
             budget.spend(now, ms(4));
         }
+    }
+
+    #[test]
+    fn a_hold_ends_earlier_by_what_the_pass_takes_too_long() {
+        let mut length = PassLength::default();
+        assert_eq!(length.shorten(ms(40)), ms(40));
+        length.lasted(ms(5));
+        assert_eq!(length.shorten(ms(40)), ms(40));
+        assert_eq!(length.shorten(ms(20)), Duration::from_micros(17_500));
+        length.lasted(ms(12));
+        assert_eq!(length.shorten(ms(40)), ms(33));
+        assert_eq!(length.shorten(ms(0)), ms(0));
+        length.lasted(ms(100));
+        assert_eq!(length.shorten(ms(40)), ms(20), "half of it is left");
+        assert_eq!(length.shorten(ms(340)), Duration::from_micros(282_500));
+        for _ in 0..40 {
+            length.lasted(ms(1));
+        }
+        assert_eq!(length.shorten(ms(40)), ms(40));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::messages::{ConnKey, Subscription};
 use super::meter::Meter;
+use super::pace::PassLength;
 use super::reception::{Paused, Target};
 use crate::config::AppSettings;
 use crate::media::{
@@ -60,6 +61,8 @@ pub struct LogState {
     pub viewers: Vec<Viewer>,
     /// When what was appended since the last flush has to go.
     pub due: Option<Moment>,
+    /// How long a pass over it lasts.
+    pub(super) pass_length: PassLength,
     /// When the first refused viewer is tried again.
     pub retry_at: Option<Moment>,
     /// Some viewer has just begun.
@@ -450,12 +453,18 @@ impl ViewerStream {
             if tracks.video && self.gop.is_empty() {
                 state.log.forget_join_point();
             }
-            let due = frame.arrival + hold(&self.settings, frame, has_video && tracks.video);
+            let hold = hold(&self.settings, frame, has_video && tracks.video);
+            let due = frame.arrival + state.pass_length.shorten(hold);
             state.due = Some(state.due.map_or(due, |earlier| earlier.min(due)));
         }
         if is_changing {
             self.finish_changes(now, pool);
         }
+    }
+
+    /// How long what comes now may wait in its log that is sent first, when its holds are these at least.
+    pub(super) fn shorten(&self, hold: Duration) -> Duration {
+        self.logs.iter().map(|state| state.pass_length.shorten(hold)).min().unwrap_or(hold)
     }
 
     /// The earliest moment at which some log has something to do.
@@ -494,6 +503,7 @@ impl LogState {
             log,
             viewers: Vec::new(),
             due: None,
+            pass_length: PassLength::default(),
             retry_at: None,
             has_eager: false,
             waiting: 0,
