@@ -68,6 +68,13 @@ impl Poller {
         self.control(libc::EPOLL_CTL_MOD, fd.as_fd(), libc::EPOLLIN | libc::EPOLLRDHUP, token)
     }
 
+    /// Reports the next bytes or the hang-up of a descriptor in the set, and then nothing, until this or
+    /// [`resume`](Self::resume) is called again.
+    pub fn watch_once(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        let interest = libc::EPOLLIN | libc::EPOLLRDHUP | libc::EPOLLONESHOT;
+        self.control(libc::EPOLL_CTL_MOD, fd.as_fd(), interest, token)
+    }
+
     /// Takes a descriptor out. A descriptor that is closed while nobody else holds a copy of it leaves
     /// the set by itself.
     pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
@@ -78,15 +85,8 @@ impl Poller {
     /// than `events_max`, the next call begins with those that were left out. Allocates only until
     /// `out` has room for `events_max`.
     pub fn poll_now(&mut self, out: &mut Vec<Ready>) -> io::Result<()> {
-        self.poll_some(out, self.events.len())
-    }
-
-    /// [`poll_now`](Self::poll_now) of at most `max` descriptors. Those that are left out come first
-    /// next time, so that all have their turn.
-    pub fn poll_some(&mut self, out: &mut Vec<Ready>, max: usize) -> io::Result<()> {
         out.clear();
-        let capacity = self.events.len().min(max.max(1));
-        let capacity = libc::c_int::try_from(capacity).unwrap_or(libc::c_int::MAX);
+        let capacity = libc::c_int::try_from(self.events.len()).unwrap_or(libc::c_int::MAX);
         let events = &mut self.events;
         let count = uninterrupted(|| {
             // SAFETY: `events` is an array of at least `capacity` events to write to.

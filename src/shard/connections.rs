@@ -151,7 +151,10 @@ impl Shard {
 
     fn event(&mut self, key: ConnKey, event: Event, now: Moment) {
         match event {
-            Event::Media(message) => self.publish_media(key, message, now),
+            Event::Media(message) => {
+                let waited = self.conns.get(key).and_then(|conn| conn.reading.arrival);
+                self.publish_media(key, message, waited.unwrap_or(now), now);
+            }
             Event::Ask { serial, want } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
                 note(&mut conn.asked, &want);
@@ -205,7 +208,7 @@ impl Shard {
                 }
                 let publishes = !conn.publishes.is_empty();
                 self.end_publication(stream, true, "the publisher ended it", now);
-                self.watch_as_publisher(key, publishes, now);
+                self.watch_as_publisher(key, publishes);
             }
             Event::EndPlay { message_stream_id } => {
                 let Some(conn) = self.conns.get_mut(key) else { return };
@@ -265,12 +268,18 @@ impl Shard {
         }
     }
 
-    pub(super) fn publish_media(&mut self, key: ConnKey, message: MediaMessage, now: Moment) {
+    /// Publishes a message that came at `arrival`.
+    pub(super) fn publish_media(
+        &mut self,
+        key: ConnKey,
+        message: MediaMessage,
+        arrival: Moment,
+        now: Moment,
+    ) {
         let Some(conn) = self.conns.get(key) else { return };
         let Some(stream) = conn.published(message.message_stream_id) else { return };
         let Some(publication) = self.publications.get_mut(&stream) else { return };
         let epoch = publication.claim.epoch;
-        let arrival = conn.arrived_after.unwrap_or(now);
         let accepted = publication.accept(message, arrival, now, &mut self.outbox);
         let Some((frame, joinable)) = accepted else { return };
         let has_mirrors = !publication.mirrors.is_empty();

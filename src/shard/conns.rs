@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use bytes::{Bytes, BytesMut};
 
 use super::claim::{Admission, InRooms, Member};
+use super::ingest::Reading;
 use super::load::Seat;
 use super::messages::ConnKey;
 use super::meter::Meter;
@@ -103,12 +104,8 @@ pub struct Conn {
     pub is_out_listed: bool,
     /// It is in the shard's list of newcomers that have something to read.
     pub is_read_listed: bool,
-    /// It is watched among the publishers.
-    pub is_read_as_publisher: bool,
-    /// When it was last read as a publisher.
-    pub last_read: Moment,
-    /// What is read now came after this, and may have waited in the socket; `None`: it has just come.
-    pub arrived_after: Option<Moment>,
+    /// How it is read when it publishes.
+    pub(super) reading: Reading,
     /// What it plays.
     pub plays: Vec<Play>,
     /// What it publishes.
@@ -167,9 +164,7 @@ impl Conn {
             out_refusals: 0,
             is_out_listed: false,
             is_read_listed: false,
-            is_read_as_publisher: false,
-            last_read: now,
-            arrived_after: None,
+            reading: Reading::default(),
             plays: Vec::new(),
             publishes: Vec::new(),
             asked: Asked::default(),

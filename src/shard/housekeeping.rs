@@ -46,10 +46,6 @@ impl Shard {
             .chain(self.viewers.values().map(|viewed| viewed.settings.turn_min))
             .min()
             .unwrap_or(TURN_MIN_DEFAULT);
-        let holds = self.publications.values().map(|publication| {
-            publication.settings.hold_video.min(publication.settings.hold_audio)
-        });
-        self.ingest.hold_is(holds.min().unwrap_or_default());
         self.roll_meters(now);
         self.describe_publications(now);
         self.publish_load(now);

@@ -1,39 +1,62 @@
-//! Reading from publishers: how many of them in one turn.
+//! Reading from publishers: when, and how much at once.
 //!
-//! A read costs several times what its message does (the call, the kernel's acknowledgement), so with many
-//! publishers it pays to let messages collect in their sockets. A frame may wait for its stream's hold
-//! anyway: a publisher that is read once per hold, and whose frames are then counted as having come right
-//! after the read before, costs its viewers no delay at all. A turn therefore reads from a share of the
-//! publishers that are ready, and the kernel's list of them goes round. With few publishers the share is
-//! everybody.
+//! A read costs several times what its message does (the call, the kernel's acknowledgement, cold
+//! caches), so it pays to let messages collect in their socket. A frame waits for its stream's hold
+//! anyway: a publisher of which something has come is read when that hold is nearly over, what is read
+//! counts as having come at the beginning of the wait, and is sent on in the same turn. Its viewers see no
+//! delay beyond the hold. Of a stream that nobody receives, a little more may collect. A publisher that
+//! sends much is read sooner, so that its socket has room at all times.
+//!
+//! While a publisher waits, its socket is not watched: what else comes wakes nobody.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io;
 use std::time::Duration;
 
 use super::Shard;
 use super::conns::Conn;
 use super::messages::ConnKey;
-use crate::media::Moment;
+use crate::media::{Moment, StreamId};
 use crate::rt::poller::{Poller, Ready};
 
 /// The token under which the shard's readiness set has this one; no connection has it.
 pub(super) const PUBLISHERS: u64 = u64::MAX - 1;
-/// So many are read in every turn, if they are ready.
-const SHARE_MIN: usize = 64;
-/// Publishers wait no longer than this, however long the holds are: their sockets have to take what comes.
-const WAIT_MAX: Duration = Duration::from_millis(40);
 /// Room for the answer of one look.
 const EVENTS_MAX: usize = 1024;
+/// Publishers wait no longer than this, however long the holds are.
+const WAIT_MAX: Duration = Duration::from_millis(40);
+/// What nobody receives may wait so long.
+const UNRECEIVED_WAIT: Duration = Duration::from_millis(100);
+/// At most so many bytes are expected to collect in a socket: a fraction of the kernel's smallest window.
+const COLLECTED_BYTES: f64 = 16.0 * 1024.0;
+/// A read that brought so much may have left something behind: a large frame is read on at once.
+const LARGE_READ_BYTES: u64 = 32 * 1024;
 
 /// The sockets of a shard's publishers.
 #[derive(Debug)]
 pub(super) struct Ingest {
     poller: Poller,
     ready: Vec<Ready>,
-    /// How long a frame may lie in its socket: the shortest hold of the shard's publications.
-    wait_max: Duration,
-    /// The last look left somebody out.
-    was_short: bool,
+    /// Who is read when. One that is read earlier, or has gone, leaves its place behind.
+    waiting: BinaryHeap<Reverse<(Moment, ConnKey)>>,
+}
+
+/// What a connection is to the reading from publishers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading {
+    /// It is watched among the publishers.
+    pub(super) is_publisher: bool,
+    /// Watched for one event at a time.
+    is_once: bool,
+    /// Something came then, and has not been read.
+    waits_since: Option<Moment>,
+    /// What came last was left to wait.
+    waits: bool,
+    /// The last read was a large one.
+    was_large: bool,
+    /// What is read now came then.
+    pub(super) arrival: Option<Moment>,
 }
 
 impl Ingest {
@@ -41,58 +64,119 @@ impl Ingest {
         Ok(Self {
             poller: Poller::new(EVENTS_MAX)?,
             ready: Vec::with_capacity(EVENTS_MAX),
-            wait_max: Duration::ZERO,
-            was_short: false,
+            waiting: BinaryHeap::new(),
         })
     }
 
-    /// Readable when some publisher is.
+    /// Readable when something has come of a publisher that does not wait.
     pub(super) const fn poller(&self) -> &Poller {
         &self.poller
     }
 
-    /// The shortest hold of the shard's publications is this now.
-    pub(super) fn hold_is(&mut self, hold: Duration) {
-        self.wait_max = hold.min(WAIT_MAX);
+    /// When the first one that waits is to be read.
+    pub(super) fn next_read(&self) -> Option<Moment> {
+        self.waiting.peek().map(|Reverse((at, _))| *at)
     }
-}
-
-/// How many of so many publishers are read in a turn, so that each has its turn within `wait_max`.
-fn share(publishers: usize, turn_min: Duration, wait_max: Duration) -> usize {
-    if wait_max <= turn_min {
-        return EVENTS_MAX;
-    }
-    let turns = wait_max.as_nanos() / turn_min.as_nanos().max(1);
-    publishers.div_ceil(turns.max(1) as usize).clamp(SHARE_MIN, EVENTS_MAX)
 }
 
 impl Shard {
-    /// Reads from publishers that are ready, within the turn's share.
-    pub(super) fn read_publishers(&mut self, now: Moment) {
+    /// Notes whose bytes have come; reads from those that do not wait.
+    pub(super) fn note_publishers(&mut self, now: Moment) {
         let mut ready = std::mem::take(&mut self.ingest.ready);
-        let share = share(self.publications.len(), self.turn_min, self.ingest.wait_max);
-        if let Err(error) = self.ingest.poller.poll_some(&mut ready, share) {
+        if let Err(error) = self.ingest.poller.poll_now(&mut ready) {
             tracing::error!(shard = self.index, %error, "asking for ready publishers failed");
         }
-        let is_short = ready.len() == share;
-        let may_have_waited = is_short || self.ingest.was_short;
-        self.ingest.was_short = is_short;
-        let earliest = now - self.ingest.wait_max;
         for event in &ready {
             let key = ConnKey::from_token(event.token);
-            if let Some(conn) = self.conns.get_mut(key) {
-                conn.arrived_after = may_have_waited.then(|| conn.last_read.max(earliest));
-                conn.last_read = now;
-                self.read(key, now);
+            let wait = self.read_wait(key, now);
+            let Some(conn) = self.conns.get_mut(key) else { continue };
+            if conn.reading.waits_since.is_some() {
+                continue;
+            }
+            conn.reading.waits_since = Some(now);
+            conn.reading.waits = !wait.is_zero();
+            if wait.is_zero() || event.hangup {
+                self.read_publisher(key, now);
+            } else {
+                self.ingest.waiting.push(Reverse((now + wait, key)));
             }
         }
         self.ingest.ready = ready;
     }
 
-    /// Watches a connection among the publishers, or among the others, as it is one or not.
-    pub(super) fn watch_as_publisher(&mut self, key: ConnKey, is_publisher: bool, now: Moment) {
+    /// Reads from publishers whose wait is over.
+    pub(super) fn read_publishers(&mut self, now: Moment) {
+        while let Some(&Reverse((at, key))) = self.ingest.waiting.peek()
+            && at <= now
+        {
+            self.ingest.waiting.pop();
+            self.read_publisher(key, now);
+        }
+    }
+
+    /// What has come of a stream is read now: somebody wants to receive it, or to know how it is.
+    pub(super) fn read_waiting(&mut self, stream: StreamId, now: Moment) {
+        if let Some(publication) = self.publications.get(&stream) {
+            self.read_publisher(publication.connection, now);
+        }
+    }
+
+    fn read_publisher(&mut self, key: ConnKey, now: Moment) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        if conn.is_read_as_publisher == is_publisher {
+        let Some(since) = conn.reading.waits_since.take() else { return };
+        conn.reading.arrival = Some(since);
+        let before = conn.bytes_in;
+        self.read(key, now);
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.reading.arrival = None;
+        if !conn.reading.is_publisher {
+            return;
+        }
+        conn.reading.was_large = conn.bytes_in - before >= LARGE_READ_BYTES;
+        let is_once = conn.reading.waits;
+        if !is_once && !conn.reading.is_once {
+            return;
+        }
+        conn.reading.is_once = is_once;
+        let poller = &self.ingest.poller;
+        let token = key.token();
+        let watched =
+            if is_once { poller.watch_once(&*conn, token) } else { poller.resume(&*conn, token) };
+        if let Err(error) = watched {
+            tracing::error!(shard = self.index, peer = %conn.peer, %error, "a publisher is not watched");
+        }
+    }
+
+    /// How long what comes of a publisher now may wait.
+    fn read_wait(&self, key: ConnKey, now: Moment) -> Duration {
+        let Some(conn) = self.conns.get(key).filter(|conn| !conn.reading.was_large) else {
+            return Duration::ZERO;
+        };
+        let waits = conn.publishes.iter().filter_map(|publishing| {
+            let publication = self.publications.get(&publishing.stream)?;
+            let settings = &publication.settings;
+            let viewed = self.viewers.get(&publishing.stream);
+            if viewed.is_none() && !publication.is_received() {
+                return Some(UNRECEIVED_WAIT);
+            }
+            let hold = settings.hold_video.min(settings.hold_audio);
+            // What viewers elsewhere have to expect is taken to be what those here have.
+            let hold = viewed.map_or(hold, |viewed| viewed.shorten(hold)).min(WAIT_MAX);
+            // What falls due before the next turn is sent in this one.
+            Some(hold.saturating_sub(self.turn_min))
+        });
+        let wait = waits.min().unwrap_or_default();
+        let [rate, _] = conn.meter.per_second(now, [conn.bytes_in, conn.bytes_out]);
+        // Before the rate is known nobody waits.
+        let room = if rate > 0.0 { COLLECTED_BYTES / rate } else { 0.0 };
+        let wait = wait.min(Duration::from_secs_f64(room.min(1.0)));
+        if wait < self.turn_min { Duration::ZERO } else { wait }
+    }
+
+    /// Watches a connection among the publishers, or among the others, as it is one or not.
+    pub(super) fn watch_as_publisher(&mut self, key: ConnKey, is_publisher: bool) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.reading.is_publisher == is_publisher {
             return;
         }
         let (to, from) = if is_publisher {
@@ -105,9 +189,7 @@ impl Shard {
             tracing::warn!(shard = self.index, peer = %conn.peer, %error, "a connection cannot be watched");
             return;
         }
-        conn.is_read_as_publisher = is_publisher;
-        conn.last_read = now;
-        conn.arrived_after = None;
+        conn.reading = Reading { is_publisher, ..Reading::default() };
     }
 }
 
@@ -120,64 +202,136 @@ fn move_between(from: &Poller, to: &Poller, conn: &Conn, key: ConnKey) -> io::Re
 mod tests {
     use super::*;
     use crate::proto::rtmp::client::Role;
-    use crate::shard::testing::{Client, Rig, run};
+    use crate::shard::testing::{Rig, run};
+
+    const REALTIME: &str = "[apps.default]\nlatency = \"realtime\"\n";
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
-    #[test]
-    fn everybody_has_a_turn_within_the_wait() {
-        // balanced: eight turns of 5 ms in a hold of 40 ms.
-        assert_eq!(share(10, ms(5), ms(40)), SHARE_MIN);
-        assert_eq!(share(512, ms(5), ms(40)), 64);
-        assert_eq!(share(1_000, ms(5), ms(40)), 125);
-        assert_eq!(share(1_001, ms(5), ms(40)), 126);
-        for publishers in 1..2_000 {
-            assert!(share(publishers, ms(5), ms(40)) * 8 >= publishers);
-        }
+    fn arrivals(rig: &Rig) -> Vec<Moment> {
+        let all = rig.shards[0].publications.values();
+        all.filter_map(|it| it.gop().frames().next()).map(|frame| frame.arrival).collect()
     }
 
     #[test]
-    fn nobody_waits_where_nothing_is_held() {
-        assert_eq!(share(1_000, ms(2), ms(0)), EVENTS_MAX);
-        assert_eq!(share(1_000, ms(50), ms(40)), EVENTS_MAX);
-    }
-
-    #[test]
-    fn who_waits_in_a_crowd_of_publishers_is_read_next_and_counts_as_having_come_before() {
+    fn what_comes_waits_for_its_hold_and_counts_from_its_beginning() {
         run(|| async {
             let mut rig = Rig::new("", 1);
-            let connect = |number| rig.client(0, Role::Publish, &format!("s{number}"));
-            let mut publishers: Vec<Client> = (0..80).map(connect).collect();
-            rig.run(40, &mut publishers.iter_mut().collect::<Vec<_>>()).await;
-            rig.wait(200, &mut publishers.iter_mut().collect::<Vec<_>>()).await;
-            assert_eq!(rig.shards[0].publications.len(), 80);
-            for publisher in &mut publishers {
-                publisher.video(true, 1, 100);
-                publisher.pump();
-            }
-            let begin = rig.now;
-            let frames = |rig: &Rig| -> Vec<Moment> {
-                let all = rig.shards[0].publications.values();
-                all.filter_map(|it| it.gop().frames().next()).map(|frame| frame.arrival).collect()
-            };
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut viewer = rig.client(0, Role::Play, "s");
+            // Until its rate is known it does not wait.
+            rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+            let settings = rig.shards[0].publications.values().next().unwrap().settings.clone();
+            let wait = settings.hold_video - rig.shards[0].turn_min;
+            assert_eq!(wait, ms(35));
+            publisher.video(true, 1, 100);
+            publisher.pump();
+            let came = rig.now;
             rig.turn().await;
-            assert_eq!(frames(&rig).len(), SHARE_MIN);
-            rig.turn().await;
-            let arrivals = frames(&rig);
-            assert_eq!(arrivals.len(), 80);
-            // Their hold is over when it would be if they had been read at once.
-            assert!(arrivals.iter().all(|arrival| *arrival <= begin), "{begin:?} {arrivals:?}");
-            assert!(arrivals.iter().all(|arrival| begin.since(*arrival) <= ms(40)));
-
-            // Who publishes no longer is read with the others again.
-            publishers[0].call(1, "closeStream", &[]);
-            rig.run(3, &mut publishers.iter_mut().collect::<Vec<_>>()).await;
-            assert_eq!(rig.shards[0].publications.len(), 79);
-            publishers[0].call(0, "createStream", &[]);
+            assert_eq!(
+                rig.shards[0].next_due(),
+                Some(rig.shards[0].next_housekeeping.min(came + wait))
+            );
             let reads = rig.shards[0].counters.reads;
-            rig.run(3, &mut publishers.iter_mut().collect::<Vec<_>>()).await;
+            // What else comes is read with it.
+            for number in 2..5 {
+                rig.run(10, &mut [&mut publisher, &mut viewer]).await;
+                publisher.video(false, number, 100);
+                publisher.pump();
+                assert_eq!(rig.shards[0].counters.reads, reads);
+            }
+            rig.run(10, &mut [&mut publisher, &mut viewer]).await;
+            assert_eq!(rig.shards[0].counters.reads, reads + 1);
+            assert_eq!(viewer.media(), ["1", "2", "3", "4"]);
+            assert!(rig.now.since(came) <= ms(41));
+            // The next wait begins with what comes next.
+            publisher.video(false, 5, 100);
+            publisher.pump();
+            rig.run(30, &mut [&mut publisher, &mut viewer]).await;
+            assert_eq!(viewer.media().len(), 4);
+            rig.run(10, &mut [&mut publisher, &mut viewer]).await;
+            assert_eq!(viewer.media().len(), 5);
+        });
+    }
+
+    #[test]
+    fn what_nobody_receives_waits_longer_and_is_read_when_somebody_does() {
+        run(|| async {
+            let mut rig = Rig::new(REALTIME, 2);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            rig.run(200, &mut [&mut publisher]).await;
+            publisher.video(true, 1, 100);
+            rig.run(90, &mut [&mut publisher]).await;
+            assert_eq!(arrivals(&rig), []);
+            rig.run(20, &mut [&mut publisher]).await;
+            let first = rig.now;
+            assert_eq!(arrivals(&rig).len(), 1);
+            publisher.video(false, 2, 100);
+            // On this shard, and on another one.
+            for shard in [0, 1] {
+                publisher.video(false, 3, 100);
+                rig.run(5, &mut [&mut publisher]).await;
+                let mut viewer = rig.client(shard, Role::Play, "s");
+                rig.run(10, &mut [&mut publisher, &mut viewer]).await;
+                assert!(viewer.media().len() >= 3, "{:?}", viewer.media());
+                drop(viewer);
+                rig.run(5, &mut [&mut publisher]).await;
+            }
+            assert!(rig.now.since(first) < ms(100));
+        });
+    }
+
+    #[test]
+    fn where_nothing_is_held_nobody_waits() {
+        run(|| async {
+            let mut rig = Rig::new(REALTIME, 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut viewer = rig.client(0, Role::Play, "s");
+            rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+            for number in 1..4 {
+                publisher.video(number == 1, number, 100);
+                rig.run(3, &mut [&mut publisher, &mut viewer]).await;
+                assert_eq!(viewer.media().len(), number as usize);
+            }
+        });
+    }
+
+    #[test]
+    fn a_frame_larger_than_the_socket_is_read_on_at_once() {
+        run(|| async {
+            let mut rig = Rig::new("", 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut viewer = rig.client(0, Role::Play, "s");
+            rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+            publisher.video(true, 1, 1_000_000);
+            publisher.pump();
+            rig.run(45, &mut [&mut publisher, &mut viewer]).await;
+            // Several sockets full: one hold, and not one for each.
+            assert_eq!(arrivals(&rig).len(), 1);
+            rig.run(100, &mut [&mut publisher, &mut viewer]).await;
+            assert_eq!(viewer.media(), ["1"]);
+        });
+    }
+
+    #[test]
+    fn a_publisher_that_hangs_up_or_gives_up_does_not_wait() {
+        run(|| async {
+            let mut rig = Rig::new("", 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut other = rig.client(0, Role::Publish, "t");
+            rig.run(200, &mut [&mut publisher, &mut other]).await;
+            drop(publisher);
+            rig.run(3, &mut [&mut other]).await;
+            assert_eq!(rig.shards[0].publications.len(), 1);
+            // Who publishes no longer is read with the others again.
+            other.call(1, "closeStream", &[]);
+            rig.run(110, &mut [&mut other]).await;
+            assert_eq!(rig.shards[0].publications.len(), 0);
+            let reads = rig.shards[0].counters.reads;
+            other.call(0, "createStream", &[]);
+            rig.run(3, &mut [&mut other]).await;
             assert!(rig.shards[0].counters.reads > reads);
         });
     }

@@ -38,6 +38,7 @@ impl Shard {
                 }
             }
             Notice::Subscribe { stream, epoch, subscription } => {
+                self.read_waiting(stream, now);
                 if let Some(publication) = self.publications.get_mut(&stream)
                     && publication.claim.epoch == epoch
                 {
@@ -52,6 +53,7 @@ impl Shard {
                 }
             }
             Notice::Probe { stream, epoch } => {
+                self.read_waiting(stream, now);
                 if let Some(publication) = self.publications.get(&stream)
                     && publication.claim.epoch == epoch
                 {
@@ -296,7 +298,7 @@ impl Shard {
         );
         self.publications.insert(stream, publication);
         self.turn_min = self.turn_min.min(settings.turn_min);
-        self.watch_as_publisher(key, true, now);
+        self.watch_as_publisher(key, true);
         self.outbox.notice(self.control, Notice::PublishStarted { stream, epoch });
     }
 
@@ -382,10 +384,16 @@ impl Shard {
 
     /// Subscribes a publication that is newer than the one followed.
     fn follow(&mut self, stream: StreamId, owner: Owner, now: Moment) {
-        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
-        if viewed.owner().is_some_and(|known| known.epoch >= owner.epoch) {
+        let is_known =
+            |viewed: &ViewerStream| viewed.owner().is_some_and(|known| known.epoch >= owner.epoch);
+        if self.viewers.get(&stream).is_none_or(is_known) {
             return;
         }
+        if owner.node == self.index {
+            // Before it is followed: what comes now is in the group of pictures that it begins with.
+            self.read_waiting(stream, now);
+        }
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         self.last_subscription.0 += 1;
         let subscription = self.last_subscription;
         viewed.follow(Some(owner), subscription);

@@ -217,6 +217,11 @@ impl Publication {
         self.subscribers.retain(|subscriber| subscriber.node != node);
     }
 
+    /// Whether some node, or a stream under another name, is given what it sends.
+    pub(super) fn is_received(&self) -> bool {
+        !self.subscribers.is_empty() || !self.mirrors.is_empty()
+    }
+
     /// Frames for the node were dropped.
     pub fn gap(&mut self, node: Node) {
         for subscriber in &mut self.subscribers {

@@ -108,7 +108,7 @@ impl Shard {
         let frames = source.gop().frames().map(mirrored);
         let messages: Vec<MediaMessage> = headers.chain(frames).collect();
         for message in messages {
-            self.publish_media(key, message, now);
+            self.publish_media(key, message, now, now);
         }
     }
 
@@ -118,7 +118,7 @@ impl Shard {
         let mut mirrors = std::mem::take(&mut source.mirrors);
         mirrors.retain(|key| self.conns.get(*key).is_some_and(|conn| conn.closing.is_none()));
         for key in &mirrors {
-            self.publish_media(*key, mirrored(frame), now);
+            self.publish_media(*key, mirrored(frame), frame.arrival, now);
         }
         if let Some(source) = self.publications.get_mut(&stream) {
             source.mirrors = mirrors;

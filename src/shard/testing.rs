@@ -264,7 +264,7 @@ pub(super) fn check(shard: &Shard) {
         let conn = shard.conns.get(key).unwrap();
         assert!(!conn.has_output() || conn.is_out_listed, "output that nobody sends");
         assert!(
-            conn.closing.is_some() || conn.is_read_as_publisher != conn.publishes.is_empty(),
+            conn.closing.is_some() || conn.reading.is_publisher != conn.publishes.is_empty(),
             "a publisher is watched among the publishers"
         );
     }

@@ -71,7 +71,8 @@ impl Shard {
         let is_ending = self.draining.is_some_and(|draining| !draining.is_over);
         let has_rounds = !self.conns.is_empty() || is_ending;
         let housekeeping = has_rounds.then_some(self.next_housekeeping);
-        [flush, now, outputs, housekeeping].into_iter().flatten().min()
+        let reads = self.ingest.next_read();
+        [flush, now, outputs, housekeeping, reads].into_iter().flatten().min()
     }
 
     /// The pace: the next turn begins no earlier than this.
@@ -123,12 +124,13 @@ impl Shard {
             if event.token == DOORBELL {
                 self.mesh.drain_doorbell();
             } else if event.token == PUBLISHERS {
-                self.read_publishers(now);
+                self.note_publishers(now);
             } else {
                 self.read_or_list(ConnKey::from_token(event.token), now);
             }
         }
         self.ready = ready;
+        self.read_publishers(now);
         self.read_newcomers(now);
         any
     }
@@ -427,7 +429,8 @@ mod tests {
                     rig.wait(50, &mut [&mut first]).await;
                 }
                 first.video(false, 2, 100);
-                rig.run(20, &mut [&mut first]).await;
+                // Nobody receives it: it may lie in its socket for a while.
+                rig.run(120, &mut [&mut first]).await;
                 let counters = rig.registry.counters();
                 assert_eq!((counters.takeovers, first.is_closed), (0, false), "{gives_up}");
                 let publication = rig.shards[0].publications.values().next().unwrap();
