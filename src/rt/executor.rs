@@ -155,6 +155,16 @@ pub async fn sleep_until(deadline: Moment) {
     }
 }
 
+/// Blocks the executor's thread until `deadline`: for an executor with one task only, and for a few
+/// milliseconds. It costs one call; a timer of the runtime has its rings told of it and asked: with 500
+/// pauses a second that was an eighth of a shard's CPU time.
+pub fn pause_until(deadline: Moment) {
+    let left = deadline.since(clock::now());
+    if !left.is_zero() {
+        thread::sleep(left);
+    }
+}
+
 /// The runtime adds durations to an `Instant`, which overflows with `Moment::MAX`.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 

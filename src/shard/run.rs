@@ -1,6 +1,6 @@
 //! The executor of a shard: turns, and the waits between them.
 //!
-//! A busy shard sleeps until its pace allows the next turn and looks then; one below its pace waits for
+//! A busy shard sleeps, and its thread with it, until its pace allows the next turn, and looks then; one below its pace waits for
 //! its sockets, its doorbell or its next deadline, and starts at once. So the number of wake-ups is
 //! bounded, whatever the number of publishers.
 
@@ -25,7 +25,7 @@ use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool};
 use crate::rt::clock;
 use crate::rt::egress::{Egress, EgressChoice};
-use crate::rt::executor::sleep_until;
+use crate::rt::executor::pause_until;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::Poller;
 use crate::rt::waiter::{Waiter, Wake};
@@ -69,13 +69,13 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
         }
         let earliest = shard.next_turn();
         if is_busy && has_work {
-            sleep_until(earliest).await;
+            pause_until(earliest);
             continue;
         }
         let inbox = &shard.inbox;
         if !shard.mesh.prepare_sleep_with(|| inbox.has_pending()) {
             is_busy = true;
-            sleep_until(earliest).await;
+            pause_until(earliest);
             continue;
         }
         let until = shard.next_due().map(|due| due.max(earliest));
@@ -83,7 +83,7 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
         shard.mesh.awake();
         is_busy = wake == Wake::Ready && clock::now() < earliest;
         if is_busy {
-            sleep_until(earliest).await;
+            pause_until(earliest);
         }
     }
 }
