@@ -139,6 +139,11 @@ pub fn unacknowledged_bytes(fd: impl AsFd) -> io::Result<usize> {
     queue_len(fd.as_fd(), libc::TIOCOUTQ)
 }
 
+/// Bytes that have come and are not read.
+pub fn unread_bytes(fd: impl AsFd) -> io::Result<usize> {
+    queue_len(fd.as_fd(), libc::FIONREAD)
+}
+
 fn queue_len(fd: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: both requests write one int.

@@ -8,6 +8,10 @@
 //! sends much is read sooner, so that its socket has room at all times.
 //!
 //! While a publisher waits, its socket is not watched: what else comes wakes nobody.
+//!
+//! A wait in which nothing else comes has gained nothing. Worse, the publisher may send with Nagle's
+//! algorithm, as many encoders do: then its next message does not leave it before this one is
+//! acknowledged, which the kernel puts off until it is read. Such a publisher is read at once.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,6 +23,7 @@ use super::conns::Conn;
 use super::messages::ConnKey;
 use crate::media::{Moment, StreamId};
 use crate::rt::poller::{Poller, Ready};
+use crate::rt::socket;
 
 /// The token under which the shard's readiness set has this one; no connection has it.
 pub(super) const PUBLISHERS: u64 = u64::MAX - 1;
@@ -32,6 +37,12 @@ const UNRECEIVED_WAIT: Duration = Duration::from_millis(100);
 const COLLECTED_BYTES: f64 = 16.0 * 1024.0;
 /// A read that brought so much may have left something behind: a large frame is read on at once.
 const LARGE_READ_BYTES: u64 = 32 * 1024;
+
+/// A publisher with this score is read at once: what its waits have gained nothing, less what they have.
+const IDLE_SCORE_MAX: u8 = 6;
+/// So many times, at first, before it is tried again; each time twice as often, up to a limit.
+const READS_AT_ONCE: u16 = 1000;
+const READS_AT_ONCE_MAX: u16 = 32_000;
 
 /// The sockets of a shard's publishers.
 #[derive(Debug)]
@@ -55,8 +66,51 @@ pub(super) struct Reading {
     waits: bool,
     /// The last read was a large one.
     was_large: bool,
+    /// What waits for a hold: the bytes that lay in the socket when the wait began.
+    bytes_at_first: Option<usize>,
+    gains: Gains,
     /// What is read now came then.
     pub(super) arrival: Option<Moment>,
+}
+
+/// Whether more comes while a publisher waits.
+#[derive(Clone, Copy, Debug)]
+struct Gains {
+    idle_score: u8,
+    /// So many more reads are not put off.
+    at_once: u16,
+    /// So many it will be the next time.
+    at_once_next: u16,
+}
+
+impl Default for Gains {
+    fn default() -> Self {
+        Self { idle_score: 0, at_once: 0, at_once_next: READS_AT_ONCE }
+    }
+}
+
+impl Gains {
+    /// Whether it is worth trying to wait.
+    fn may_wait(&mut self) -> bool {
+        let is_tried = self.at_once == 0;
+        self.at_once = self.at_once.saturating_sub(1);
+        is_tried
+    }
+
+    /// A wait is over: something else came, or nothing did.
+    fn waited(&mut self, has_gained: bool) {
+        if has_gained {
+            self.idle_score = self.idle_score.saturating_sub(1);
+            return;
+        }
+        self.idle_score += 2;
+        if self.idle_score >= IDLE_SCORE_MAX {
+            // One more such wait is enough the next time.
+            self.idle_score = IDLE_SCORE_MAX - 2;
+            self.at_once = self.at_once_next;
+            self.at_once_next = (self.at_once_next * 2).min(READS_AT_ONCE_MAX);
+        }
+    }
 }
 
 impl Ingest {
@@ -88,12 +142,19 @@ impl Shard {
         }
         for event in &ready {
             let key = ConnKey::from_token(event.token);
-            let wait = self.read_wait(key, now);
+            let (mut wait, is_held) = self.read_wait(key, now);
             let Some(conn) = self.conns.get_mut(key) else { continue };
             if conn.reading.waits_since.is_some() {
                 continue;
             }
             conn.reading.waits_since = Some(now);
+            if is_held && !wait.is_zero() {
+                if conn.reading.gains.may_wait() {
+                    conn.reading.bytes_at_first = socket::unread_bytes(&*conn).ok();
+                } else {
+                    wait = Duration::ZERO;
+                }
+            }
             conn.reading.waits = !wait.is_zero();
             if wait.is_zero() || event.hangup {
                 self.read_publisher(key, now);
@@ -132,7 +193,11 @@ impl Shard {
         if !conn.reading.is_publisher {
             return;
         }
-        conn.reading.was_large = conn.bytes_in - before >= LARGE_READ_BYTES;
+        let bytes = conn.bytes_in - before;
+        conn.reading.was_large = bytes >= LARGE_READ_BYTES;
+        if let Some(first) = conn.reading.bytes_at_first.take() {
+            conn.reading.gains.waited(bytes > first as u64);
+        }
         let is_once = conn.reading.waits;
         if !is_once && !conn.reading.is_once {
             return;
@@ -147,11 +212,12 @@ impl Shard {
         }
     }
 
-    /// How long what comes of a publisher now may wait.
-    fn read_wait(&self, key: ConnKey, now: Moment) -> Duration {
+    /// How long what comes of a publisher now may wait, and whether somebody receives it.
+    fn read_wait(&self, key: ConnKey, now: Moment) -> (Duration, bool) {
         let Some(conn) = self.conns.get(key).filter(|conn| !conn.reading.was_large) else {
-            return Duration::ZERO;
+            return (Duration::ZERO, false);
         };
+        let mut is_received = false;
         let waits = conn.publishes.iter().filter_map(|publishing| {
             let publication = self.publications.get(&publishing.stream)?;
             let settings = &publication.settings;
@@ -159,6 +225,7 @@ impl Shard {
             if viewed.is_none() && !publication.is_received() {
                 return Some(UNRECEIVED_WAIT);
             }
+            is_received = true;
             let hold = settings.hold_video.min(settings.hold_audio);
             // What viewers elsewhere have to expect is taken to be what those here have.
             let hold = viewed.map_or(hold, |viewed| viewed.shorten(hold)).min(WAIT_MAX);
@@ -170,7 +237,7 @@ impl Shard {
         // Before the rate is known nobody waits.
         let room = if rate > 0.0 { COLLECTED_BYTES / rate } else { 0.0 };
         let wait = wait.min(Duration::from_secs_f64(room.min(1.0)));
-        if wait < self.turn_min { Duration::ZERO } else { wait }
+        (if wait < self.turn_min { Duration::ZERO } else { wait }, is_received)
     }
 
     /// Watches a connection among the publishers, or among the others, as it is one or not.
@@ -281,6 +348,53 @@ mod tests {
             }
             assert!(rig.now.since(first) < ms(100));
         });
+    }
+
+    #[test]
+    fn a_publisher_that_sends_nothing_more_while_it_waits_is_read_at_once() {
+        run(|| async {
+            let mut rig = Rig::new("", 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut viewer = rig.client(0, Role::Play, "s");
+            rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+            // As Nagle's algorithm has it: the next message comes when this one is read.
+            let mut number = 0;
+            let mut cycle = async |rig: &mut Rig| {
+                number += 1;
+                publisher.video(number == 1, number, 100);
+                let (reads, began) = (rig.shards[0].counters.reads, rig.now);
+                while rig.shards[0].counters.reads == reads {
+                    rig.run(1, &mut [&mut publisher, &mut viewer]).await;
+                }
+                rig.now.since(began)
+            };
+            for _ in 0..3 {
+                let took = cycle(&mut rig).await;
+                assert!(took >= ms(30), "{took:?}");
+            }
+            for _ in 0..READS_AT_ONCE {
+                assert!(cycle(&mut rig).await <= ms(6));
+            }
+            // Tried again, once.
+            assert!(cycle(&mut rig).await >= ms(30));
+            assert!(cycle(&mut rig).await <= ms(6));
+        });
+    }
+
+    #[test]
+    fn now_and_then_a_wait_may_gain_nothing() {
+        let mut gains = Gains::default();
+        for _ in 0..1_000 {
+            assert!(gains.may_wait());
+            gains.waited(false);
+            gains.waited(true);
+            gains.waited(true);
+        }
+        for _ in 0..20 {
+            gains.waited(false);
+        }
+        assert!(!gains.may_wait());
+        assert!(gains.at_once <= READS_AT_ONCE_MAX && gains.at_once_next == READS_AT_ONCE_MAX);
     }
 
     #[test]
