@@ -24,6 +24,7 @@ use super::messages::ConnKey;
 use crate::media::{Moment, StreamId};
 use crate::rt::poller::{Poller, Ready};
 use crate::rt::socket;
+use crate::session::CloseReason;
 
 /// The token under which the shard's readiness set has this one; no connection has it.
 pub(super) const PUBLISHERS: u64 = u64::MAX - 1;
@@ -208,7 +209,9 @@ impl Shard {
         let watched =
             if is_once { poller.watch_once(&*conn, token) } else { poller.resume(&*conn, token) };
         if let Err(error) = watched {
-            tracing::error!(shard = self.index, peer = %conn.peer, %error, "a publisher is not watched");
+            // Nothing would tell of it any more.
+            tracing::error!(shard = self.index, peer = %conn.peer, %error, "a publisher cannot be watched");
+            self.close(key, CloseReason::Internal, now);
         }
     }
 
