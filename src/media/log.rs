@@ -201,7 +201,8 @@ impl Log {
         Some(self.index.get(first).map_or(self.end, |message| message.start))
     }
 
-    /// When the message at a position came to the publisher's shard; `None` behind the last one.
+    /// When the message at a position came to the publisher's shard, or one before it if that was later;
+    /// `None` behind the last one.
     pub fn arrival_at(&self, position: u64) -> Option<Moment> {
         let next = self.index.partition_point(|message| message.start <= position);
         let is_held = position < self.end;

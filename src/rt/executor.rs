@@ -155,8 +155,8 @@ pub async fn sleep_until(deadline: Moment) {
     }
 }
 
-/// Blocks the executor's thread until `deadline`: for an executor with one task only, and for a few
-/// milliseconds. It costs one call; a timer of the runtime has its rings told of it and asked: with 500
+/// Blocks the executor's thread until `deadline`: for an executor with one task only, and for no
+/// longer than a turn. It costs one call; a timer of the runtime has its rings told of it and asked: with 500
 /// pauses a second that was an eighth of a shard's CPU time.
 pub fn pause_until(deadline: Moment) {
     let left = deadline.since(clock::now());

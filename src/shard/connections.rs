@@ -387,6 +387,7 @@ impl Shard {
     /// The application wants what a message stream publishes or plays to go on under another name. The
     /// headers of a publisher go with it: it sends them only once.
     pub(super) fn redirect(&mut self, key: ConnKey, message_stream_id: u32, to: &str, now: Moment) {
+        self.read_publisher(key, now);
         let Some(conn) = self.conns.get(key).filter(|conn| conn.closing.is_none()) else { return };
         let published = conn.published(message_stream_id);
         let publication = published.and_then(|stream| self.publications.get(&stream));

@@ -26,9 +26,10 @@ impl Shard {
         let close_all_at = now + left.saturating_sub(LINGER.min(left / 2));
         self.draining = Some(Draining { close_all_at, until, is_over: false });
         for slot in 0..self.conns.slots() {
-            if let Some(key) = self.conns.key_at(slot)
-                && !self.awaits_end(key)
-            {
+            let Some(key) = self.conns.key_at(slot) else { continue };
+            // What a publisher has sent before is its viewers'.
+            self.read_publisher(key, now);
+            if !self.awaits_end(key) {
                 self.close(key, CloseReason::Draining, now);
             }
         }

@@ -71,6 +71,8 @@ pub struct Pass {
     pub skipped: Vec<(ConnKey, Skipped, u64)>,
     /// When the turn began by the clock on the wall, which tests do not set.
     pub wall: Moment,
+    /// CPU time of this thread.
+    pub(super) cpu: fn() -> Duration,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +126,7 @@ impl Pass {
             dead: Vec::new(),
             skipped: Vec::new(),
             wall: Moment::ZERO,
+            cpu: clock::thread_cpu,
         }
     }
 
@@ -143,7 +146,7 @@ impl Pass {
         now: Moment,
     ) {
         self.counters.passes += 1;
-        let began = clock::now();
+        let before = (self.cpu)();
         self.select(state, settings, scope, now);
         while !self.worklist.is_empty() {
             let mut from = 0;
@@ -155,7 +158,7 @@ impl Pass {
             self.keep_unfinished(state, conns, now);
         }
         if scope == Scope::All {
-            state.pass_length.lasted(clock::now().since(began));
+            state.pass_length.lasted((self.cpu)().saturating_sub(before));
         }
         finish(state, pool);
     }

@@ -21,6 +21,8 @@ use std::time::Duration;
 use super::Shard;
 use super::conns::Conn;
 use super::messages::ConnKey;
+use super::publication::Publication;
+use crate::config::Takeover;
 use crate::media::{Moment, StreamId};
 use crate::rt::poller::{Poller, Ready};
 use crate::rt::socket;
@@ -67,8 +69,8 @@ pub(super) struct Reading {
     waits: bool,
     /// The last read was a large one.
     was_large: bool,
-    /// What waits for a hold: the bytes that lay in the socket when the wait began.
-    bytes_at_first: Option<usize>,
+    /// What waits for a hold: the bytes that lay in the socket when the wait began, and its end.
+    at_first: Option<(usize, Moment)>,
     gains: Gains,
     /// What is read now came then.
     pub(super) arrival: Option<Moment>,
@@ -143,15 +145,20 @@ impl Shard {
         }
         for event in &ready {
             let key = ConnKey::from_token(event.token);
-            let (mut wait, is_held) = self.read_wait(key, now);
-            let Some(conn) = self.conns.get_mut(key) else { continue };
+            let Some(conn) = self.conns.get(key) else { continue };
             if conn.reading.waits_since.is_some() {
+                if event.hangup {
+                    self.read_publisher(key, now);
+                }
                 continue;
             }
+            let (mut wait, is_held) = self.read_wait(key, now);
+            let Some(conn) = self.conns.get_mut(key) else { continue };
             conn.reading.waits_since = Some(now);
             if is_held && !wait.is_zero() {
                 if conn.reading.gains.may_wait() {
-                    conn.reading.bytes_at_first = socket::unread_bytes(&*conn).ok();
+                    let bytes = socket::unread_bytes(&*conn).ok();
+                    conn.reading.at_first = bytes.map(|bytes| (bytes, now + wait));
                 } else {
                     wait = Duration::ZERO;
                 }
@@ -159,8 +166,11 @@ impl Shard {
             conn.reading.waits = !wait.is_zero();
             if wait.is_zero() || event.hangup {
                 self.read_publisher(key, now);
-            } else {
-                self.ingest.waiting.push(Reverse((now + wait, key)));
+                continue;
+            }
+            self.ingest.waiting.push(Reverse((now + wait, key)));
+            if !conn.reading.is_once && self.ingest.poller.pause(&*conn, key.token()).is_ok() {
+                conn.reading.is_once = true;
             }
         }
         self.ingest.ready = ready;
@@ -183,12 +193,16 @@ impl Shard {
         }
     }
 
-    fn read_publisher(&mut self, key: ConnKey, now: Moment) {
+    /// Reads what waits of a publisher, if something does.
+    pub(super) fn read_publisher(&mut self, key: ConnKey, now: Moment) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(since) = conn.reading.waits_since.take() else { return };
         conn.reading.arrival = Some(since);
+        let at_first = conn.reading.at_first.take().filter(|(_, end)| *end <= now);
         let before = conn.bytes_in;
+        let messages_before = at_first.map(|_| self.messages_of(key));
         self.read(key, now);
+        let messages = messages_before.map(|before| self.messages_of(key).saturating_sub(before));
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.reading.arrival = None;
         if !conn.reading.is_publisher {
@@ -196,8 +210,8 @@ impl Shard {
         }
         let bytes = conn.bytes_in - before;
         conn.reading.was_large = bytes >= LARGE_READ_BYTES;
-        if let Some(first) = conn.reading.bytes_at_first.take() {
-            conn.reading.gains.waited(bytes > first as u64);
+        if let (Some((first, _)), Some(messages)) = (at_first, messages) {
+            conn.reading.gains.waited(messages >= 2 && bytes > first as u64);
         }
         let is_once = conn.reading.waits;
         if !is_once && !conn.reading.is_once {
@@ -215,6 +229,25 @@ impl Shard {
         }
     }
 
+    /// Media messages that a connection has published with what it publishes now.
+    fn messages_of(&self, key: ConnKey) -> u64 {
+        let publishes = self.conns.get(key).map_or(&[][..], |conn| &conn.publishes);
+        let publications = publishes.iter().filter_map(|it| self.publications.get(&it.stream));
+        publications.map(|publication| publication.counters.frames_in).sum()
+    }
+
+    /// The shortest hold of a publication's streams: it may go on under other names.
+    fn shortest_hold(&self, publication: &Publication) -> Duration {
+        let hold = |it: &Publication| it.settings.hold_video.min(it.settings.hold_audio);
+        let mirrors = publication.mirrors.iter().filter_map(|key| self.conns.get(*key));
+        let mirrors = mirrors.flat_map(|conn| &conn.publishes);
+        let mirrors = mirrors.filter_map(|it| self.publications.get(&it.stream));
+        // One that goes on once more is rare, and does not wait.
+        let mirrored =
+            mirrors.map(|it| if it.mirrors.is_empty() { hold(it) } else { Duration::ZERO });
+        mirrored.chain([hold(publication)]).min().unwrap_or_default()
+    }
+
     /// How long what comes of a publisher now may wait, and whether somebody receives it.
     fn read_wait(&self, key: ConnKey, now: Moment) -> (Duration, bool) {
         let Some(conn) = self.conns.get(key).filter(|conn| !conn.reading.was_large) else {
@@ -225,11 +258,16 @@ impl Shard {
             let publication = self.publications.get(&publishing.stream)?;
             let settings = &publication.settings;
             let viewed = self.viewers.get(&publishing.stream);
+            if settings.takeover == Takeover::Reject {
+                // Who comes back is refused as long as the end of who was there is not read.
+                return Some(Duration::ZERO);
+            }
             if viewed.is_none() && !publication.is_received() {
-                return Some(UNRECEIVED_WAIT);
+                let does_more = !conn.plays.is_empty() || conn.member.is_some();
+                return Some(if does_more { Duration::ZERO } else { UNRECEIVED_WAIT });
             }
             is_received = true;
-            let hold = settings.hold_video.min(settings.hold_audio);
+            let hold = self.shortest_hold(publication);
             // What viewers elsewhere have to expect is taken to be what those here have.
             let hold = viewed.map_or(hold, |viewed| viewed.shorten(hold)).min(WAIT_MAX);
             // What falls due before the next turn is sent in this one.
@@ -381,6 +419,51 @@ mod tests {
             // Tried again, once.
             assert!(cycle(&mut rig).await >= ms(30));
             assert!(cycle(&mut rig).await <= ms(6));
+        });
+    }
+
+    #[test]
+    fn who_is_seen_to_break_the_rules_while_its_own_play_begins_leaves_no_viewer_behind() {
+        run(|| async {
+            let mut rig = Rig::new(REALTIME, 1);
+            let mut client = rig.client(0, Role::Publish, "s");
+            rig.run(200, &mut [&mut client]).await;
+            client.video(true, 1, 100);
+            client.call(0, "createStream", &[]);
+            rig.run(120, &mut [&mut client]).await;
+            // The verdict on this is under way when the next bytes, which are none of RTMP, wait.
+            client.call(2, "play", &["s".into()]);
+            client.pump();
+            while rig.shards[0]
+                .conns
+                .key_at(0)
+                .and_then(|key| rig.shards[0].conns.get(key))
+                .unwrap()
+                .reading
+                .waits_since
+                .is_none()
+            {
+                rig.run(1, &mut [&mut client]).await;
+            }
+            rig.run(99, &mut [&mut client]).await;
+            client.send(&[0xFF; 4096]);
+            rig.run(200, &mut [&mut client]).await;
+            assert!(client.is_closed);
+            rig.wait(2_000, &mut [&mut client]).await;
+            assert!(rig.shards[0].viewers.is_empty() && rig.shards[0].conns.is_empty());
+        });
+    }
+
+    #[test]
+    fn nobody_waits_where_a_second_publisher_is_refused() {
+        run(|| async {
+            let mut rig = Rig::new("[apps.default]\npublish.takeover = \"reject\"\n", 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            rig.run(200, &mut [&mut publisher]).await;
+            publisher.video(true, 1, 100);
+            rig.run(6, &mut [&mut publisher]).await;
+            // Else who comes back at once would be refused.
+            assert_eq!(arrivals(&rig).len(), 1);
         });
     }
 

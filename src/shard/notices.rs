@@ -63,6 +63,8 @@ impl Shard {
                 }
             }
             Notice::Replace { stream, epoch, by } => {
+                // What it has sent before is its viewers'.
+                self.read_waiting(stream, now);
                 let publisher = self
                     .publications
                     .get(&stream)
@@ -84,6 +86,7 @@ impl Shard {
             }
             Notice::Measure(token) => self.measure(token),
             Notice::Dismiss { connection, why } => {
+                self.read_publisher(connection, now);
                 self.close(connection, CloseReason::Dismissed(why), now);
             }
             Notice::Relay(new) => self.begin_relay(*new, now),
@@ -158,6 +161,10 @@ impl Shard {
         let key = token.connection;
         if let Some(conn) = self.conns.get_mut(key) {
             conn.publish_asks.retain(|serial| *serial != token.serial);
+        }
+        if let Verdict::Accept(Grant::Play { stream, owner: Some(owner), .. }) = verdict {
+            // What has come of its publisher may end it, also when it is this connection.
+            self.read_unfollowed(*stream, *owner, now);
         }
         let awaited = self
             .conns
@@ -384,16 +391,12 @@ impl Shard {
 
     /// Subscribes a publication that is newer than the one followed.
     fn follow(&mut self, stream: StreamId, owner: Owner, now: Moment) {
-        let is_known =
-            |viewed: &ViewerStream| viewed.owner().is_some_and(|known| known.epoch >= owner.epoch);
-        if self.viewers.get(&stream).is_none_or(is_known) {
+        // Before it is followed: what comes now is in the group of pictures that it begins with.
+        self.read_unfollowed(stream, owner, now);
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        if viewed.owner().is_some_and(|known| known.epoch >= owner.epoch) {
             return;
         }
-        if owner.node == self.index {
-            // Before it is followed: what comes now is in the group of pictures that it begins with.
-            self.read_waiting(stream, now);
-        }
-        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         self.last_subscription.0 += 1;
         let subscription = self.last_subscription;
         viewed.follow(Some(owner), subscription);
@@ -410,6 +413,14 @@ impl Shard {
         }
         for frame in gop.frames() {
             viewed.push(frame, now, &mut self.pool, &mut self.joined);
+        }
+    }
+
+    /// Reads what has come of a publication of this shard that nobody here follows yet.
+    fn read_unfollowed(&mut self, stream: StreamId, owner: Owner, now: Moment) {
+        let followed = self.viewers.get(&stream).and_then(ViewerStream::owner);
+        if owner.node == self.index && followed.is_none_or(|known| known.epoch < owner.epoch) {
+            self.read_waiting(stream, now);
         }
     }
 
