@@ -5,7 +5,7 @@ CARGO ?= cargo
 WAITING_TESTS ?= 8
 
 .PHONY: help run build test test-deps test-unit test-integration soak lint fuzz bench \
-	bench-instructions bench-peers bench-hooks
+	bench-instructions bench-peers peers-xiu bench-hooks
 
 help:
 	@echo "make run               build and run the server, release profile (ARGS='…' for its options)"
@@ -22,6 +22,7 @@ help:
 	@echo "                       (ARGS=--check compares with that file)"
 	@echo "make bench-hooks       hooks per second beside wrk's figure (ARGS=--quick: 40 s, not 3 minutes)"
 	@echo "make bench-peers       this server beside nginx-rtmp (ARGS=--quick: minutes, not an hour)"
+	@echo "make peers-xiu         the same with xiu beside them: builds it, 10 minutes"
 
 run:
 	$(CARGO) run --release -- $(ARGS)
@@ -75,6 +76,11 @@ bench-peers:
 	@scripts/test-deps nginx libnginx-mod-rtmp
 	$(CARGO) build --release --workspace
 	$(CARGO) bench --bench peers -- $(ARGS)
+
+# Its own lock file, so that it is the same program each time.
+peers-xiu:
+	$(CARGO) install xiu --version 0.14.0 --locked --root target/xiu
+	$(MAKE) bench-peers ARGS="--xiu $(CURDIR)/target/xiu/bin/xiu $(ARGS)"
 
 bench-hooks:
 	@scripts/test-deps wrk

@@ -1,4 +1,4 @@
-//! This server beside nginx-rtmp, under the same load in the same run, and beside a bare program that
+//! This server beside nginx-rtmp, and xiu where it was built, under the same load in the same run, and beside a bare program that
 //! does nothing but send the same bytes: CPU time per gigabyte and per message, latency by track, memory
 //! per viewer and publisher, lost frames, joins. All of them are measured by `loadgen run`.
 //!
@@ -14,6 +14,7 @@
 //! | `--only TEXT,TEXT`    | only variants whose name begins with one of them, and the first one |
 //! | `--viewers N,N`       | only scenarios with so many viewers per stream                      |
 //! | `--server LABEL=PATH` | another build of the server to compare; may be repeated             |
+//! | `--xiu PATH`          | xiu's program, to be compared too (`make peers-xiu` builds it)       |
 //! | `--json FILE`         | write every run and every comparison to a file                      |
 //! | `--plot FILE`         | draw CPU and latency against the number of viewers, as SVG          |
 //!
@@ -43,7 +44,7 @@ fn main() {
     let mut viewers: Vec<usize> = Vec::new();
     let mut labels: Vec<String> = Vec::new();
     let mut builds = Vec::new();
-    let (mut json, mut plot) = (None, None);
+    let (mut json, mut plot, mut xiu) = (None, None, None);
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().expect("the option wants a value");
         match argument.as_str() {
@@ -64,6 +65,7 @@ fn main() {
                 let (label, path) = text.split_once('=').expect("--server LABEL=PATH");
                 builds.push(Build { label: label.to_owned(), path: PathBuf::from(path) });
             }
+            "--xiu" => xiu = Some(PathBuf::from(value())),
             other => panic!("unknown option {other}"),
         }
     }
@@ -72,7 +74,7 @@ fn main() {
         builds.push(Build { label: "shardcast".to_owned(), path });
     }
     let mut reports = Vec::new();
-    for mut scenario in scenarios::all(&builds) {
+    for mut scenario in scenarios::all(&builds, xiu.as_deref()) {
         let is_wanted = (letters.is_empty() || letters.contains(scenario.id))
             && (viewers.is_empty() || viewers.contains(&scenario.load.viewers));
         if is_wanted {

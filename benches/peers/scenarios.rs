@@ -1,5 +1,7 @@
 //! What is measured: loads, and the servers that get them.
 
+use std::path::Path;
+
 use super::figures::Kind;
 use super::loadgen::{Load, Via};
 use super::server::{Build, Pace, Preset, Variant};
@@ -49,10 +51,12 @@ pub(crate) fn label(variant: &Variant, via: Via) -> String {
     }
 }
 
-/// All of them, for these builds of the server.
-pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
+/// All of them, for these builds of the server, and for xiu if there is one.
+pub(crate) fn all(builds: &[Build], xiu: Option<&Path>) -> Vec<Scenario> {
     let ours = |preset: Preset, via: Via| of_shards(builds, preset, via, 1);
     let nginx = |workers| (Variant::Nginx { workers }, Via::Rtmp);
+    let xiu: Vec<_> =
+        xiu.map(|path| (Variant::Xiu(path.to_owned()), Via::Rtmp)).into_iter().collect();
     let mut many_viewers = vec![nginx(1)];
     for preset in [Preset::Realtime, Preset::Balanced, Preset::Held, Preset::Throughput] {
         many_viewers.extend(ours(preset, Via::Rtmp));
@@ -61,6 +65,7 @@ pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
     for pace in [Pace::Message, Pace::Realtime, Pace::Balanced] {
         many_viewers.push((Variant::Floor(pace), Via::Rtmp));
     }
+    many_viewers.extend(xiu.iter().cloned());
     let mut scenarios: Vec<Scenario> = [100, 500, 1_000, 2_000]
         .into_iter()
         .map(|viewers| Scenario {
@@ -81,7 +86,12 @@ pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
         "100 publishers of 500 kbit/s",
         Kind::Viewers,
         Load { streams: 100, viewers: 5, bitrate: 500_000, rejoin: false },
-        vec![vec![nginx(1)], ours(Preset::Realtime, Via::Rtmp), ours(Preset::Balanced, Via::Rtmp)],
+        vec![
+            vec![nginx(1)],
+            ours(Preset::Realtime, Via::Rtmp),
+            ours(Preset::Balanced, Via::Rtmp),
+            xiu.clone(),
+        ],
     );
     for viewers in [2_500, 5_000, 10_000, 15_000] {
         // One core of nginx-rtmp does not carry more of them.
@@ -100,7 +110,12 @@ pub(crate) fn all(builds: &[Build]) -> Vec<Scenario> {
         "1,000 publishers of 500 kbit/s without viewers",
         Kind::Publishers,
         Load { streams: 1_000, viewers: 0, bitrate: 500_000, rejoin: false },
-        vec![vec![nginx(1)], ours(Preset::Realtime, Via::Rtmp), ours(Preset::Balanced, Via::Rtmp)],
+        vec![
+            vec![nginx(1)],
+            ours(Preset::Realtime, Via::Rtmp),
+            ours(Preset::Balanced, Via::Rtmp),
+            xiu,
+        ],
     );
     add(
         "e",

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,8 @@ pub(crate) enum Variant {
     Nginx { workers: usize },
     /// So many shards.
     Shardcast { build: Build, preset: Preset, shards: usize },
+    /// One worker thread per CPU that it may use.
+    Xiu(PathBuf),
     /// The bare sender.
     Floor(Pace),
 }
@@ -67,6 +69,7 @@ impl fmt::Display for Variant {
             Self::Shardcast { build, preset, shards } => {
                 write!(f, "{} {}, {shards} shards", build.label, preset.name())
             }
+            Self::Xiu(_) => write!(f, "xiu"),
             Self::Floor(pace) => write!(f, "floor: {}", pace.name()),
         }
     }
@@ -77,7 +80,7 @@ impl Variant {
     pub(crate) fn threads(&self) -> usize {
         match self {
             Self::Nginx { workers: threads } | Self::Shardcast { shards: threads, .. } => *threads,
-            Self::Floor(_) => 1,
+            Self::Xiu(_) | Self::Floor(_) => 1,
         }
     }
 }
@@ -194,6 +197,7 @@ impl Server {
                 }
                 command
             }
+            Variant::Xiu(path) => xiu(path, rtmp_port),
             Variant::Floor(pace) => {
                 let mut command = Command::new(std::env::current_exe().expect("a path"));
                 command.arg("floor").arg(format!("{rtmp_port} {}", pace.name()));
@@ -278,6 +282,27 @@ rtmp {{
     let mut command = Command::new("/usr/sbin/nginx");
     command.arg("-p").arg(&prefix).arg("-c").arg(prefix.join("nginx.conf"));
     command.arg("-e").arg(prefix.join("logs/error.log"));
+    command
+}
+
+/// With a group of pictures for whoever comes, as nobody would be without.
+fn xiu(path: &Path, rtmp_port: u16) -> Command {
+    let file = scratch(&format!("xiu-{rtmp_port}.toml"));
+    let configuration = format!(
+        "[rtmp]
+enabled = true
+port = {rtmp_port}
+gop_num = 1
+[authsecret]
+key = \"\"
+password = \"\"
+[log]
+level = \"error\"
+"
+    );
+    fs::write(&file, configuration).expect("the configuration can be written");
+    let mut command = Command::new(path);
+    command.arg("--config").arg(file);
     command
 }
 
