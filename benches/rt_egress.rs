@@ -31,6 +31,6 @@ fn row(connections: usize, bytes: usize) {
         measured.send_ns,
         measured.ring_ns,
         (clock::thread_cpu() - start).as_secs_f64() * 1e3,
-        measured.cheaper()
+        measured.choice()
     );
 }

@@ -208,7 +208,7 @@ fn choose_egress(settings: &Settings, has_private_ring: bool) -> EgressChoice {
         config::Egress::Auto if !has_private_ring => EgressChoice::Send,
         config::Egress::Auto => match egress::measure() {
             Ok(measured) => {
-                let choice = measured.cheaper();
+                let choice = measured.choice();
                 tracing::info!(
                     send_ns = measured.send_ns as u64,
                     ring_ns = measured.ring_ns as u64,

@@ -186,7 +186,7 @@ impl Server {
                     format!("api.listen=127.0.0.1:{api_port}"),
                     preset.setting().to_owned(),
                     format!("server.shards={shards}"),
-                    "server.egress=send".to_owned(),
+                    "server.egress=ring".to_owned(),
                     "log.level=warn".to_owned(),
                 ] {
                     command.arg("--set").arg(setting);

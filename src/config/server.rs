@@ -58,7 +58,7 @@ pub enum Accept {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum Egress {
-    /// Chosen at start by measurement.
+    /// The ring, unless a measurement at start finds plain sends clearly cheaper.
     Auto,
     /// Batched sends on the shard's private ring.
     Ring,
