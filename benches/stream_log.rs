@@ -28,7 +28,7 @@ use shardcast::rt::executor::spawn_pinned;
 use shardcast::rt::socket;
 use shardcast::session::{ClientId, RtmpSession, Session};
 use shardcast::shard::{
-    Conn, ConnKey, ConnTable, Pass, Scope, Seat, ShardLoad, Viewer, ViewerStream,
+    Conn, ConnKey, ConnTable, DueLog, Pass, Scope, Seat, ShardLoad, Viewer, ViewerStream,
 };
 
 const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
@@ -170,7 +170,8 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
             joined.clear();
             let last = batch.last().map_or(Moment::ZERO, |frame| arrival(frame, base_ms));
             for state in &mut stream.logs {
-                at_once(pass.run(state, &app, &mut conns, &mut pool, Scope::All, last));
+                let due = &mut [DueLog::new(state, &app, Scope::All)];
+                at_once(pass.run(due, &mut conns, &mut pool, last));
             }
             for client in &clients {
                 while matches!(socket::discard(client, SOCKET_BYTES), Ok(1..)) {}

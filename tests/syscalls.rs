@@ -66,6 +66,15 @@ fn a_pass_is_one_submission_per_256_viewers_by_the_ring() {
 }
 
 #[test]
+fn viewers_of_many_streams_share_the_submissions() {
+    let counted = watch("ring", 60, 240);
+    assert!(counted.passes > 4 * counted.turns, "many streams are due in a turn: {counted:?}");
+    assert_few_per_turn(&counted, counted.turns);
+    let entered = counted.calls("io_uring_enter");
+    assert!(entered < counted.passes, "fewer submissions than streams that were due: {counted:?}");
+}
+
+#[test]
 fn the_shard_wakes_by_turns_and_not_by_publishers() {
     let counted = watch("send", 60, 0);
     // 60 publishers send 4,080 messages a second; each is read, but does not wake the shard by itself.
@@ -82,7 +91,7 @@ fn assert_few_per_turn(counted: &Counted, submissions: u64) {
     assert!(counted.calls("epoll_wait") <= 2 * turns, "{counted:?}");
 }
 
-/// Counts the calls of a server's only shard.
+/// Counts the calls of a server's only shard; each stream has as many of the viewers.
 fn watch(egress: &str, publishers: usize, viewers: usize) -> Counted {
     let server = Server::start(&[("server.shards", "1"), ("server.egress", egress)]);
     let streams: Vec<String> = (0..publishers).map(|number| format!("live/cam{number}")).collect();
@@ -91,11 +100,12 @@ fn watch(egress: &str, publishers: usize, viewers: usize) -> Counted {
     for stream in &streams {
         server.api().wait_for_frames(stream, 30, SOON);
     }
+    let of_viewer = |number: usize| &streams[number % streams.len()];
     let mut viewers: Vec<Viewer> =
-        (0..viewers).map(|_| Viewer::rtmp(server.rtmp(), &streams[0])).collect();
-    if !viewers.is_empty() {
-        let count = viewers.len() as u64;
-        wait_until_watching(server.api(), &streams[0], count, &mut viewers);
+        (0..viewers).map(|number| Viewer::rtmp(server.rtmp(), of_viewer(number))).collect();
+    let count = viewers.len() / streams.len();
+    for stream in streams.iter().filter(|_| count > 0) {
+        wait_until_watching(server.api(), stream, count as u64, &mut viewers);
     }
     let pid = server.process().id();
     let mut strace = Process::spawn(

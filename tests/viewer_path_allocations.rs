@@ -28,8 +28,8 @@ use shardcast::rt::probe;
 use shardcast::rt::socket;
 use shardcast::session::{ClientId, HttpSession, MediaMessage, RtmpSession, Session};
 use shardcast::shard::{
-    Attached, Claim, Conn, ConnKey, ConnTable, Envelope, LogState, Outbox, Pass, Publication,
-    Releases, Scope, Seat, ShardLoad, Subscription, Viewer, ViewerStream,
+    Attached, Claim, Conn, ConnKey, ConnTable, DueLog, Envelope, LogState, Outbox, Pass,
+    Publication, Releases, Scope, Seat, ShardLoad, Subscription, Viewer, ViewerStream,
 };
 
 /// Frames before the count begins: several groups of pictures, more than a log's reach.
@@ -248,7 +248,8 @@ async fn view(choice: EgressChoice, viewers: [usize; 3], silent: usize) -> Found
             stream.push(&next, at(number), &mut pool, &mut joined);
             assert!(stream.next_due().is_some());
             for state in &mut stream.logs {
-                pass.run(state, &app, &mut conns, &mut pool, Scope::All, at(number)).await;
+                let due = &mut [DueLog::new(state, &app, Scope::All)];
+                pass.run(due, &mut conns, &mut pool, at(number)).await;
             }
         })
         .await;

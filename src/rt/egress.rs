@@ -164,9 +164,9 @@ impl Egress {
     }
 }
 
-/// Empties a list of items and gives it back for other borrows, with its memory: a shard keeps one
-/// list over its passes although the items of each borrow something else.
-pub fn recycle<'a>(mut items: Vec<SendItem<'_>>) -> Vec<SendItem<'a>> {
+/// Empties a list and gives it back for other borrows, with its memory: a shard keeps one list over its
+/// passes although the items of each borrow something else. `A` and `B` differ in lifetimes only.
+pub fn recycle<A, B>(mut items: Vec<A>) -> Vec<B> {
     items.clear();
     // Collecting in place keeps the allocation.
     items.into_iter().map(|_| unreachable!("the list is empty")).collect()

@@ -1,6 +1,7 @@
 //! The connection table of a shard: it owns the sockets. A key carries a generation, so that an answer
 //! for a connection that is gone never reaches another one in the same slot.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -116,6 +117,8 @@ pub struct Conn {
     pub publish_asks: Vec<u32>,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
+    /// The last slice of a pass in which it had a send: it has one at most.
+    pub(super) slice: Cell<u64>,
     /// It counts as connected at the control shard.
     pub admission: Option<Admission>,
     /// The rooms know it.
@@ -170,6 +173,7 @@ impl Conn {
             asked: Asked::default(),
             publish_asks: Vec::new(),
             mid_message: None,
+            slice: Cell::new(0),
             admission: None,
             in_rooms: None,
             has_codec_line: false,

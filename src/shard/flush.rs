@@ -1,4 +1,5 @@
-//! The egress pass: every viewer that is behind gets one send from its cursor to the end of the log.
+//! The egress pass: every viewer that is behind gets one send from its cursor to the end of its log. The
+//! viewers of all logs that are due together share the batches of sends, however few each has.
 //!
 //! Nothing here allocates, formats or looks up a name per frame or per viewer. A refused send costs
 //! its viewer a pause that grows over turns; nobody else waits for it.
@@ -60,7 +61,11 @@ pub struct Pass {
     results: Vec<io::Result<usize>>,
     /// Viewers served by the current slice, in step with `items`.
     targets: Vec<Target>,
-    worklist: Vec<u32>,
+    /// Number of the current slice.
+    slice: u64,
+    worklist: Vec<Behind>,
+    /// Memory for the list of what is due.
+    pub(super) due: Vec<DueLog<'static>>,
     /// Counts.
     pub counters: EgressCounters,
     /// How old the first frame of each send was when the kernel took it.
@@ -75,15 +80,40 @@ pub struct Pass {
     pub(super) cpu: fn() -> Duration,
 }
 
+/// A log whose viewers a pass serves.
+#[derive(Debug)]
+pub struct DueLog<'a> {
+    state: &'a mut LogState,
+    settings: &'a AppSettings,
+    scope: Scope,
+    /// CPU time of the slices in which it had sends.
+    cpu: Duration,
+}
+
+impl<'a> DueLog<'a> {
+    /// With the settings of its stream.
+    pub const fn new(state: &'a mut LogState, settings: &'a AppSettings, scope: Scope) -> Self {
+        Self { state, settings, scope, cpu: Duration::ZERO }
+    }
+}
+
+/// A viewer that is behind, by the places of its log in the pass and of itself in the log.
+#[derive(Clone, Copy, Debug)]
+struct Behind {
+    log: u32,
+    viewer: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Target {
-    viewer: u32,
+    behind: Behind,
     len: usize,
     source: Source,
 }
 
-/// Where viewers of one batch stand in the log, and how old the frame there is.
+/// Where viewers of one batch stand in a log, and how old the frame there is.
 struct Place {
+    log: u32,
     at: u64,
     age: Duration,
     viewers: u64,
@@ -120,7 +150,9 @@ impl Pass {
             items: Vec::new(),
             results: Vec::new(),
             targets: Vec::new(),
+            slice: 0,
             worklist: Vec::new(),
+            due: Vec::new(),
             counters: EgressCounters::default(),
             frame_age: Histogram::default(),
             dead: Vec::new(),
@@ -135,39 +167,62 @@ impl Pass {
         &self.egress
     }
 
-    /// Serves the viewers of a log and gives back memory that nobody needs any more.
+    /// Serves the viewers of logs and gives back memory that nobody needs any more.
     pub async fn run(
         &mut self,
-        state: &mut LogState,
-        settings: &AppSettings,
+        due: &mut [DueLog<'_>],
         conns: &mut ConnTable,
         pool: &mut SegmentPool,
-        scope: Scope,
         now: Moment,
     ) {
-        self.counters.passes += 1;
-        let before = (self.cpu)();
-        self.select(state, settings, scope, now);
+        self.worklist.clear();
+        for (log, due) in due.iter_mut().enumerate() {
+            self.counters.passes += 1;
+            self.select(log as u32, due.state, due.settings, due.scope, now);
+        }
+        let mut before = (self.cpu)();
         while !self.worklist.is_empty() {
             let mut from = 0;
             while from < self.worklist.len() {
-                from = self.send_slice(from, state, conns, now);
-                self.settle(state, conns, now);
+                from = self.send_slice(from, due, conns, now);
+                self.settle(due, conns, now);
+                let after = (self.cpu)();
+                self.charge(due, after.saturating_sub(before));
+                before = after;
                 yield_if_needed().await;
             }
-            self.keep_unfinished(state, conns, now);
+            self.keep_unfinished(due, conns, now);
         }
-        if scope == Scope::All {
-            state.pass_length.lasted((self.cpu)().saturating_sub(before));
+        for due in due {
+            if due.scope == Scope::All {
+                due.state.pass_length.lasted(due.cpu);
+            }
+            finish(due.state, pool);
         }
-        finish(state, pool);
     }
 
-    /// Fills the worklist and applies the drop policy.
-    fn select(&mut self, state: &mut LogState, settings: &AppSettings, scope: Scope, now: Moment) {
+    /// What a slice has cost is the time that each log in it had to wait for its own sends.
+    fn charge(&self, due: &mut [DueLog<'_>], cost: Duration) {
+        let mut last = None;
+        for Target { behind, .. } in &self.targets {
+            if last != Some(behind.log) {
+                due[behind.log as usize].cpu += cost;
+                last = Some(behind.log);
+            }
+        }
+    }
+
+    /// Puts those who are behind on the worklist and applies the drop policy.
+    fn select(
+        &mut self,
+        log: u32,
+        state: &mut LogState,
+        settings: &AppSettings,
+        scope: Scope,
+        now: Moment,
+    ) {
         let late = state.log.position_of(now - settings.viewer_max_lag);
         let lost = state.log.lost_limit(now - settings.log_reach);
-        self.worklist.clear();
         for (index, viewer) in state.viewers.iter_mut().enumerate() {
             viewer.pass_bytes = 0;
             viewer.may_go_on = false;
@@ -204,7 +259,7 @@ impl Pass {
             let wanted = scope == Scope::All || viewer.next_try != Moment::ZERO || viewer.is_eager;
             viewer.is_eager = false;
             if wanted {
-                self.worklist.push(index as u32);
+                self.worklist.push(Behind { log, viewer: index as u32 });
             }
         }
         state.has_eager = false;
@@ -217,18 +272,27 @@ impl Pass {
     fn send_slice(
         &mut self,
         from: usize,
-        state: &LogState,
+        due: &[DueLog<'_>],
         conns: &ConnTable,
         now: Moment,
     ) -> usize {
+        self.slice += 1;
         let mut items = recycle(std::mem::take(&mut self.items));
         self.targets.clear();
         let mut at = from;
         while at < self.worklist.len() && items.len() < limits::SENDS_PER_SLICE_MAX {
-            let index = self.worklist[at];
+            let behind = self.worklist[at];
+            let state = &*due[behind.log as usize].state;
+            let viewer = &state.viewers[behind.viewer as usize];
+            let Some(conn) = conns.get(viewer.connection) else {
+                at += 1;
+                continue;
+            };
+            if conn.slice.get() == self.slice {
+                // It views more than one stream: what it may be sent next depends on what it takes now.
+                break;
+            }
             at += 1;
-            let viewer = &state.viewers[index as usize];
-            let Some(conn) = conns.get(viewer.connection) else { continue };
             let is_blocked = conn.closing.is_some()
                 || conn.out_next_try > now
                 || conn.mid_message.is_some_and(|id| id != viewer.message_stream_id);
@@ -246,7 +310,8 @@ impl Pass {
             let len = bytes[0].len() + bytes[1].len();
             if len > 0 {
                 items.push(SendItem { fd: conn.as_fd(), bytes });
-                self.targets.push(Target { viewer: index, len, source });
+                self.targets.push(Target { behind, len, source });
+                conn.slice.set(self.slice);
             }
         }
         self.counters.sends += items.len() as u64;
@@ -256,13 +321,14 @@ impl Pass {
     }
 
     /// Takes the kernel's answers in.
-    fn settle(&mut self, state: &mut LogState, conns: &mut ConnTable, now: Moment) {
+    fn settle(&mut self, due: &mut [DueLog<'_>], conns: &mut ConnTable, now: Moment) {
         let elapsed = clock::now().since(self.wall);
-        let wire = state.log.wire();
-        // Most viewers stand at one place: it is looked up, and its age is recorded, once.
-        let mut place = Place { at: u64::MAX, age: Duration::ZERO, viewers: 0 };
+        // Most viewers of a log stand at one place: it is looked up, and its age is recorded, once.
+        let mut place = Place { log: 0, at: u64::MAX, age: Duration::ZERO, viewers: 0 };
         for (target, result) in self.targets.iter().zip(self.results.drain(..)) {
-            let viewer = &mut state.viewers[target.viewer as usize];
+            let Behind { log, viewer } = target.behind;
+            let state = &mut *due[log as usize].state;
+            let viewer = &mut state.viewers[viewer as usize];
             let Some(conn) = conns.get_mut(viewer.connection) else { continue };
             let sent = match result {
                 Ok(sent) => sent,
@@ -275,7 +341,7 @@ impl Pass {
             if sent > 0 {
                 self.counters.send_bytes += sent as u64;
                 state.sent_bytes += sent as u64;
-                match wire {
+                match state.log.wire() {
                     Wire::Rtmp { .. } | Wire::Relay { .. } => {
                         self.counters.rtmp_bytes += sent as u64
                     }
@@ -290,11 +356,11 @@ impl Pass {
                     Source::Log => {
                         conn.bytes_out += sent as u64;
                         if let Some(position) = viewer.cursor.needs() {
-                            if place.at != position {
+                            if place.at != position || place.log != log {
                                 place.record_in(&mut self.frame_age);
                                 let arrival = state.log.arrival_at(position).unwrap_or(now);
                                 let age = now.since(arrival) + elapsed;
-                                place = Place { at: position, age, viewers: 0 };
+                                place = Place { log, at: position, age, viewers: 0 };
                             }
                             place.viewers += 1;
                         }
@@ -320,12 +386,11 @@ impl Pass {
     }
 
     /// Leaves in the worklist those that took all that was offered and have more to come.
-    fn keep_unfinished(&mut self, state: &mut LogState, conns: &ConnTable, now: Moment) {
-        let log = &state.log;
-        let viewers = &mut state.viewers;
-        self.worklist.retain(|&index| {
-            let viewer = &mut viewers[index as usize];
-            if viewer.cursor.is_caught_up(log) || viewer.next_try > now {
+    fn keep_unfinished(&mut self, due: &mut [DueLog<'_>], conns: &ConnTable, now: Moment) {
+        self.worklist.retain(|behind| {
+            let state = &mut *due[behind.log as usize].state;
+            let viewer = &mut state.viewers[behind.viewer as usize];
+            if viewer.cursor.is_caught_up(&state.log) || viewer.next_try > now {
                 return false;
             }
             if std::mem::take(&mut viewer.may_go_on) {

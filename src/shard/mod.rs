@@ -65,7 +65,7 @@ pub use acceptor::{AcceptCounters, Acceptor, NewConnection, Protocol, ShardDoor}
 pub use claim::{Claim, InRooms, Releases};
 pub use conns::{Conn, ConnTable};
 pub use description::{AudioInfo, MediaInfo, VideoInfo};
-pub use flush::{EgressCounters, Pass, Scope};
+pub use flush::{DueLog, EgressCounters, Pass, Scope};
 pub use histogram::{BOUNDS_US, Histogram};
 pub use load::{Seat, ShardLoad};
 pub use messages::{

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::ingest::PUBLISHERS;
-use super::{ConnKey, Envelope, Node, Notice, Scope, Shard};
+use super::{ConnKey, DueLog, Envelope, Node, Notice, Scope, Shard};
 use crate::limits;
 use crate::media::Moment;
 use crate::rt::clock;
+use crate::rt::egress::recycle;
 use crate::rt::poller::DOORBELL;
 
 /// Between the last frames of a stream and the news of its end: GStreamer's rtmp2src loses a frame that it
@@ -168,20 +169,27 @@ impl Shard {
         let before = (self.thread_cpu)();
         let began = clock::now();
         self.pass.wall = began;
-        let mut any = false;
+        let mut due = recycle(std::mem::take(&mut self.pass.due));
+        let mut is_changing = false;
         for stream in self.viewers.values_mut() {
+            is_changing |= stream.is_changing();
             for state in &mut stream.logs {
-                let due = is_due(state.due);
-                if !due && !state.has_eager && state.retry_at.is_none_or(|at| at > now) {
+                let has_ended = is_due(state.due);
+                if !has_ended && !state.has_eager && state.retry_at.is_none_or(|at| at > now) {
                     continue;
                 }
-                any = true;
                 stream.end_not_before = now + END_PAUSE;
-                let scope = if due { Scope::All } else { Scope::Waiting };
-                let settings = &stream.settings;
-                self.pass.run(state, settings, &mut self.conns, &mut self.pool, scope, now).await;
+                let scope = if has_ended { Scope::All } else { Scope::Waiting };
+                due.push(DueLog::new(state, &stream.settings, scope));
             }
-            if stream.is_changing() {
+        }
+        let any = !due.is_empty();
+        if any {
+            self.pass.run(&mut due, &mut self.conns, &mut self.pool, now).await;
+        }
+        self.pass.due = recycle(due);
+        if is_changing {
+            for stream in self.viewers.values_mut().filter(|stream| stream.is_changing()) {
                 stream.finish_changes(now, &mut self.pool);
             }
         }
