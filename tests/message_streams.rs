@@ -14,9 +14,11 @@ use shardcast::proto::rtmp::message;
 use support::ffmpeg::{Pace, Player, publish};
 use support::media::{Media, SHORT, SMALL_VIDEO, Video};
 use support::packets::{Packets, Source};
+use support::publisher::{Publisher, Script};
 use support::rtmp_client::{Encoding, RtmpClient};
 use support::scratch::Scratch;
 use support::server::Server;
+use support::stamp::{Stamp, is_config};
 use support::wait::{SOON, eventually};
 
 /// Ten seconds of media and what a loaded machine adds.
@@ -77,6 +79,46 @@ fn one_connection_plays_two_streams_bit_exact() {
             .assert_played(&format!("message stream {id}"), &Packets::of_file(&written));
         assert_eq!((joined.video_skipped, joined.audio_skipped), (0, 0));
     }
+    server.stop();
+}
+
+#[test]
+fn one_connection_plays_a_stream_twice_and_reads_slowly() {
+    let server = Server::start(&[]);
+    let script = Script {
+        frame_interval: Duration::from_millis(40),
+        gop_frames: 5,
+        keyframe_bytes: 300_000,
+        inter_bytes: 100_000,
+        audio: false,
+    };
+    let publisher = Publisher::start(server.rtmp(), "live/twice", script);
+    let mut client = RtmpClient::connected(server.rtmp(), Encoding::Amf0);
+    let ids = [(); 2].map(|()| {
+        let id = client.create_stream();
+        client.play(id, "twice");
+        id
+    });
+    let is_frame = |it: &Message| it.type_id == message::VIDEO && !is_config(&it.payload);
+    let mut received = ids.map(|_| Vec::new());
+    eventually("both have many frames", PLAY_LIMIT, || {
+        // Its socket is full by then, in the middle of a message.
+        std::thread::sleep(Duration::from_millis(300));
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(200) {
+            for message in client.take_media().into_iter().filter(|it| is_frame(it)) {
+                let at = ids.iter().position(|id| *id == message.message_stream_id);
+                let received: &mut Vec<u64> = &mut received[at.expect("one of ours")];
+                let stamp = Stamp::read(&message.payload);
+                assert!(received.last().is_none_or(|last| *last < stamp.number), "in order");
+                received.push(stamp.number);
+            }
+        }
+        received.iter().all(|it| it.len() > 60).then_some(())
+    });
+    let refused = server.api().snapshot().sum("sends_refused");
+    assert!(refused > 0, "the client is too slow for its socket");
+    publisher.say_goodbye();
     server.stop();
 }
 
