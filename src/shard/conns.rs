@@ -117,6 +117,8 @@ pub struct Conn {
     pub publish_asks: Vec<u32>,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
     pub mid_message: Option<u32>,
+    /// It has refused a part of a stream, which is tried again then.
+    pub(super) refused_until: Moment,
     /// The last slice of a pass in which it had a send: it has one at most.
     pub(super) slice: Cell<u64>,
     /// It counts as connected at the control shard.
@@ -173,6 +175,7 @@ impl Conn {
             asked: Asked::default(),
             publish_asks: Vec::new(),
             mid_message: None,
+            refused_until: Moment::ZERO,
             slice: Cell::new(0),
             admission: None,
             in_rooms: None,

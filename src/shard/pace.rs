@@ -58,7 +58,7 @@ impl PassBudget {
     }
 }
 
-/// How long passes over a log last. The last viewer of a long one gets its message that much after the
+/// How long the sends of a log take in a pass. The last viewer of a long one gets its message that much after the
 /// hold, so a hold ends earlier: the whole delay stays within a hold and an eighth of it, for viewers on
 /// the publisher's shard; on others it may be a little more, as the publisher's waits are not shortened for them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,8 +1,8 @@
 //! The executor of a shard: turns, and the waits between them.
 //!
-//! A busy shard sleeps, and its thread with it, until its pace allows the next turn, and looks then; one below its pace waits for
-//! its sockets, its doorbell or its next deadline, and starts at once. So the number of wake-ups is
-//! bounded, whatever the number of publishers.
+//! A busy shard sleeps, and its thread with it, until its pace allows the next turn, and looks then; one
+//! below its pace waits for its sockets, its doorbell or its next deadline, and starts at once. So the
+//! number of wake-ups is bounded, whatever the number of publishers.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

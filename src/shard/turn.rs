@@ -25,6 +25,7 @@ impl Shard {
 
     pub(super) async fn turn_at(&mut self, now: Moment) -> bool {
         self.counters.turns += 1;
+        self.pass.wall = clock::now();
         self.turn_pace.began(now, self.turn_min);
         let mut has_work = self.take_connections(now);
         has_work |= self.take_envelopes(now);
@@ -168,18 +169,17 @@ impl Shard {
         }
         let before = (self.thread_cpu)();
         let began = clock::now();
-        self.pass.wall = began;
         let mut due = recycle(std::mem::take(&mut self.pass.due));
         let mut is_changing = false;
         for stream in self.viewers.values_mut() {
             is_changing |= stream.is_changing();
             for state in &mut stream.logs {
-                let has_ended = is_due(state.due);
-                if !has_ended && !state.has_eager && state.retry_at.is_none_or(|at| at > now) {
+                let is_hold_over = is_due(state.due);
+                if !is_hold_over && !state.has_eager && state.retry_at.is_none_or(|at| at > now) {
                     continue;
                 }
                 stream.end_not_before = now + END_PAUSE;
-                let scope = if has_ended { Scope::All } else { Scope::Waiting };
+                let scope = if is_hold_over { Scope::All } else { Scope::Waiting };
                 due.push(DueLog::new(state, &stream.settings, scope));
             }
         }

@@ -61,7 +61,7 @@ pub struct LogState {
     pub viewers: Vec<Viewer>,
     /// When what was appended since the last flush has to go.
     pub due: Option<Moment>,
-    /// How long a pass over it lasts.
+    /// How long its sends take in a pass.
     pub(super) pass_length: PassLength,
     /// When the first refused viewer is tried again.
     pub retry_at: Option<Moment>,

@@ -158,7 +158,7 @@ fn of_egress(page: &mut Page, shards: &[Rc<ShardReport>]) {
     counter(page, "shardcast_sends_total", help, shards, |it| it.egress.sends);
     let help = "Sends that the kernel took only partly or not at all.";
     counter(page, "shardcast_sends_refused_total", help, shards, |it| it.egress.sends_refused);
-    let help = "Passes put off because the shard had no CPU time left.";
+    let help = "Turns whose passes were put off because the shard had no CPU time left.";
     counter(page, "shardcast_flush_late_total", help, shards, |it| it.egress.flush_late);
     let help = "How long the passes of one turn took.";
     let mut family = page.histogram("shardcast_flush_duration_seconds", help);
