@@ -36,6 +36,7 @@ use crate::limits;
 use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
+use crate::proto::rtmp::status;
 use crate::rt::doorbell::Doorbell;
 use crate::session::{ClientId, RelayId, RelayNews, RelayWishes};
 use crate::shard::{NewRelay, Node, Notice};
@@ -468,6 +469,14 @@ impl Relays {
         let again = relay.fail(status, why, now);
         self.changes.extend(relay.take_change());
         let (code, description) = relay.status.clone().unwrap_or_default();
+        if code == status::PLAY_UNPUBLISH_NOTIFY.code {
+            // Nothing has failed: somebody here waits for the next one.
+            tracing::info!(
+                relay = id.0, stream = %relay.name, target = relay.url(), again_ms = again.as_millis() as u64,
+                "the stream has ended there; it is asked for again"
+            );
+            return;
+        }
         tracing::warn!(
             relay = id.0, stream = %relay.name, target = relay.url(), code, description,
             why = relay.last_error, again_ms = again.as_millis() as u64,
