@@ -16,7 +16,7 @@ use support::audience::{Audience, Encoder};
 use support::ffmpeg::{Pace, Player, publish};
 use support::http;
 use support::link::{far_address, near_address, received_bytes, spawn_linked};
-use support::media::{Media, SMALL_VIDEO};
+use support::media::{Media, SMALL_VIDEO, Video};
 use support::namespace::with_own_network;
 use support::nodes::{Nodes, account, pull, standing};
 use support::packets::Source;
@@ -24,6 +24,7 @@ use support::palava::Palava;
 use support::publisher::{Feed, VIDEO_CONFIG};
 use support::push::{SECRET, post, token, wait_for_members};
 use support::redis::Redis;
+use support::relays::{relays, wait_for_relays};
 use support::scratch::Scratch;
 use support::server::Server;
 use support::stamp::{Stamp, now_nanos};
@@ -103,6 +104,73 @@ fn a_stream_of_one_node_is_the_same_on_all() {
     }
     assert_eq!(nodes.redis.keys("shardcast:stream:*"), [] as [String; 0]);
     nodes.nodes.into_iter().for_each(|node| node.server.stop());
+}
+
+#[test]
+fn streams_of_one_name_in_two_vhosts_are_two_on_all_nodes() {
+    let other_media =
+        Media { seconds: 10, video: Some(Video { gop_frames: 30, ..SMALL_VIDEO }), audio: true };
+    let nodes = Nodes::start(2, &[("vhosts.one_test.aliases", "['one.test']")]);
+    let scratch = Scratch::new("cluster-vhosts");
+    let streams = [(STREAM, ten_seconds()), ("live?vhost=one.test/cam", other_media)];
+    let mut players: Vec<Player> = streams
+        .iter()
+        .enumerate()
+        .map(|(number, (stream, _))| {
+            let url = nodes.server(1).rtmp_url(stream);
+            Player::start(&url, scratch.file(&format!("{number}.md5")))
+        })
+        .collect();
+    eventually("both wait", SOON, || {
+        let all: u64 = nodes.server(1).api().snapshot().connections().iter().sum();
+        (all == 2).then_some(())
+    });
+    let mut publishers = streams.each_ref().map(|(stream, media)| {
+        publish(&media.file(), &nodes.server(0).rtmp_url(stream), Pace::RealTime)
+    });
+    eventually("node 1 has a copy of each", SOON, || {
+        let copies = nodes.account(1)["copies"].clone();
+        (copies.as_array().map(Vec::len) == Some(2)).then_some(())
+    });
+    publishers.iter_mut().for_each(|publisher| publisher.expect_success(PUBLISH_LIMIT));
+    for ((stream, media), player) in streams.iter().zip(&mut players) {
+        let joined =
+            Source::of_file(&media.file()).assert_played(stream, &player.finish(END_LIMIT));
+        assert_eq!(joined.video_skipped, 0, "{stream}");
+    }
+    nodes.nodes.into_iter().for_each(|node| node.server.stop());
+}
+
+#[test]
+fn a_stream_is_sent_on_by_its_owner_only() {
+    let target = Server::start(&[]);
+    let rule = format!("[{{ url = \"{}\" }}]", target.rtmp_url("live"));
+    let nodes = Nodes::start(2, &[("apps.live.push", &rule)]);
+    let scratch = Scratch::new("cluster-push");
+    // The publisher goes from one node to the other.
+    for (owner, other) in [(0, 1), (1, 0)] {
+        let viewed = nodes.server(other).rtmp_url(STREAM);
+        let mut player = Player::start(&viewed, scratch.file(&format!("{other}.md5")));
+        nodes.server(other).api().wait_for_viewers(STREAM, 1, SOON);
+        let url = nodes.server(owner).rtmp_url(STREAM);
+        let mut publisher = publish(&ten_seconds().file(), &url, Pace::Endless);
+        target.api().wait_for_frames(STREAM, 60, 2 * SOON);
+        nodes.server(other).api().wait_for_frames(STREAM, 60, 2 * SOON);
+        let pushes = |number: usize| {
+            let all = relays(nodes.server(number));
+            all.iter().filter(|relay| relay["direction"] == "push").count()
+        };
+        assert_eq!((pushes(owner), pushes(other)), (1, 0), "node {owner} has the publisher");
+        publisher.signal(libc::SIGINT);
+        publisher.wait(PUBLISH_LIMIT);
+        target.api().wait_for_no_publisher(STREAM, SOON);
+        wait_for_relays(nodes.server(owner), "the push ends", |all| {
+            all.iter().all(|relay| relay["direction"] != "push")
+        });
+        player.finish(END_LIMIT);
+    }
+    nodes.nodes.into_iter().for_each(|node| node.server.stop());
+    target.stop();
 }
 
 /// One application for each policy.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use shardcast::limits::EVENT_LISTENERS_MAX;
 use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Recorded, Reply};
 use support::http;
@@ -479,6 +480,20 @@ fn what_becomes_of_a_relay_is_told_to_hooks_and_listeners() {
         }
         [server, other].into_iter().for_each(Server::stop);
     }
+}
+
+#[test]
+fn one_listener_too_many_is_told_so_until_another_goes() {
+    let server = Server::start(&[]);
+    let ask = || http::get(server.api().address(), "/api/v1/events");
+    let mut listeners: Vec<_> = (0..EVENT_LISTENERS_MAX).map(|_| ask()).collect();
+    assert!(listeners.iter().all(|it| it.status == 200));
+    let mut refused = ask();
+    let text = String::from_utf8(refused.read_to_end()).expect("text");
+    assert!(refused.status == 503 && text.contains("docs/events.md"), "{text}");
+    drop(listeners.pop());
+    eventually("there is room again", SOON, || (ask().status == 200).then_some(()));
+    server.stop();
 }
 
 #[test]

@@ -3,15 +3,19 @@
 
 mod support;
 
+use std::net::TcpListener;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use shardcast::limits::RELAY_TLS_MAX;
 use support::certificate::certificate;
 use support::ffmpeg::{Pace, Player, publish};
 use support::login_server::{LoginServer, Method};
 use support::media::{Media, SMALL_VIDEO};
 use support::node_media_server::NodeMediaServer;
 use support::packets::Source;
+use support::process::Process;
 use support::relays::{is_state, wait_for_relays};
 use support::scratch::Scratch;
 use support::server::Server;
@@ -75,12 +79,16 @@ fn certificates_that_are_wrong_are_told_with_what_to_do() {
     let url = other.tls_url("live");
     let by_name = url.replace("127.0.0.1", "localhost");
     let missing = scratch.file("missing.pem");
+    // Connections wait in its queue: nobody shakes hands.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let silent = format!("rtmps://{}/live", silent.local_addr().expect("it is bound"));
     let cases = [
         (&url, None, "is not trusted"),
         (&url, Some(&strange), "is not trusted"),
         (&by_name, Some(&cert), "is for another name"),
         (&url, Some(&missing), "missing.pem: "),
         (&other.url("live").replace("rtmp:", "rtmps:"), Some(&cert), "127.0.0.1"),
+        (&silent, Some(&cert), "has not finished the TLS handshake in time"),
     ];
     let rules: Vec<String> = cases
         .iter()
@@ -101,6 +109,51 @@ fn certificates_that_are_wrong_are_told_with_what_to_do() {
         println!("{why}");
     }
     assert!(publisher.is_running());
+    publisher.signal(libc::SIGKILL);
+    publisher.wait(SOON);
+    server.stop();
+}
+
+/// Shakes hands with everybody and says nothing more.
+const TLS_SERVER: &str = "
+import socket, ssl, sys, threading
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[1], sys.argv[2])
+kept = []
+def keep(connection):
+    try:
+        kept.append(context.wrap_socket(connection, server_side=True))
+    except OSError:
+        pass
+listener = socket.create_server(('127.0.0.1', 0), backlog=512)
+print('port', listener.getsockname()[1], flush=True)
+while True:
+    threading.Thread(target=keep, args=(listener.accept()[0],), daemon=True).start()
+";
+
+#[test]
+fn connections_over_tls_have_an_end_that_is_told() {
+    let scratch = Scratch::new("tls-end");
+    let (key, cert) = certificate(&scratch, "");
+    let other = Process::spawn(
+        "TLS server",
+        Command::new("python3").args(["-c", TLS_SERVER]).args([&cert, &key]),
+    );
+    let port = eventually("it listens", SOON, || {
+        other.stdout().trim().strip_prefix("port ").map(str::to_owned)
+    });
+    let rule = format!("url = \"rtmps://127.0.0.1:{port}/live\", ca = \"{}\"", cert.display());
+    let count = RELAY_TLS_MAX + 4;
+    let rules: Vec<String> =
+        (0..count).map(|number| format!("{{ {rule}, name = \"cam{number}\" }}")).collect();
+    let server = Server::start(&[("apps.live.push", &format!("[{}]", rules.join(", ")))]);
+    let mut publisher = publish(&five_seconds().file(), &server.rtmp_url(STREAM), Pace::Endless);
+    let told = format!("there are {RELAY_TLS_MAX} connections over TLS already");
+    wait_for_relays(&server, "the last ones are told why", |relays| {
+        let is_told = |it: &&Value| it["last_error"].as_str().is_some_and(|it| it.contains(&told));
+        relays.len() == count && relays.iter().filter(is_told).count() >= 4
+    });
+    assert!(publisher.is_running(), "and the publisher goes on");
     publisher.signal(libc::SIGKILL);
     publisher.wait(SOON);
     server.stop();
