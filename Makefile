@@ -73,7 +73,7 @@ bench-instructions:
 	@scripts/bench-instructions $(ARGS)
 
 bench-peers:
-	@scripts/test-deps nginx libnginx-mod-rtmp
+	@scripts/test-deps nginx libnginx-mod-rtmp gnuplot-nox
 	$(CARGO) build --release --workspace
 	$(CARGO) bench --bench peers -- $(ARGS)
 
