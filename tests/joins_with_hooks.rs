@@ -19,6 +19,8 @@ use support::wait::{SOON, eventually};
 
 const JOINS_PER_S: u32 = 2_000;
 const TIME: Duration = Duration::from_secs(20);
+/// What the preset of the viewer holds messages back.
+const HOLD: Duration = Duration::from_millis(40);
 /// As many as are on their way at a time, when each takes some turns of its shard and a hook's answer.
 const THREADS: u32 = 50;
 
@@ -97,7 +99,9 @@ fn two_thousand_joins_a_second_disturb_nobody() {
     );
     assert_eq!(joins, u64::from(JOINS_PER_S) * TIME.as_secs());
     assert!(took < TIME.mul_f64(1.1), "{joins} joins took {took:?}");
-    let allowed = quiet.mul_f64(1.2) + held_up.saturating_sub(held_up_before);
+    // A server with nothing else to do sends a little before the hold of the preset is over.
+    let usual = quiet.max(HOLD);
+    let allowed = usual.mul_f64(1.2) + held_up.saturating_sub(held_up_before);
     assert!(
         joining < allowed,
         "p99 was {quiet:?} (held up {held_up_before:?}) and is {joining:?} ({held_up:?})"

@@ -3,8 +3,8 @@
 //! A read costs several times what its message does (the call, the kernel's acknowledgement, cold
 //! caches), so it pays to let messages collect in their socket. A frame waits for its stream's hold
 //! anyway: a publisher of which something has come is read when that hold is nearly over, what is read
-//! counts as having come at the beginning of the wait, and is sent on in the same turn. Its viewers see no
-//! delay beyond the hold. Of a stream that nobody receives, a little more may collect. A publisher that
+//! counts as having come at the beginning of the wait, or of the pause of the shard before it, and is sent
+//! on in the same turn. Its viewers see no delay beyond the hold. Of a stream that nobody receives, a little more may collect. A publisher that
 //! sends much is read sooner, so that its socket has room at all times.
 //!
 //! While a publisher waits, its socket is not watched: what else comes wakes nobody.
@@ -143,6 +143,7 @@ impl Shard {
         if let Err(error) = self.ingest.poller.poll_now(&mut ready) {
             tracing::error!(shard = self.index, %error, "asking for ready publishers failed");
         }
+        let unseen_since = self.unseen_since.unwrap_or(now).max(now - self.turn_min);
         for event in &ready {
             let key = ConnKey::from_token(event.token);
             let Some(conn) = self.conns.get(key) else { continue };
@@ -154,11 +155,13 @@ impl Shard {
             }
             let (mut wait, is_held) = self.read_wait(key, now);
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            conn.reading.waits_since = Some(now);
+            // What comes of one that waits may be as old as the pause before this turn.
+            let since = if wait.is_zero() { now } else { unseen_since };
+            conn.reading.waits_since = Some(since);
             if is_held && !wait.is_zero() {
                 if conn.reading.gains.may_wait() {
                     let bytes = socket::unread_bytes(&*conn).ok();
-                    conn.reading.at_first = bytes.map(|bytes| (bytes, now + wait));
+                    conn.reading.at_first = bytes.map(|bytes| (bytes, since + wait));
                 } else {
                     wait = Duration::ZERO;
                 }
@@ -168,7 +171,7 @@ impl Shard {
                 self.read_publisher(key, now);
                 continue;
             }
-            self.ingest.waiting.push(Reverse((now + wait, key)));
+            self.ingest.waiting.push(Reverse((since + wait, key)));
             if !conn.reading.is_once && self.ingest.poller.pause(&*conn, key.token()).is_ok() {
                 conn.reading.is_once = true;
             }

@@ -129,6 +129,8 @@ pub struct Shard {
     gaps: Vec<Gap>,
     turn_min: Duration,
     turn_pace: TurnPace,
+    /// The shard has paused since it last looked at its sockets, at this moment.
+    unseen_since: Option<Moment>,
     /// Holds stretch so that passes take at most half of the time.
     pass_budget: PassBudget,
     /// The CPU time of this shard's thread.

@@ -63,18 +63,21 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
     // Whether the last wait ended before the pace allowed a turn.
     let mut is_busy = false;
     loop {
+        let looked_at = clock::now();
         let has_work = shard.turn().await;
         if shard.draining.is_some_and(|draining| draining.is_over) && shard.outbox.is_empty() {
             return Ok(());
         }
         let earliest = shard.next_turn();
         if is_busy && has_work {
+            shard.unseen_since = Some(looked_at);
             pause_until(earliest);
             continue;
         }
         let inbox = &shard.inbox;
         if !shard.mesh.prepare_sleep_with(|| inbox.has_pending()) {
             is_busy = true;
+            shard.unseen_since = Some(looked_at);
             pause_until(earliest);
             continue;
         }
@@ -83,6 +86,7 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
         shard.mesh.awake();
         is_busy = wake == Wake::Ready && clock::now() < earliest;
         if is_busy {
+            shard.unseen_since = Some(clock::now());
             pause_until(earliest);
         }
     }
@@ -125,6 +129,7 @@ impl Shard {
             gaps: Vec::new(),
             turn_min: Duration::from_millis(5),
             turn_pace: TurnPace::default(),
+            unseen_since: None,
             pass_budget: PassBudget::default(),
             thread_cpu: clock::thread_cpu,
             next_housekeeping: Moment::ZERO,

@@ -30,6 +30,7 @@ impl Shard {
         let mut has_work = self.take_connections(now);
         has_work |= self.take_envelopes(now);
         has_work |= self.read_sockets(now);
+        self.unseen_since = None;
         self.housekeeping(now);
         self.survey_on(now);
         self.collect_releases();
