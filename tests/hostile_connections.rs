@@ -22,6 +22,9 @@ const FLV_EVERY: usize = 5;
 const PHASE: Duration = Duration::from_secs(10);
 /// How much the latency of the viewers may change.
 const LATENCY_CHANGE_MAX: f64 = 0.2;
+/// What the preset holds messages back. A server with nothing else to do sends a little earlier, which nobody
+/// may count on.
+const HOLD: Duration = Duration::from_millis(40);
 const KIB: u64 = 1024;
 /// A connection that has sent little costs a session, a socket and its share of tables; one that has
 /// sent a part of a message also that part, in a buffer that grows by doubling.
@@ -96,9 +99,11 @@ fn two_thousand_hostile_connections_disturb_nobody() {
     reading(&mut watchers, "the descriptors are back", || {
         (server.process().open_files() <= files_before).then_some(())
     });
-    let remains = reading(&mut watchers, "the memory is back", || {
+    let allowed = REMAINS_MAX.max(growth / 2);
+    let what = format!("the memory is back: grew by {growth}, at most {allowed} may remain");
+    let remains = reading(&mut watchers, &what, || {
         let remains = server.process().resident_bytes().saturating_sub(resident_before);
-        (remains <= REMAINS_MAX.max(growth / 2)).then_some(remains)
+        (remains <= allowed).then_some(remains)
     });
     let live_edge = publisher.frames();
     read(&mut watchers, Duration::from_secs(1));
@@ -147,18 +152,23 @@ fn two_thousand_hostile_connections_disturb_nobody() {
         let (was, is) = (before.median_of_parts(percent), during.median_of_parts(percent));
         println!("p{percent}, median of the parts: {was:?} before, {is:?} during");
         assert!(
-            is <= was.mul_f64(1.0 + LATENCY_CHANGE_MAX),
+            is <= undisturbed(percent, was).mul_f64(1.0 + LATENCY_CHANGE_MAX),
             "p{percent} went from {was:?} to {is:?}"
         );
         let (was, is) = (before.percentile(percent), during.percentile(percent));
         assert!(
-            is <= was.mul_f64(1.0 + LATENCY_CHANGE_MAX) + during.held_up,
+            is <= undisturbed(percent, was).mul_f64(1.0 + LATENCY_CHANGE_MAX) + during.held_up,
             "p{percent} went from {was:?} to {is:?}"
         );
     }
     drop(watchers);
     publisher.say_goodbye();
     server.stop();
+}
+
+/// What a latency may be without anything else going on.
+fn undisturbed(percent: usize, was: Duration) -> Duration {
+    if percent == 99 { was.max(HOLD) } else { was }
 }
 
 /// Waits for a condition; the viewers read on meanwhile.

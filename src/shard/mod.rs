@@ -137,6 +137,8 @@ pub struct Shard {
     thread_cpu: fn() -> Duration,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
+    /// The most connections since memory was given back last.
+    conns_peak: usize,
     last_subscription: Subscription,
     seed: u64,
     access: Option<AccessLog>,

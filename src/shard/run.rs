@@ -134,6 +134,7 @@ impl Shard {
             thread_cpu: clock::thread_cpu,
             next_housekeeping: Moment::ZERO,
             housekeeping_slot: 0,
+            conns_peak: 0,
             last_subscription: Subscription::default(),
             seed: plan.seed,
             access: plan.access,
