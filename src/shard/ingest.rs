@@ -3,9 +3,10 @@
 //! A read costs several times what its message does (the call, the kernel's acknowledgement, cold
 //! caches), so it pays to let messages collect in their socket. A frame waits for its stream's hold
 //! anyway: a publisher of which something has come is read when that hold is nearly over, what is read
-//! counts as having come at the beginning of the wait, or of the pause of the shard before it, and is sent
-//! on in the same turn. Its viewers see no delay beyond the hold. Of a stream that nobody receives, a little more may collect. A publisher that
-//! sends much is read sooner, so that its socket has room at all times.
+//! counts as having come at the beginning of the wait, or of the pause of the shard before it, and is
+//! sent on in the same turn. Its viewers see no delay beyond the hold. Of a stream that nobody receives,
+//! a little more may collect. A publisher that sends much is read sooner, so that its socket has room at
+//! all times.
 //!
 //! While a publisher waits, its socket is not watched: what else comes wakes nobody.
 //!
