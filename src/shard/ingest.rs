@@ -3,8 +3,8 @@
 //! A read costs several times what its message does (the call, the kernel's acknowledgement, cold
 //! caches), so it pays to let messages collect in their socket. A frame waits for its stream's hold
 //! anyway: a publisher of which something has come is read when that hold is nearly over, what is read
-//! counts as having come at the beginning of the wait, or of the pause of the shard before it, and is
-//! sent on in the same turn. Its viewers see no delay beyond the hold. Of a stream that nobody receives,
+//! counts as having come at the beginning of the wait, or of the shard's pause or long turn before it, and
+//! is sent on in the same turn. Its viewers see no delay beyond the hold. Of a stream that nobody receives,
 //! a little more may collect. A publisher that sends much is read sooner, so that its socket has room at
 //! all times.
 //!
@@ -140,11 +140,21 @@ impl Ingest {
 impl Shard {
     /// Notes whose bytes have come; reads from those that do not wait.
     pub(super) fn note_publishers(&mut self, now: Moment) {
+        let paused_at = self.unseen_since.unwrap_or(now).max(now - self.turn_min);
+        self.note_publishers_since(paused_at, now, now);
+    }
+
+    /// The same after a turn that took long: all that has come is as old as its beginning may be.
+    pub(super) fn note_publishers_after(&mut self, turn_began: Moment, now: Moment) {
+        self.note_publishers_since(turn_began, turn_began, now);
+    }
+
+    /// What has come may be as old as one moment if it waits, and as the other if it does not.
+    fn note_publishers_since(&mut self, if_it_waits: Moment, if_not: Moment, now: Moment) {
         let mut ready = std::mem::take(&mut self.ingest.ready);
         if let Err(error) = self.ingest.poller.poll_now(&mut ready) {
             tracing::error!(shard = self.index, %error, "asking for ready publishers failed");
         }
-        let unseen_since = self.unseen_since.unwrap_or(now).max(now - self.turn_min);
         for event in &ready {
             let key = ConnKey::from_token(event.token);
             let Some(conn) = self.conns.get(key) else { continue };
@@ -156,8 +166,7 @@ impl Shard {
             }
             let (mut wait, is_held) = self.read_wait(key, now);
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            // What comes of one that waits may be as old as the pause before this turn.
-            let since = if wait.is_zero() { now } else { unseen_since };
+            let since = if wait.is_zero() { if_not } else { if_it_waits };
             conn.reading.waits_since = Some(since);
             if is_held && !wait.is_zero() {
                 if conn.reading.gains.may_wait() {

@@ -63,8 +63,14 @@ pub async fn run(plan: ShardPlan) -> io::Result<()> {
     // Whether the last wait ended before the pace allowed a turn.
     let mut is_busy = false;
     loop {
-        let looked_at = clock::now();
+        let mut looked_at = clock::now();
         let has_work = shard.turn().await;
+        let now = clock::now();
+        if now.since(looked_at) > shard.turn_min {
+            // Its sends took long: what came meanwhile has waited, and is due that much earlier.
+            shard.note_publishers_after(looked_at, now);
+            looked_at = now;
+        }
         if shard.draining.is_some_and(|draining| draining.is_over) && shard.outbox.is_empty() {
             return Ok(());
         }
