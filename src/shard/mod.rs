@@ -131,7 +131,7 @@ pub struct Shard {
     turn_pace: TurnPace,
     /// The shard has paused since it last looked at its sockets, at this moment.
     unseen_since: Option<Moment>,
-    /// Holds stretch so that passes take at most half of the time.
+    /// Holds stretch so that passes take at most three quarters of the time.
     pass_budget: PassBudget,
     /// The CPU time of this shard's thread.
     thread_cpu: fn() -> Duration,

@@ -156,7 +156,7 @@ impl Shard {
         self.gaps = gaps;
     }
 
-    /// Sends what is due on every log. When passes would take more than half of the time, they come
+    /// Sends what is due on every log. When passes would take more than three quarters of the time, they come
     /// less often and so carry more at once.
     async fn flush(&mut self, now: Moment) {
         // What falls due before the next turn can begin would be late by then.
