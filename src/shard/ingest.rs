@@ -378,6 +378,35 @@ mod tests {
     }
 
     #[test]
+    fn what_came_in_a_pause_or_in_a_long_turn_counts_from_its_beginning() {
+        run(|| async {
+            for is_pause in [true, false] {
+                let mut rig = Rig::new("", 1);
+                let mut publisher = rig.client(0, Role::Publish, "s");
+                let mut viewer = rig.client(0, Role::Play, "s");
+                rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+                let wait = ms(35);
+                publisher.video(true, 1, 100);
+                publisher.pump();
+                let began = rig.now;
+                rig.now = began + if is_pause { ms(4) } else { ms(20) };
+                if is_pause {
+                    rig.shards[0].unseen_since = Some(began);
+                    rig.turn().await;
+                } else {
+                    rig.shards[0].note_publishers_after(began, rig.now);
+                }
+                let due = rig.shards[0].next_due();
+                assert_eq!(due, Some(rig.shards[0].next_housekeeping.min(began + wait)));
+                rig.now = began + wait;
+                rig.run(2, &mut [&mut publisher, &mut viewer]).await;
+                assert_eq!(viewer.media(), ["1"]);
+                assert_eq!(arrivals(&rig), [began]);
+            }
+        });
+    }
+
+    #[test]
     fn what_nobody_receives_waits_longer_and_is_read_when_somebody_does() {
         run(|| async {
             let mut rig = Rig::new(REALTIME, 2);
