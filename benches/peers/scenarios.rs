@@ -156,9 +156,9 @@ pub(crate) fn all(builds: &[Build], xiu: Option<&Path>) -> Vec<Scenario> {
             ours(Preset::Balanced, Via::Rtmp),
         ],
     );
-    for viewers in [2_000, 3_000, 4_000, 6_000, 8_000, 10_000] {
+    for viewers in [1_500, 2_000, 3_000, 4_000, 6_000, 8_000, 10_000] {
         // The point behind which a core of nginx-rtmp is full is among the first ones.
-        let nginx = if viewers <= 4_000 { vec![nginx(1)] } else { Vec::new() };
+        let nginx = if viewers <= 3_000 { vec![nginx(1)] } else { Vec::new() };
         add(
             "i",
             "1 publisher of 2 Mbit/s, until a core is full",
