@@ -52,6 +52,12 @@ pub const MESH_ENVELOPE_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const MESH_ENVELOPE_NOTICES_MAX: usize = 4096;
 /// Connections that wait for a shard to take them; one more is closed and counted.
 pub const INBOX_CONNECTIONS_MAX: usize = 1024;
+/// A stream with fewer viewers than this keeps them on the shard of its publisher, where they are sent to
+/// for as long as nobody on their own shard views it; with more, viewers stay where they were accepted.
+pub const GATHERED_VIEWERS_MAX: usize = 16;
+/// Connections that have gone to another shard and that orders to end them are still sent after; of the
+/// oldest one more it is not known any more.
+pub const DEPARTED_CONNECTIONS_MAX: usize = 1024;
 /// Bytes read from one connection per turn; the rest waits for the next turn.
 pub const READ_BYTES_PER_TURN_MAX: usize = 256 * 1024;
 /// Bytes sent to one viewer per pass; the rest waits for the next one.

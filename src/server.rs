@@ -116,6 +116,7 @@ fn serve(
         threads.push(thread.map_err(|error| failed("starting a shard", error))?);
     }
 
+    let loads = doors.iter().map(|door| Arc::clone(&door.load)).collect();
     let stop_accepting =
         Arc::new(EventFd::new().map_err(|error| failed("the stop signal", error))?);
     let accepted = Arc::new(AcceptCounters::default());
@@ -125,6 +126,7 @@ fn serve(
         mesh: control_end,
         events: event_inbox,
         stop_accepting: Arc::clone(&stop_accepting),
+        loads,
         accepted: Arc::clone(&accepted),
         log_losses: logging.losses(),
         api: api_listeners(api, Serves::All)

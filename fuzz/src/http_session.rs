@@ -6,7 +6,8 @@ use std::time::Duration;
 use shardcast::limits::OUTPUT_BYTES_MAX;
 use shardcast::media::{Moment, StreamId};
 use shardcast::session::{
-    ClientId, CloseReason, Event, Grant, HttpSession, Io, Refusal, RefusalReason, Verdict, Want,
+    Audience, ClientId, CloseReason, Event, Grant, HttpSession, Io, Refusal, RefusalReason,
+    Verdict, Want,
 };
 
 use super::dice::Dice;
@@ -166,6 +167,7 @@ fn verdict(want: &Want, fate: u64) -> Verdict {
             owner: None,
             lease: None,
             connected: None,
+            audience: Audience::default(),
             settings: settings().app("__defaultVhost__", "live", "_definst_"),
         }),
         (reason, _) => {

@@ -14,8 +14,8 @@ use shardcast::proto::rtmp::chunk_writer::{MessageHeader, full_len};
 use shardcast::proto::rtmp::handshake::PACKET_BYTES;
 use shardcast::proto::rtmp::message;
 use shardcast::session::{
-    ClientId, CloseReason, Event, Grant, Io, Reception, Refusal, RefusalReason, RtmpSession,
-    Verdict, Want,
+    Audience, ClientId, CloseReason, Event, Grant, Io, Reception, Refusal, RefusalReason,
+    RtmpSession, Verdict, Want,
 };
 
 use super::dice::Dice;
@@ -285,8 +285,9 @@ impl Server {
             }
             Want::Play { name, .. } => {
                 let (owner, lease, connected) = (None, None, None);
-                let (stream, name) = (StreamId(1), name.clone());
-                let grant = Grant::Play { stream, name, owner, lease, connected, settings };
+                let (stream, name, audience) = (StreamId(1), name.clone(), Audience::default());
+                let grant =
+                    Grant::Play { stream, name, owner, lease, connected, audience, settings };
                 (grant, Some(Does::Play))
             }
         };

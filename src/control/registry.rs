@@ -26,12 +26,13 @@ use self::stream::{Asker, Contender, Phase, Publisher, Stream};
 use crate::config::{
     AppSettings, Dialect, FlvMissing, HookEvent, Missing, RelayRule, RuleAction, Settings, Takeover,
 };
+use crate::limits;
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::session::{
-    Ask, ClientId, ClientInfo, Fetched, Grant, Owner, Refusal, RefusalReason, RelayWishes, Verdict,
-    Want,
+    Ask, AudiencePlace, ClientId, ClientInfo, Fetched, Grant, Owner, Refusal, RefusalReason,
+    RelayWishes, Verdict, Want,
 };
 use crate::shard::{AskToken, Node, Notice};
 
@@ -250,6 +251,21 @@ impl Registry {
                 in_gap: stream.gap_until.is_some(),
             })
             .collect()
+    }
+
+    /// The shard that a viewer had better ask from: that of the publisher, when the stream has few viewers
+    /// and none on the asking shard, so that it need not be written there as well. With a place among
+    /// the viewers for the way.
+    pub fn nearer(&self, token: AskToken, ask: &Ask) -> Option<(Node, AudiencePlace)> {
+        let Want::Play { name, .. } = &ask.what else { return None };
+        if !ask.may_move || self.is_draining {
+            return None;
+        }
+        let stream = self.streams.get(self.ids.get(name)?)?;
+        let node = stream.publisher.as_ref().filter(|publisher| publisher.started)?.node;
+        let is_first_here = node != token.node && !stream.viewers.contains_key(&token.node);
+        let is_small = stream.audience.len() < limits::GATHERED_VIEWERS_MAX;
+        (is_first_here && is_small).then(|| (node, stream.audience.join()))
     }
 
     /// A question of a connection. The answer may come later (see [`Registry::tick`] and
@@ -780,8 +796,16 @@ impl Registry {
             .map(|publisher| Owner { node: publisher.node, epoch: publisher.epoch });
         let connected = http.then(|| Arc::clone(&ask.client));
         let name = name.clone();
-        let lease = None;
-        Verdict::Accept(Grant::Play { stream: id, name, owner, lease, connected, settings })
+        let (lease, audience) = (None, stream.audience.clone());
+        Verdict::Accept(Grant::Play {
+            stream: id,
+            name,
+            owner,
+            lease,
+            connected,
+            audience,
+            settings,
+        })
     }
 
     /// What the rules have against a play; `counts` when the viewer takes a place of the app.

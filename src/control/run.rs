@@ -26,8 +26,8 @@ use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
-use crate::session::{Refusal, RefusalReason, Verdict};
-use crate::shard::{AcceptCounters, Envelope, Node, Notice, Outbox};
+use crate::session::{Ask, Refusal, RefusalReason, Verdict};
+use crate::shard::{AcceptCounters, AskToken, Envelope, Node, Notice, Outbox, ShardLoad};
 
 /// Work without a pause for so long is interrupted, so that the API's tasks and the timers get their
 /// turn: the executor looks at its rings when nothing is ready.
@@ -64,6 +64,8 @@ pub struct ControlPlan {
     pub events: Inbox<ControlEvent>,
     /// Stops the acceptor.
     pub stop_accepting: Arc<EventFd>,
+    /// How busy the shards are.
+    pub loads: Vec<Arc<ShardLoad>>,
     /// The acceptor's counts.
     pub accepted: Arc<AcceptCounters>,
     /// Counts of the logs.
@@ -85,6 +87,7 @@ struct Control {
     reports: Reports,
     orders: Orders,
     shards: usize,
+    loads: Vec<Arc<ShardLoad>>,
     open: Arc<AtomicUsize>,
     draining: Option<Draining>,
     drained: usize,
@@ -160,6 +163,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         reports,
         orders,
         shards,
+        loads: plan.loads,
         open: Arc::clone(&plan.accepted.open),
         draining: None,
         drained: 0,
@@ -248,6 +252,50 @@ impl Control {
         self.outbox.hand_over(&self.mesh, &mut Vec::new());
     }
 
+    /// A connection asks for something.
+    fn ask(
+        &self,
+        token: AskToken,
+        mut ask: Box<Ask>,
+        registry: &mut Registry,
+        now: Moment,
+        out: &mut Vec<(Node, Notice)>,
+    ) {
+        // Before anybody else hears of it: it is asked again from there.
+        if let Some((node, place)) = registry.nearer(token, &ask)
+            && self.loads[node].has_room_beside(&self.loads[token.node])
+        {
+            out.push((token.node, Notice::AskNearer { token, node, ask, place }));
+            return;
+        }
+        let mut cluster = self.cluster.borrow_mut();
+        let admitted = match cluster.as_mut() {
+            Some(cluster) => cluster.admit(&mut ask, registry, now),
+            None => Ok(None),
+        };
+        let is_client = ask.is_of_client();
+        if is_client {
+            self.hooks.asked(token, &ask);
+        }
+        let check = |router: &mut Router| router.check(token, &ask, unix_s());
+        let checked = admitted.and_then(|epoch| {
+            let refusal = if is_client { self.push.with(check) } else { None };
+            refusal.map_or(Ok(epoch), Err)
+        });
+        match checked {
+            Err(refusal) => {
+                let verdict = Box::new(Verdict::Refuse(refusal));
+                out.push((token.node, Notice::Verdict(token, verdict)));
+            }
+            Ok(epoch) => {
+                registry.ask(token, &ask, now, out);
+                if let (Some(cluster), Some(epoch)) = (cluster.as_mut(), epoch) {
+                    cluster.admitted(token, &ask, epoch, out);
+                }
+            }
+        }
+    }
+
     fn notice(&mut self, from: Node, notice: Notice, now: Moment) {
         let mut out = Vec::new();
         {
@@ -258,34 +306,7 @@ impl Control {
                         Refusal::new(RefusalReason::Draining, "the server is shutting down");
                     out.push((from, Notice::Verdict(token, Box::new(Verdict::Refuse(refusal)))));
                 }
-                Notice::Ask(token, mut ask) => {
-                    let mut cluster = self.cluster.borrow_mut();
-                    let admitted = match cluster.as_mut() {
-                        Some(cluster) => cluster.admit(&mut ask, &registry, now),
-                        None => Ok(None),
-                    };
-                    let is_client = ask.is_of_client();
-                    if is_client {
-                        self.hooks.asked(token, &ask);
-                    }
-                    let check = |router: &mut Router| router.check(token, &ask, unix_s());
-                    let checked = admitted.and_then(|epoch| {
-                        let refusal = if is_client { self.push.with(check) } else { None };
-                        refusal.map_or(Ok(epoch), Err)
-                    });
-                    match checked {
-                        Err(refusal) => {
-                            let verdict = Box::new(Verdict::Refuse(refusal));
-                            out.push((from, Notice::Verdict(token, verdict)));
-                        }
-                        Ok(epoch) => {
-                            registry.ask(token, &ask, now, &mut out);
-                            if let (Some(cluster), Some(epoch)) = (cluster.as_mut(), epoch) {
-                                cluster.admitted(token, &ask, epoch, &mut out);
-                            }
-                        }
-                    }
-                }
+                Notice::Ask(token, ask) => self.ask(token, ask, &mut registry, now, &mut out),
                 Notice::PushJoin(token, ask) => {
                     let verdict =
                         self.push.with(|router| router.subscribe(token, &ask, now, unix_s()));

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::audience::Audience;
 use super::client_id::ClientId;
 use super::push_ask::{Membership, PushGrant};
 use crate::config::{AppSettings, RelayRule};
@@ -97,6 +98,8 @@ pub struct Ask {
     pub what: Want,
     /// What hooks have said about relays of the stream.
     pub wishes: RelayWishes,
+    /// The connection could go to another shard first, and ask from there.
+    pub may_move: bool,
 }
 
 impl Ask {
@@ -215,6 +218,8 @@ pub enum Grant {
         lease: Option<u64>,
         /// Who was counted as connected by the same verdict (HTTP).
         connected: Option<Arc<ClientInfo>>,
+        /// Where its viewers are counted.
+        audience: Audience,
         /// Settings of the application.
         settings: Arc<AppSettings>,
     },

@@ -2,6 +2,7 @@
 //! the time come in, bytes and [`Event`]s go out; the shard carries them.
 
 mod ask;
+mod audience;
 mod client_id;
 mod close;
 mod demo;
@@ -20,6 +21,7 @@ pub use ask::{
     Ask, ClientInfo, Departure, Fetched, Grant, Owner, PlayRange, Refusal, RefusalReason,
     RelayWishes, Verdict, Want,
 };
+pub use audience::{Audience, AudiencePlace};
 pub use client_id::ClientId;
 pub use close::CloseReason;
 pub use http::HttpSession;
@@ -179,6 +181,16 @@ impl Session {
             Self::Rtmp(session) => session.message_stream_of(serial),
             Self::Http(session) => session.message_stream_of(serial),
             Self::Relay(session) => session.message_stream_of(serial),
+        }
+    }
+
+    /// Whether the answer to this question is all that the connection waits for.
+    pub fn awaits_only(&self, serial: u32) -> bool {
+        match self {
+            Self::Rtmp(session) => session.awaits_only(serial),
+            // One question at a time.
+            Self::Http(session) => session.message_stream_of(serial).is_some(),
+            Self::Relay(_) => false,
         }
     }
 

@@ -256,6 +256,16 @@ impl RtmpSession {
         })
     }
 
+    /// Whether it asks for one stream, and neither publishes nor plays nor asks for another.
+    pub fn awaits_only(&self, serial: u32) -> bool {
+        let mut busy =
+            self.streams.iter().filter(|stream| !matches!(stream.state, StreamState::Idle));
+        let is_it = |state: &StreamState| matches!(state, StreamState::PlayAsked { serial: asked, playing: None, .. } if *asked == serial);
+        matches!(self.connect, Connect::Accepted { .. })
+            && busy.next().is_some_and(|stream| is_it(&stream.state))
+            && busy.next().is_none()
+    }
+
     /// A stream that is played has a publisher (again).
     pub fn stream_up(&mut self, message_stream_id: u32, io: &mut Io<'_>) {
         if let Some(name) = self.played(message_stream_id) {

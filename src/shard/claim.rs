@@ -65,20 +65,28 @@ impl Drop for Claim {
 /// A connection that the control shard counts. Dropping it says that it is gone.
 #[derive(Debug)]
 pub struct Admission {
-    client: Arc<ClientInfo>,
+    /// Empty once it is carried away.
+    client: Option<Arc<ClientInfo>>,
     releases: Releases,
 }
 
 impl Admission {
     /// The admission that a verdict gave.
     pub fn new(client: Arc<ClientInfo>, releases: &Releases) -> Self {
-        Self { client, releases: releases.clone() }
+        Self { client: Some(client), releases: releases.clone() }
+    }
+
+    /// The connection goes to another shard and stays admitted.
+    pub fn carry(mut self) -> Option<Arc<ClientInfo>> {
+        self.client.take()
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.releases.0.borrow_mut().push(Notice::Disconnected(Arc::clone(&self.client)));
+        if let Some(client) = self.client.take() {
+            self.releases.0.borrow_mut().push(Notice::Disconnected(client));
+        }
     }
 }
 

@@ -164,12 +164,15 @@ impl Shard {
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
                 // Of a proxy's connection each request may be another client's.
                 conn.peer = conn.session.peer();
+                let Some(conn) = self.conns.get(key) else { return };
+                let may_move = matches!(want, Want::Play { .. }) && self.may_go(conn, serial);
                 let ask = Box::new(Ask {
                     peer: conn.peer,
                     since: conn.since,
                     client,
                     what: want,
                     wishes: RelayWishes::default(),
+                    may_move,
                 });
                 let token = AskToken { node: self.index, connection: key, serial };
                 // What the connection, or another one, has given up is free before this is asked.

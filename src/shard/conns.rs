@@ -6,22 +6,24 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::claim::Releases;
 use super::claim::{Admission, InRooms, Member};
 use super::ingest::Reading;
-use super::load::Seat;
+use super::load::{Seat, ShardLoad};
 use super::messages::ConnKey;
 use super::meter::Meter;
 use crate::limits;
 use crate::logging::Asked;
 use crate::media::{Moment, StreamId};
 use crate::rt::socket;
-use crate::session::{ClientId, CloseReason, Departure, Session};
+use crate::session::{AudiencePlace, ClientId, ClientInfo, CloseReason, Departure, Session};
 
 /// Something that a connection plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Play {
     /// On which of its message streams (0 over HTTP).
     pub message_stream_id: u32,
@@ -31,6 +33,8 @@ pub struct Play {
     pub serial: u32,
     /// Since when.
     pub since: Moment,
+    /// It counts as a viewer.
+    pub _place: AudiencePlace,
 }
 
 /// An empty output buffer of this size is kept: pings and acknowledgements fit. That of the handshake is
@@ -60,6 +64,24 @@ pub struct Closing {
     pub deadline: Moment,
     /// The sending side is shut.
     pub is_shut: bool,
+}
+
+/// What a connection takes with it to another shard.
+#[derive(Debug)]
+pub struct Travelling {
+    socket: OwnedFd,
+    id: ClientId,
+    peer: SocketAddr,
+    session: Session,
+    asked: Asked,
+    admitted: Option<Arc<ClientInfo>>,
+    has_codec_line: bool,
+    seat: Seat,
+    since: Moment,
+    meter: Meter<2>,
+    skips: u32,
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 /// Shared messages go to a connection in pieces of this size, so that a large one is not copied whole
@@ -129,7 +151,9 @@ pub struct Conn {
     pub has_codec_line: bool,
     /// It gets push messages.
     pub member: Option<Member>,
-    _seat: Seat,
+    /// It came from another shard for a play that is not answered yet, and counts as its viewer.
+    pub place: Option<AudiencePlace>,
+    seat: Seat,
     /// Set when it is on its way out.
     pub closing: Option<Closing>,
     /// When it was accepted.
@@ -181,13 +205,62 @@ impl Conn {
             in_rooms: None,
             has_codec_line: false,
             member: None,
-            _seat: seat,
+            place: None,
+            seat,
             closing: None,
             since: now,
             meter: Meter::new(now),
             skips: 0,
             bytes_in: 0,
             bytes_out: 0,
+        }
+    }
+
+    /// Whether its shard knows nothing of it but what [`Conn::travel`] takes along.
+    pub fn is_unbound(&self) -> bool {
+        let is_client = |client: &Arc<ClientInfo>| !client.is_relay && client.link.is_none();
+        self.session.client().is_some_and(is_client)
+            && self.closing.is_none()
+            && self.plays.is_empty()
+            && self.publishes.is_empty()
+            && self.publish_asks.is_empty()
+            && self.member.is_none()
+            && self.in_rooms.is_none()
+            && self.proxy_header.is_none()
+    }
+
+    /// Leaves its shard, where nobody watches it any more. It is unbound and has no output.
+    pub fn travel(self) -> Travelling {
+        Travelling {
+            socket: self.socket,
+            id: self.id,
+            peer: self.peer,
+            session: self.session,
+            asked: self.asked,
+            admitted: self.admission.and_then(Admission::carry),
+            has_codec_line: self.has_codec_line,
+            seat: self.seat,
+            since: self.since,
+            meter: self.meter,
+            skips: self.skips,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+        }
+    }
+
+    /// Is on another shard from now on.
+    pub fn arrived(from: Travelling, load: &Arc<ShardLoad>, releases: &Releases) -> Self {
+        let Travelling { socket, id, peer, session, mut seat, since, .. } = from;
+        seat.move_to(load);
+        Self {
+            asked: from.asked,
+            admission: from.admitted.map(|client| Admission::new(client, releases)),
+            has_codec_line: from.has_codec_line,
+            meter: from.meter,
+            skips: from.skips,
+            bytes_in: from.bytes_in,
+            bytes_out: from.bytes_out,
+            ..Self::new(socket, id, peer, session, seat, since)
         }
     }
 
@@ -376,6 +449,13 @@ impl ConnTable {
         let found = self.slots.get(slot)?;
         found.conn.as_ref()?;
         Some(ConnKey { slot: slot as u32, generation: found.generation })
+    }
+
+    /// The connection with this number; looks through all of them.
+    pub fn find(&self, client: ClientId) -> Option<ConnKey> {
+        (0..self.slots.len())
+            .filter_map(|slot| self.key_at(slot))
+            .find(|key| self.get(*key).is_some_and(|conn| conn.id == client))
     }
 
     /// Adds a connection.

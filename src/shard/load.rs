@@ -1,4 +1,5 @@
-//! What the acceptor needs to know of the shards: how busy they are, and how many connections are open.
+//! What the acceptor and the control shard need to know of the shards: how busy they are, and how many
+//! connections are open.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +11,10 @@ use crossbeam_channel::Sender;
 /// a place in the readiness set.
 const CONNECTION_WEIGHT: u64 = 16 * 1024;
 
-/// One shard's load; written by the shard and the acceptor, read by the acceptor.
+/// A shard that is busier than another one by less than this takes viewers over from it.
+const HANDOVER_SLACK: u64 = 8 * 1024 * 1024;
+
+/// One shard's load; written by the shard and the acceptor, read by the acceptor and the control shard.
 #[derive(Debug, Default)]
 pub struct ShardLoad {
     connections: AtomicUsize,
@@ -22,6 +26,13 @@ impl ShardLoad {
     pub fn weight(&self) -> u64 {
         let connections = self.connections.load(Ordering::Relaxed) as u64;
         self.egress_bytes_per_s.load(Ordering::Relaxed) + connections * CONNECTION_WEIGHT
+    }
+
+    /// Whether a shard with this load may take a connection over from `other`: it is hardly busier, or
+    /// both have little to do.
+    pub fn has_room_beside(&self, other: &Self) -> bool {
+        let other = other.weight();
+        self.weight() <= other + other / 4 + HANDOVER_SLACK
     }
 
     /// The shard's sending rate over the last second.
@@ -49,6 +60,13 @@ impl Seat {
         load.connections.fetch_add(1, Ordering::Relaxed);
         open.fetch_add(1, Ordering::Relaxed);
         Self { load: Arc::clone(load), open: Arc::clone(open), freed }
+    }
+
+    /// The connection goes to the shard of `load`.
+    pub fn move_to(&mut self, load: &Arc<ShardLoad>) {
+        load.connections.fetch_add(1, Ordering::Relaxed);
+        self.load.connections.fetch_sub(1, Ordering::Relaxed);
+        self.load = Arc::clone(load);
     }
 }
 

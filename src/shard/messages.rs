@@ -17,9 +17,10 @@ use crate::media::{Epoch, Frame, Moment, Preamble, Resume, StreamId};
 use crate::proto::push_message::PushBody;
 use crate::proto::push_name::PushName;
 use crate::session::{
-    Ask, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, RelayId, RelayNews,
-    RoomClient, SendRefusal, Verdict,
+    Ask, AudiencePlace, ClientId, ClientInfo, Departure, Owner, PushAsk, PushTarget, RelayId,
+    RelayNews, RoomClient, SendRefusal, Verdict,
 };
+use crate::shard::handover::Handover;
 use crate::shard::relays::NewRelay;
 use crate::shard::report::ShardReport;
 use crate::shard::survey::SurveyOrder;
@@ -145,6 +146,27 @@ pub enum Notice {
     Ask(AskToken, Box<Ask>),
     /// Control to shard.
     Verdict(AskToken, Box<Verdict>),
+    /// Control to shard: that stream is on another shard, and nobody here views it; whoever asks may go
+    /// there and ask again. The question was not considered yet.
+    AskNearer {
+        /// The question.
+        token: AskToken,
+        /// The shard.
+        node: Node,
+        /// What was asked.
+        ask: Box<Ask>,
+        /// Counts as a viewer meanwhile.
+        place: AudiencePlace,
+    },
+    /// Shard to shard: a connection.
+    Handover(Box<Handover>),
+    /// Shard to shard: end a connection that was handed over.
+    DismissDeparted {
+        /// Which.
+        client: ClientId,
+        /// For the client and the log.
+        why: String,
+    },
     /// Shard to control: nobody awaits the answer to this question about publishing any more.
     Withdrawn(AskToken),
     /// Shard to control: a connection that had been accepted is gone.

@@ -13,6 +13,7 @@
 //! | `newcomers`     | what those may cost who neither publish nor play                      |
 //! | `ingest`        | how many publishers are read in a turn                                |
 //! | `conns`         | the connection table                                                  |
+//! | `handover`      | a viewer goes to the shard of its stream                              |
 //! | `notices`       | what other nodes say, and what the shard does about it                |
 //! | `publication`   | the owner's side of a stream                                          |
 //! | `description`   | what a publisher sends, in words                                      |
@@ -33,6 +34,7 @@ mod conns;
 mod description;
 mod drain;
 mod flush;
+mod handover;
 mod histogram;
 mod housekeeping;
 mod ingest;
@@ -66,6 +68,7 @@ pub use claim::{Claim, InRooms, Releases};
 pub use conns::{Conn, ConnTable};
 pub use description::{AudioInfo, MediaInfo, VideoInfo};
 pub use flush::{DueLog, EgressCounters, Pass, Scope};
+pub use handover::Handover;
 pub use histogram::{BOUNDS_US, Histogram};
 pub use load::{Seat, ShardLoad};
 pub use messages::{
@@ -89,6 +92,7 @@ use crate::media::{Moment, SegmentPool, StreamId};
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
+use handover::Departed;
 use ingest::Ingest;
 use newcomers::Newcomers;
 use pace::{PassBudget, TurnPace};
@@ -140,6 +144,7 @@ pub struct Shard {
     /// The most connections since memory was given back last.
     conns_peak: usize,
     last_subscription: Subscription,
+    departed: Departed,
     seed: u64,
     access: Option<AccessLog>,
     /// Set when the shard comes to its end.
@@ -163,6 +168,8 @@ struct Counters {
     /// How long the passes of a turn took, by the clock on the wall.
     flush_duration: Histogram,
     surveys: u64,
+    /// Connections that came from other shards.
+    handovers: u64,
     survey_pieces: u64,
     /// Messages of rooms' clients that came too fast, since the control shard was told.
     room_texts_dropped: u64,

@@ -13,7 +13,7 @@ use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
 use crate::rt::socket;
-use crate::session::{CloseReason, Grant, Owner, PushWire, Session, Verdict};
+use crate::session::{Audience, CloseReason, Grant, Owner, PushWire, Session, Verdict};
 
 /// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
 const ENDING_MAX: Duration = Duration::from_secs(5);
@@ -85,10 +85,12 @@ impl Shard {
                 }
             }
             Notice::Measure(token) => self.measure(token),
-            Notice::Dismiss { connection, why } => {
-                self.read_publisher(connection, now);
-                self.close(connection, CloseReason::Dismissed(why), now);
+            Notice::Dismiss { connection, why } => self.dismiss(connection, why, now),
+            Notice::DismissDeparted { client, why } => self.dismiss_departed(client, why, now),
+            Notice::AskNearer { token, node, ask, place } => {
+                self.go_nearer(token, node, ask, place);
             }
+            Notice::Handover(handover) => self.take_over(*handover, now),
             Notice::Relay(new) => self.begin_relay(*new, now),
             Notice::EndRelay(relay) => self.end_relay(relay, now),
             Notice::Redirect { connection, message_stream_id, to } => {
@@ -159,9 +161,11 @@ impl Shard {
 
     fn on_verdict(&mut self, token: AskToken, verdict: &Verdict, now: Moment) {
         let key = token.connection;
-        if let Some(conn) = self.conns.get_mut(key) {
+        // Counted until the play that it came for is counted, or is refused.
+        let _place = self.conns.get_mut(key).and_then(|conn| {
             conn.publish_asks.retain(|serial| *serial != token.serial);
-        }
+            conn.place.take()
+        });
         if let Verdict::Accept(Grant::Play { stream, owner: Some(owner), .. }) = verdict {
             // What has come of its publisher may end it, also when it is this connection.
             self.read_unfollowed(*stream, *owner, now);
@@ -203,7 +207,15 @@ impl Shard {
                     self.not_begun(token);
                 }
             }
-            Verdict::Accept(Grant::Play { stream, name, owner, connected, settings, lease: _ }) => {
+            Verdict::Accept(Grant::Play {
+                stream,
+                name,
+                owner,
+                connected,
+                audience,
+                settings,
+                ..
+            }) => {
                 if let Some(client) = connected {
                     let admission = Admission::new(Arc::clone(client), &self.releases);
                     if let Some(conn) = self.conns.get_mut(key)
@@ -220,7 +232,7 @@ impl Shard {
                 self.turn_min = self.turn_min.min(settings.turn_min);
                 self.tell(token, verdict, now);
                 if let Some(message_stream_id) = awaited {
-                    self.begin_play(token, message_stream_id, *stream, *owner, now);
+                    self.begin_play(token, message_stream_id, *stream, *owner, audience, now);
                     self.begin_joined(now);
                 } else {
                     self.not_begun(token);
@@ -315,6 +327,7 @@ impl Shard {
         message_stream_id: u32,
         stream: StreamId,
         owner: Option<Owner>,
+        audience: &Audience,
         now: Moment,
     ) {
         let AskToken { connection: key, serial, .. } = token;
@@ -345,7 +358,8 @@ impl Shard {
         }
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
         let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
-        conn.plays.push(Play { message_stream_id, stream, serial, since: now });
+        let place = audience.join();
+        conn.plays.push(Play { message_stream_id, stream, serial, since: now, _place: place });
         let max_lag = match &conn.session {
             Session::Relay(session) => session.buffer(),
             _ => settings.viewer_max_lag,

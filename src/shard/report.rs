@@ -73,6 +73,8 @@ pub struct ShardReport {
     pub frames_in: u64,
     /// Timestamps of publishers that had to be repaired.
     pub timestamps_repaired: u64,
+    /// Connections that came from other shards, to the shard of their stream.
+    pub handovers: u64,
     /// Accounts drawn up for the API.
     pub surveys: u64,
     /// Turns that took part in that.

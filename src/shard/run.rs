@@ -13,6 +13,7 @@ use super::acceptor::NewConnection;
 use super::claim::Releases;
 use super::conns::ConnTable;
 use super::flush::Pass;
+use super::handover::Departed;
 use super::ingest::{Ingest, PUBLISHERS};
 use super::load::ShardLoad;
 use super::messages::{Envelope, Subscription};
@@ -142,6 +143,7 @@ impl Shard {
             housekeeping_slot: 0,
             conns_peak: 0,
             last_subscription: Subscription::default(),
+            departed: Departed::default(),
             seed: plan.seed,
             access: plan.access,
             draining: None,
@@ -156,6 +158,7 @@ impl Shard {
                 ended: super::PublicationCounters::default(),
                 flush_duration: super::Histogram::default(),
                 surveys: 0,
+                handovers: 0,
                 survey_pieces: 0,
                 room_texts_dropped: 0,
                 reception: super::ReceptionCounters::default(),

@@ -124,6 +124,7 @@ impl Shard {
             free_segment_bytes: self.pool.free_bytes(),
             frames_in: publication.frames_in,
             timestamps_repaired: publication.timestamps_repaired,
+            handovers: self.counters.handovers,
             surveys: self.counters.surveys,
             survey_pieces: self.counters.survey_pieces,
             streams: found,

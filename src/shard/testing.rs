@@ -50,6 +50,8 @@ pub(super) struct Rig {
     pub(super) heard: Vec<Notice>,
     control: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
+    /// The viewers of small streams go to their publisher's shard; else they stay where a test puts them.
+    pub(super) gathers: bool,
 }
 
 impl Rig {
@@ -90,6 +92,7 @@ impl Rig {
             now: Moment::ZERO + Duration::from_secs(1_000),
             heard: Vec::new(),
             control,
+            gathers: false,
         }
     }
 
@@ -125,6 +128,12 @@ impl Rig {
                     let (registry, now) = (&mut self.registry, self.now);
                     let router = &mut self.router;
                     match notice {
+                        Notice::Ask(token, ask)
+                            if self.gathers && registry.nearer(token, &ask).is_some() =>
+                        {
+                            let (node, place) = registry.nearer(token, &ask).unwrap();
+                            out.push((token.node, Notice::AskNearer { token, node, ask, place }));
+                        }
                         Notice::Ask(token, ask) => match router.check(token, &ask, 0) {
                             Some(refusal) => {
                                 let verdict = Box::new(Verdict::Refuse(refusal));

@@ -621,10 +621,11 @@ mod tests {
 
     /// Whatever clients do: the invariants of `check` hold in every turn, viewers get well-formed RTMP
     /// (the client session says so), and nothing is left of anybody at the end.
-    async fn play_out(steps: Vec<Step>) {
+    async fn play_out(steps: Vec<Step>, gathers: bool) {
         let toml = "[apps.default]\nlatency = \"realtime\"\nviewer.max_lag = \"1s\"\n\
                     log_reach = \"2s\"\npublish.resume = \"1s\"\ngop_bytes = \"1MiB\"\n";
         let mut rig = Rig::new(toml, 2);
+        rig.gathers = gathers;
         let mut clients: Vec<Option<Client>> = (0..SLOTS).map(|_| None).collect();
         let mut number = 0;
         for step in steps {
@@ -735,8 +736,9 @@ mod tests {
         #[test]
         fn nothing_that_clients_do_breaks_a_shard(
             steps in prop::collection::vec(step(), 1..90),
+            gathers: bool,
         ) {
-            run(move || play_out(steps));
+            run(move || play_out(steps, gathers));
         }
     }
 }

@@ -380,7 +380,7 @@ mod tests {
         };
         let peer = "192.0.2.1:1".parse().unwrap();
         let wishes = RelayWishes::default();
-        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what, wishes }
+        Ask { peer, since: Moment::ZERO, client: Arc::new(info), what, wishes, may_move: false }
     }
 
     impl World {

@@ -139,6 +139,8 @@ fn of_shards(page: &mut Page, shards: &[Rc<ShardReport>]) {
     gauge(page, "shardcast_log_bytes", "Bytes of stream logs in use.", shards, |it| it.log_bytes);
     let help = "Bytes of log segments kept for the next log.";
     gauge(page, "shardcast_free_segment_bytes", help, shards, |it| it.free_segment_bytes);
+    let help = "Viewers that came from another shard to the one of their stream.";
+    counter(page, "shardcast_handovers_total", help, shards, |it| it.handovers);
     let help = "Accounts drawn up for the API and for scrapes.";
     counter(page, "shardcast_surveys_total", help, shards, |it| it.surveys);
     let help = "Turns that took part in drawing up accounts.";

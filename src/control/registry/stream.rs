@@ -9,7 +9,7 @@ use super::Outgoing;
 use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
-use crate::session::{Ask, ClientInfo, Fetched, RelayWishes};
+use crate::session::{Ask, Audience, ClientInfo, Fetched, RelayWishes};
 use crate::shard::{AskToken, Node, Notice};
 
 /// Two take-overs of a name within this time by two addresses are a fight.
@@ -24,6 +24,8 @@ pub(super) struct Stream {
     pub(super) publisher: Option<Publisher>,
     /// Accepted plays per node, less those it has said good-bye for.
     pub(super) viewers: BTreeMap<Node, u64>,
+    /// Viewers on all shards.
+    pub(super) audience: Audience,
     pub(super) resume: Option<Resume>,
     /// Viewers were told of a publication and not yet of its end.
     pub(super) announced: bool,
@@ -103,6 +105,7 @@ impl Stream {
             settings,
             publisher: None,
             viewers: BTreeMap::new(),
+            audience: Audience::default(),
             resume: None,
             announced: false,
             gap_until: None,

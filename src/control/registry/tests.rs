@@ -51,7 +51,14 @@ impl World {
             ..ClientInfo::default()
         });
         let wishes = RelayWishes::default();
-        let ask = Ask { peer: peer.parse().unwrap(), since: self.now, client, what, wishes };
+        let ask = Ask {
+            peer: peer.parse().unwrap(),
+            since: self.now,
+            client,
+            what,
+            wishes,
+            may_move: false,
+        };
         self.registry.ask(token, &ask, self.now, &mut self.said);
         token
     }

@@ -10,7 +10,7 @@ use crate::config::Sources;
 use crate::media::StreamId;
 use crate::proto::push_message::PushId;
 use crate::session::ask::Grant;
-use crate::session::{Membership, PushGrant};
+use crate::session::{Audience, Membership, PushGrant};
 
 struct Server {
     session: HttpSession,
@@ -63,6 +63,7 @@ impl Server {
             owner: None,
             lease: None,
             connected: None,
+            audience: Audience::default(),
             settings: self.session.settings.app("__defaultVhost__", "live", "_definst_"),
         };
         self.verdict(&Verdict::Accept(grant))

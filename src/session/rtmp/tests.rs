@@ -9,7 +9,7 @@ use crate::media::{Epoch, StreamId, Tracks};
 use crate::proto::rtmp::chunk_writer::{MessageHeader, write_full};
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
 use crate::proto::rtmp::command;
-use crate::session::Membership;
+use crate::session::{Audience, Membership};
 
 mod players;
 
@@ -123,6 +123,7 @@ impl Server {
                 owner: None,
                 lease: None,
                 connected: None,
+                audience: Audience::default(),
                 settings,
             },
         })

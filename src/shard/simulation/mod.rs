@@ -86,6 +86,7 @@ struct Outcome {
     frames_dropped: u64,
     takeovers: u64,
     resumed: u64,
+    handovers: u64,
     /// A sum over all that viewers saw.
     story: u64,
 }
@@ -115,7 +116,8 @@ fn every_viewer_sees_what_was_published() {
     // Else the runs would show nothing.
     if seeds.end - seeds.start >= SEEDS {
         assert!(total.frames > 100_000, "{total:?}");
-        let rare = [total.gaps, total.frames_dropped, total.takeovers, total.resumed];
+        let Outcome { gaps, frames_dropped, takeovers, resumed, handovers, .. } = total;
+        let rare = [gaps, frames_dropped, takeovers, resumed, handovers];
         assert!(rare.iter().all(|count| *count > 20), "{total:?}");
     }
 }
@@ -152,6 +154,7 @@ impl Outcome {
         self.frames_dropped += other.frames_dropped;
         self.takeovers += other.takeovers;
         self.resumed += other.resumed;
+        self.handovers += other.handovers;
         self.story = self.story.wrapping_add(other.story);
     }
 }
@@ -175,6 +178,7 @@ impl World {
         let shards = dice.within(1..=3);
         let lane = dice.one_of(&[2, 4, 64]);
         let mut rig = Rig::with_lanes(&toml, shards, lane);
+        rig.gathers = dice.one_of(&[true, false]);
         for shard in &mut rig.shards {
             shard.thread_cpu = cpu;
         }
@@ -423,6 +427,7 @@ impl World {
             frames_dropped: shards.iter().map(|it| it.outbox.counters.frames_dropped).sum(),
             takeovers: registry.takeovers,
             resumed: registry.resumed,
+            handovers: self.rig.shards.iter().map(|shard| shard.counters.handovers).sum(),
         }
     }
 }
