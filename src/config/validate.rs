@@ -88,7 +88,7 @@ pub(super) fn app(app: &App, layers: &Node, name: &str, in_apps: &[&str]) -> Vec
     let holds = [("video", app.hold.video), ("audio", app.hold.audio)];
     for (track, hold) in holds {
         let Some(hold) = hold else { continue };
-        if hold.0 > Duration::from_secs(1) {
+        if hold.0 > limits::HOLD_MAX {
             check.at(&["hold", track], "a hold is at most 1s");
         }
     }

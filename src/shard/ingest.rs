@@ -24,6 +24,7 @@ use super::conns::Conn;
 use super::messages::ConnKey;
 use super::publication::Publication;
 use crate::config::Takeover;
+use crate::limits;
 use crate::media::{Moment, StreamId};
 use crate::rt::poller::{Poller, Ready};
 use crate::rt::socket;
@@ -144,13 +145,15 @@ impl Shard {
         self.note_publishers_since(paused_at, now, now);
     }
 
-    /// The same after a turn that took long: all that has come is as old as its beginning may be.
+    /// The same after a turn that took long: all that has come may be as old as its beginning, or as the
+    /// longest hold. More than due it cannot be, and it must not look as if viewers were behind.
     pub(super) fn note_publishers_after(&mut self, turn_began: Moment, now: Moment) {
-        self.note_publishers_since(turn_began, turn_began, now);
+        let since = turn_began.max(now - limits::HOLD_MAX);
+        self.note_publishers_since(since, since, now);
     }
 
-    /// What has come may be as old as one moment if it waits, and as the other if it does not.
-    fn note_publishers_since(&mut self, if_it_waits: Moment, if_not: Moment, now: Moment) {
+    /// What has come may be as old as one moment if its stream holds it, and as the other if not.
+    fn note_publishers_since(&mut self, if_held: Moment, if_not: Moment, now: Moment) {
         let mut ready = std::mem::take(&mut self.ingest.ready);
         if let Err(error) = self.ingest.poller.poll_now(&mut ready) {
             tracing::error!(shard = self.index, %error, "asking for ready publishers failed");
@@ -166,11 +169,13 @@ impl Shard {
             }
             let (mut wait, is_held) = self.read_wait(key, now);
             let Some(conn) = self.conns.get_mut(key) else { continue };
-            let since = if wait.is_zero() { if_not } else { if_it_waits };
+            let since = if wait.is_zero() { if_not } else { if_held };
             conn.reading.waits_since = Some(since);
             if is_held && !wait.is_zero() {
                 if conn.reading.gains.may_wait() {
-                    let bytes = socket::unread_bytes(&*conn).ok();
+                    // A wait that is hardly one, as most of it was in a long turn, says nothing.
+                    let is_wait = (since + wait).since(now) >= wait / 2;
+                    let bytes = is_wait.then(|| socket::unread_bytes(&*conn).ok()).flatten();
                     conn.reading.at_first = bytes.map(|bytes| (bytes, since + wait));
                 } else {
                     wait = Duration::ZERO;
@@ -396,13 +401,63 @@ mod tests {
                 } else {
                     rig.shards[0].note_publishers_after(began, rig.now);
                 }
-                let due = rig.shards[0].next_due();
-                assert_eq!(due, Some(rig.shards[0].next_housekeeping.min(began + wait)));
+                assert_eq!(rig.shards[0].ingest.next_read(), Some(began + wait));
                 rig.now = began + wait;
                 rig.run(2, &mut [&mut publisher, &mut viewer]).await;
                 assert_eq!(viewer.media(), ["1"]);
                 assert_eq!(arrivals(&rig), [began]);
             }
+        });
+    }
+
+    #[test]
+    fn what_came_in_a_pause_or_in_a_long_turn_is_not_taken_to_be_older_than_may_be() {
+        run(|| async {
+            for is_pause in [true, false] {
+                let mut rig = Rig::new("", 1);
+                let mut publisher = rig.client(0, Role::Publish, "s");
+                let mut viewer = rig.client(0, Role::Play, "s");
+                rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+                publisher.video(true, 1, 100);
+                publisher.pump();
+                let began = rig.now;
+                rig.now = began + Duration::from_secs(20);
+                let oldest = if is_pause {
+                    rig.shards[0].unseen_since = Some(began);
+                    ms(5)
+                } else {
+                    rig.shards[0].note_publishers_after(began, rig.now);
+                    Duration::from_secs(1)
+                };
+                let oldest = rig.now - oldest;
+                rig.run(50, &mut [&mut publisher, &mut viewer]).await;
+                assert_eq!(viewer.media(), ["1"]);
+                assert_eq!(arrivals(&rig), [oldest]);
+                assert_eq!(rig.shards[0].pass.counters.skips, 0);
+            }
+        });
+    }
+
+    /// A shard that is full: what is left of each wait after a long turn would be taken for all of it.
+    #[test]
+    fn waits_that_passed_in_a_long_turn_are_not_judged() {
+        run(|| async {
+            let mut rig = Rig::new("", 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut viewer = rig.client(0, Role::Play, "s");
+            rig.run(200, &mut [&mut publisher, &mut viewer]).await;
+            for number in 1..10 {
+                publisher.video(number == 1, number, 100);
+                publisher.pump();
+                let began = rig.now;
+                rig.now = began + ms(30);
+                rig.shards[0].note_publishers_after(began, rig.now);
+                rig.run(50, &mut [&mut publisher, &mut viewer]).await;
+            }
+            assert_eq!(viewer.media().len(), 9);
+            let connection = rig.shards[0].publications.values().next().unwrap().connection;
+            let gains = rig.shards[0].conns.get(connection).unwrap().reading.gains;
+            assert_eq!((gains.idle_score, gains.at_once), (0, 0));
         });
     }
 

@@ -133,9 +133,9 @@ pub struct Shard {
     gaps: Vec<Gap>,
     turn_min: Duration,
     turn_pace: TurnPace,
-    /// The shard has paused since it last looked at its sockets, at this moment.
+    /// The shard has paused since it last looked at its sockets: what has come may be as old as this.
     unseen_since: Option<Moment>,
-    /// Holds stretch so that passes take at most three quarters of the time.
+    /// Holds stretch so that the CPU time of passes is at most three quarters of the time.
     pass_budget: PassBudget,
     /// The CPU time of this shard's thread.
     thread_cpu: fn() -> Duration,

@@ -2,7 +2,7 @@
 //!
 //! A spent budget delays what comes next, it never drops anything. One publisher at 30 frames a second
 //! is far below any of the rates, so its frames are never held back for the sake of the pace; a hundred
-//! publishers, or passes that would take more than three quarters of the time, are.
+//! publishers, or passes that would take more than three quarters of it, are.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ impl TurnPace {
     }
 }
 
-/// When the next pass may begin: passes take at most three quarters of the shard's time.
+/// When the next pass may begin: the CPU time of passes is at most three quarters of the time. One that
+/// takes longer than [`PASS_PAUSE_MAX`] is followed by another nevertheless.
 #[derive(Debug, Default)]
 pub(super) struct PassBudget {
     /// When the passes so far are paid for: each puts it off by its price.
