@@ -54,9 +54,6 @@ pub const MESH_ENVELOPE_NOTICES_MAX: usize = 4096;
 pub const INBOX_CONNECTIONS_MAX: usize = 1024;
 /// What a stream may be held at most; a longer hold is refused in the configuration.
 pub const HOLD_MAX: Duration = Duration::from_secs(1);
-/// A stream with fewer viewers than this keeps them on the shard of its publisher, where they are sent to
-/// for as long as nobody on their own shard views it; with more, viewers stay where they were accepted.
-pub const GATHERED_VIEWERS_MAX: usize = 16;
 /// Connections that have gone to another shard and that orders to end them are still sent after; of the
 /// oldest one more it is not known any more.
 pub const DEPARTED_CONNECTIONS_MAX: usize = 1024;

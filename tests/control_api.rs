@@ -176,7 +176,8 @@ fn the_shapes_are_those_of_srs() {
     let details = &stream["details"];
     assert_eq!((&details["viewers"], &details["frame_rate"]), (&2.into(), &30.0.into()));
     assert_eq!(details["timestamps_repaired"], 0, "{details}");
-    assert!(details["viewer_shards"].as_array().is_some_and(|shards| shards.len() == 2));
+    // Of so few viewers each is on the shard of the stream, wherever it was accepted.
+    assert_eq!(details["viewer_shards"], serde_json::json!([details["shard"]]));
     let stream_id = stream["id"].as_str().expect("text");
     let one = payload(server, &format!("/api/v1/streams/{stream_id}"), "stream");
     assert_eq!(one["name"], "cam");

@@ -104,7 +104,7 @@ fn each_signal_to_stop_ends_publishers_then_players_and_loses_nothing() {
         [(libc::SIGTERM, "SIGTERM"), (libc::SIGINT, "SIGINT"), (libc::SIGQUIT, "SIGQUIT")]
     {
         let source = Source::of_file(&MINUTE.file());
-        let server = Server::start(&[]);
+        let server = Server::start(&[("server.gather_viewers", "0")]);
         let scratch = Scratch::new(&format!("drain-{name}"));
         let mut publisher = publish(&MINUTE.file(), &server.rtmp_url(STREAM), Pace::RealTime);
         server.api().wait_for_frames(STREAM, 30, SOON);

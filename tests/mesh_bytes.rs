@@ -41,7 +41,8 @@ struct Interval {
 
 #[test]
 fn the_mesh_carries_a_frame_once_whatever_the_number_of_viewers() {
-    let server = Server::start(&[]);
+    // Else the first viewers would all be on the publisher's shard.
+    let server = Server::start(&[("server.gather_viewers", "0")]);
     let publisher = Publisher::start(server.rtmp(), STREAM, EVEN);
     server.api().wait_for_frames(STREAM, 10, SOON);
     let owner = server.api().snapshot().owner_shard(STREAM).expect("the stream is published");

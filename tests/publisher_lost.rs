@@ -52,7 +52,7 @@ struct End {
 
 #[test]
 fn viewers_go_on_with_a_publisher_that_was_killed_and_came_back() {
-    let server = Server::start(&[]);
+    let server = start(&[]);
     let (mut publisher, _) = publish_on(&server, 0);
     let mut watchers = one_of_each(&server);
     for watcher in &mut watchers {
@@ -85,7 +85,7 @@ fn viewers_go_on_with_a_publisher_that_was_killed_and_came_back() {
 
 #[test]
 fn a_goodbye_ends_the_stream_at_once_and_after_its_last_frame() {
-    let server = Server::start(&[]);
+    let server = start(&[]);
     let publisher = Publisher::start(server.rtmp(), STREAM, SCRIPT);
     server.api().wait_for_frames(STREAM, 10, SOON);
     let watchers = one_of_each(&server);
@@ -107,7 +107,7 @@ fn a_goodbye_ends_the_stream_at_once_and_after_its_last_frame() {
 /// For encoders that stop and start again: their goodbye is treated as a loss.
 #[test]
 fn a_goodbye_can_be_resumed() {
-    let server = Server::start(&[("apps.default.publish.resume_after_goodbye", "true")]);
+    let server = start(&[("apps.default.publish.resume_after_goodbye", "true")]);
     let mut publisher = Publisher::start(server.rtmp(), STREAM, SCRIPT);
     server.api().wait_for_frames(STREAM, 10, SOON);
     let mut watchers = one_of_each(&server);
@@ -133,7 +133,7 @@ fn a_goodbye_can_be_resumed() {
 #[test]
 fn a_publisher_that_stays_away_ends_the_stream_when_the_gap_is_over() {
     const RESUME: Duration = Duration::from_secs(1);
-    let server = Server::start(&[("apps.default.publish.resume", "1s")]);
+    let server = start(&[("apps.default.publish.resume", "1s")]);
     let (mut publisher, _) = publish_on(&server, 0);
     let mut watchers = one_of_each(&server);
     for watcher in &mut watchers {
@@ -151,6 +151,11 @@ fn a_publisher_that_stays_away_ends_the_stream_when_the_gap_is_over() {
     }
     assert_eq!(server.api().snapshot().registry("gaps_expired"), 1);
     server.stop();
+}
+
+/// A server whose viewers stay on the shards that they are put on.
+fn start(overrides: &[(&str, &str)]) -> Server {
+    Server::start(&[overrides, &[("server.gather_viewers", "0")]].concat())
 }
 
 /// An ffmpeg that publishes from that shard, once its frames come in.

@@ -144,6 +144,13 @@ pub(crate) fn all(builds: &[Build], xiu: Option<&Path>) -> Vec<Scenario> {
         ],
     );
     add(
+        "g",
+        "100 publishers of 500 kbit/s, server and load share both CPUs",
+        Kind::Viewers,
+        Load { streams: 100, viewers: 5, bitrate: 500_000, rejoin: false },
+        vec![ours(Preset::Balanced, Via::Rtmp), of_shards(builds, Preset::Balanced, Via::Rtmp, 2)],
+    );
+    add(
         "h",
         "100 publishers of 500 kbit/s, sent on to another server",
         Kind::Viewers,

@@ -297,6 +297,7 @@ fn server(config: &Config) -> ServerSettings {
         control_core: config.server.control_core,
         drain: config.server.drain.0,
         accept: config.server.accept,
+        gather_viewers: config.server.gather_viewers,
         egress: config.server.egress,
         unknown_apps: config.server.unknown_apps,
     }

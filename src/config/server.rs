@@ -20,6 +20,8 @@ pub struct Server {
     pub drain: Time,
     /// Which shard gets a new connection.
     pub accept: Accept,
+    /// A stream with fewer viewers than this has them on its publisher's shard.
+    pub gather_viewers: usize,
     /// How bytes leave.
     pub egress: Egress,
     /// What an app without a table gets.
@@ -140,6 +142,7 @@ impl Default for Server {
             control_core: ControlCore::Float,
             drain: Time::from_secs(10),
             accept: Accept::LeastLoaded,
+            gather_viewers: 16,
             egress: Egress::Auto,
             unknown_apps: UnknownApps::Serve,
         }

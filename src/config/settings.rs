@@ -65,6 +65,8 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// Which shard gets a new connection.
     pub accept: Accept,
+    /// A stream with fewer viewers than this has them on its publisher's shard.
+    pub gather_viewers: usize,
     /// How bytes leave.
     pub egress: Egress,
     /// What an app without a table gets; see [`Settings::serves_app`].

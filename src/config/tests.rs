@@ -197,6 +197,7 @@ const OTHER_VALUES: &[(&str, &str)] = &[
     ("server.control_core", "1"),
     ("server.drain", "1m"),
     ("server.egress", "ring"),
+    ("server.gather_viewers", "0"),
     ("server.shards", "2"),
     ("server.unknown_apps", "refuse"),
     ("signalling.listen", "0.0.0.0:4233"),

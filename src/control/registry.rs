@@ -26,7 +26,6 @@ use self::stream::{Asker, Contender, Phase, Publisher, Stream};
 use crate::config::{
     AppSettings, Dialect, FlvMissing, HookEvent, Missing, RelayRule, RuleAction, Settings, Takeover,
 };
-use crate::limits;
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
@@ -264,7 +263,7 @@ impl Registry {
         let stream = self.streams.get(self.ids.get(name)?)?;
         let node = stream.publisher.as_ref().filter(|publisher| publisher.started)?.node;
         let is_first_here = node != token.node && !stream.viewers.contains_key(&token.node);
-        let is_small = stream.audience.len() < limits::GATHERED_VIEWERS_MAX;
+        let is_small = stream.audience.len() < self.settings.server.gather_viewers;
         (is_first_here && is_small).then(|| (node, stream.audience.join()))
     }
 

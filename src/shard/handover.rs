@@ -222,13 +222,13 @@ mod tests {
             rig.run(20, &mut [&mut publisher]).await;
             publisher.video(true, 1, 100);
             // At the same moment: those on their way count.
-            let count = limits::GATHERED_VIEWERS_MAX + 4;
+            let gathered = rig.shards[0].settings.server.gather_viewers;
+            let count = gathered + 4;
             let mut viewers: Vec<Client> =
                 (0..count).map(|_| rig.client(1, Role::Play, "s")).collect();
             let mut all: Vec<&mut Client> = viewers.iter_mut().collect();
             all.push(&mut publisher);
             rig.run(40, &mut all).await;
-            let gathered = limits::GATHERED_VIEWERS_MAX;
             assert_eq!(counts(&rig), [(gathered + 1, gathered, gathered as u64), (4, 4, 0)]);
             assert!(viewers.iter().all(|viewer| viewer.media() == ["1"]));
             // With a viewer here the stream is here, and the next one stays as well.
