@@ -1,7 +1,7 @@
 //! Fixed-size blocks of memory that stream logs are made of, and the shard's pool of them.
 
 /// Bytes of one segment.
-pub const SEGMENT_BYTES: usize = 256 * 1024;
+pub const SEGMENT_BYTES: usize = 128 * 1024;
 /// Free segments a pool keeps; more are given back to the system.
 const FREE_MAX: usize = 32;
 
