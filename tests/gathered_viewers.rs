@@ -24,7 +24,7 @@ const SCRIPT: Script = Script {
 
 /// One over RTMP and one over HTTP-FLV in turns; round robin puts them on all shards.
 fn viewer(server: &Server, stream: &str, number: usize) -> Viewer {
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         Viewer::rtmp(server.rtmp(), stream)
     } else {
         Viewer::flv(server.http(), stream)
