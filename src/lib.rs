@@ -1,6 +1,7 @@
 //! shardcast: a live media server for Linux, one shard per core on io_uring.
 //!
-//! 1. The acceptor thread hands each connection to one media shard, where it stays.
+//! 1. The acceptor thread hands each connection to one media shard, where it stays; only a viewer of
+//!    a small stream goes to the shard of that stream when it asks to play.
 //! 2. A media shard works in paced *turns*: read every ready socket, append to stream logs,
 //!    flush what is due, hand at most one message to each other shard.
 //! 3. A publisher's bytes become frames once ([`proto`]), are given one clock

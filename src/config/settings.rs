@@ -65,7 +65,7 @@ pub struct ServerSettings {
     pub drain: Duration,
     /// Which shard gets a new connection.
     pub accept: Accept,
-    /// A stream with fewer viewers than this has them on its publisher's shard.
+    /// Who asks to play a stream with fewer viewers than this is brought to its publisher's shard.
     pub gather_viewers: usize,
     /// How bytes leave.
     pub egress: Egress,

@@ -60,7 +60,8 @@ pub struct Frame {
     pub slot: u8,
     /// Decoding time on the stream's timeline in milliseconds; the wire carries its low 32 bits.
     pub dts_ms: u64,
-    /// When it came to the publisher's shard, or up to a turn earlier: it is read when the shard looks.
+    /// When it came to the publisher's shard, or up to a turn earlier: it is read when the shard looks. After
+    /// a stop of the whole machine it may have come earlier still.
     pub arrival: Moment,
     /// Body of the message.
     pub payload: Bytes,

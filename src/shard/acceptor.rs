@@ -1,5 +1,5 @@
 //! The acceptor: one plain thread that hands each connection to a shard, where it stays: only a viewer of
-//! a small stream goes to the shard of its stream once.
+//! a small stream goes to the shard of that stream when it asks to play.
 //!
 //! At a cap the connection is closed at once and counted: `limits.connections`,
 //! `limits.connections_per_address`, a full inbox of the shard. Out of descriptors, it pauses.

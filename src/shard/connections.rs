@@ -164,6 +164,7 @@ impl Shard {
                     .map_or_else(|| Arc::new(ClientInfo::default()), Arc::clone);
                 // Of a proxy's connection each request may be another client's.
                 conn.peer = conn.session.peer();
+                conn.open_asks += 1;
                 let Some(conn) = self.conns.get(key) else { return };
                 let may_move = matches!(want, Want::Play { .. }) && self.may_go(conn, serial);
                 let ask = Box::new(Ask {

@@ -135,6 +135,8 @@ pub struct Conn {
     pub publishes: Vec<Publishing>,
     /// What it has asked for, for the access log.
     pub asked: Asked,
+    /// Its questions that are not answered yet, also those whose answer it does not wait for any more.
+    pub open_asks: u32,
     /// Its questions about publishing that are not answered yet.
     pub publish_asks: Vec<u32>,
     /// The message stream whose message is half sent: nothing else may be sent before its rest.
@@ -197,6 +199,7 @@ impl Conn {
             plays: Vec::new(),
             publishes: Vec::new(),
             asked: Asked::default(),
+            open_asks: 0,
             publish_asks: Vec::new(),
             mid_message: None,
             refused_until: Moment::ZERO,
@@ -216,14 +219,15 @@ impl Conn {
         }
     }
 
-    /// Whether its shard knows nothing of it but what [`Conn::travel`] takes along.
+    /// Whether its shard knows, and will be told, nothing of it but what [`Conn::travel`] takes along and the
+    /// answer to one question.
     pub fn is_unbound(&self) -> bool {
         let is_client = |client: &Arc<ClientInfo>| !client.is_relay && client.link.is_none();
         self.session.client().is_some_and(is_client)
             && self.closing.is_none()
             && self.plays.is_empty()
             && self.publishes.is_empty()
-            && self.publish_asks.is_empty()
+            && self.open_asks == 1
             && self.member.is_none()
             && self.in_rooms.is_none()
             && self.proxy_header.is_none()

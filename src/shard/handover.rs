@@ -4,7 +4,9 @@
 //!
 //! The control shard returns the question ([`Notice::AskNearer`]) before anybody has judged it. The
 //! connection goes to the other shard with it, and is asked for again from there; a connection that cannot
-//! go asks again where it is. Whoever wants to end a connection that has gone is sent after it.
+//! go asks again where it is. An order to end a connection that has gone is sent after it; one to redirect
+//! what it plays is not, as it has asked for something else. A connection that is on its way in the
+//! moment in which the server begins to drain may be closed without a word.
 
 use std::collections::VecDeque;
 
@@ -24,8 +26,9 @@ pub struct Handover {
     place: AudiencePlace,
 }
 
-/// The connections that have gone to other shards last. Whoever is asked to end an older one, which takes
-/// milliseconds from the look at the connections to the order, does not know it.
+/// The connections that have gone to other shards last. An order to end an older one is lost: there are
+/// milliseconds between the API's look at the connections and its order, and seconds between the question
+/// to an on_update hook and what follows from its answer.
 #[derive(Debug, Default)]
 pub(super) struct Departed(VecDeque<(ConnKey, ClientId, Node)>);
 
@@ -100,12 +103,10 @@ impl Shard {
         let Handover { conn, mut ask, serial, place } = handover;
         let mut conn = Conn::arrived(conn, &self.load, &self.releases);
         conn.place = Some(place);
+        conn.open_asks = 1;
         self.counters.handovers += 1;
         self.departed.came(conn.id, self.index);
         let key = self.conns.insert(conn);
-        if self.draining.is_some() {
-            return self.close(key, CloseReason::Draining, now);
-        }
         let Some(conn) = self.conns.get(key) else { return };
         if let Err(error) = self.poller.add(conn, key.token()) {
             tracing::warn!(
@@ -113,6 +114,9 @@ impl Shard {
                 "a connection cannot be watched"
             );
             return self.close(key, CloseReason::Internal, now);
+        }
+        if self.draining.is_some() {
+            return self.close(key, CloseReason::Draining, now);
         }
         ask.may_move = false;
         let token = AskToken { node: self.index, connection: key, serial };
@@ -279,6 +283,37 @@ mod tests {
             assert_eq!(viewer.media_of(1), ["1"]);
             assert!(viewer.has("NetStream.Publish.Start"));
             assert_eq!(counts(&rig), [(1, 0, 0), (1, 1, 0)]);
+        });
+    }
+
+    /// Its hooks are told of the end of what it does not want any more.
+    #[test]
+    fn a_connection_that_has_asked_for_something_else_before_waits_for_that_answer() {
+        run(|| async {
+            let mut rig = rig();
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            rig.run(20, &mut [&mut publisher]).await;
+            publisher.video(true, 1, 100);
+            let mut viewer = rig.client(1, Role::Play, "t");
+            rig.run(20, &mut [&mut viewer]).await;
+            viewer.call(1, "closeStream", &[]);
+            rig.run(20, &mut [&mut publisher, &mut viewer]).await;
+            rig.heard.clear();
+            viewer.call(1, "play", &[Value::from("u")]);
+            rig.shards[1].turn_at(rig.now).await;
+            viewer.call(1, "closeStream", &[]);
+            viewer.call(1, "play", &[Value::from("s")]);
+            rig.shards[1].turn_at(rig.now).await;
+            rig.run(30, &mut [&mut publisher, &mut viewer]).await;
+            let ends = rig.heard.iter().filter(|it| matches!(it, Notice::StreamEnded { .. }));
+            assert_eq!(ends.count(), 1, "{:?}", rig.heard);
+            assert_eq!(viewer.media(), ["1"]);
+            assert_eq!(counts(&rig), [(1, 0, 0), (1, 1, 0)]);
+            // With that answer it is free.
+            viewer.call(1, "closeStream", &[]);
+            viewer.call(1, "play", &[Value::from("s")]);
+            rig.run(30, &mut [&mut publisher, &mut viewer]).await;
+            assert_eq!(counts(&rig), [(2, 1, 1), (0, 0, 0)]);
         });
     }
 

@@ -163,6 +163,7 @@ impl Shard {
         let key = token.connection;
         // Counted until the play that it came for is counted, or is refused.
         let _place = self.conns.get_mut(key).and_then(|conn| {
+            conn.open_asks = conn.open_asks.saturating_sub(1);
             conn.publish_asks.retain(|serial| *serial != token.serial);
             conn.place.take()
         });

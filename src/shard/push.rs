@@ -68,7 +68,8 @@ impl Shard {
         wire: PushWire,
         since: Option<String>,
     ) {
-        let Some(conn) = self.conns.get(key) else { return };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.open_asks += 1;
         let client = conn.session.client().cloned();
         let client = client.unwrap_or_else(|| Arc::new(ClientInfo::default()));
         let ask = Box::new(PushAsk { peer: conn.peer, client, wire, since });

@@ -97,6 +97,8 @@ pub(super) async fn clients(shared: &Shared, request: &Request) -> Answer {
     let census = Census::of_clients(&shared.parts.reports).await;
     let mut all: Vec<&ClientReport> = census.clients().collect();
     all.sort_unstable_by_key(|client| client.id);
+    // One that went from shard to shard meanwhile is in the accounts of both.
+    all.dedup_by_key(|client| client.id);
     let mut list = Vec::new();
     let mut pace = Pace::default();
     for client in page.of_list(all.into_iter()) {
@@ -108,7 +110,7 @@ pub(super) async fn clients(shared: &Shared, request: &Request) -> Answer {
 
 /// `GET /api/v1/clients/ID`: the id of a client is the one of hooks and logs.
 pub(super) async fn client(shared: &Shared, id: &str) -> Answer {
-    let census = Census::of_clients(&shared.parts.reports).await;
+    let census = census_with(shared, id).await;
     match find_client(&census, id) {
         Some(client) => envelope(shared, 0, "client", client_of(shared, &census, client)),
         None => missing(shared, NO_CLIENT),
@@ -117,13 +119,23 @@ pub(super) async fn client(shared: &Shared, id: &str) -> Answer {
 
 /// `DELETE /api/v1/clients/ID`: the connection is closed.
 pub(super) async fn kick(shared: &Shared, id: &str) -> Answer {
-    let census = Census::of_clients(&shared.parts.reports).await;
+    let census = census_with(shared, id).await;
     let Some(client) = find_client(&census, id) else { return missing(shared, NO_CLIENT) };
     let why = "closed by the API".to_owned();
     let connection = client.connection;
     shared.parts.orders.give(client.shard, Notice::Dismiss { connection, why });
     tracing::info!(client = client.id.0, peer = %client.peer, "the API closes a connection");
     missing(shared, 0)
+}
+
+/// The clients, asked for again when this one is not among them: it may have gone from shard to shard
+/// meanwhile.
+async fn census_with(shared: &Shared, id: &str) -> Census {
+    let census = Census::of_clients(&shared.parts.reports).await;
+    if find_client(&census, id).is_some() {
+        return census;
+    }
+    Census::of_clients(&shared.parts.reports).await
 }
 
 fn find_client<'a>(census: &'a Census, id: &str) -> Option<&'a ClientReport> {
