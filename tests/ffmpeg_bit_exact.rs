@@ -107,7 +107,7 @@ fn small_chunks_carry_the_same_packets() {
 fn play_exactly(name: &str, media: Media, joins: &Joins) {
     let file = media.file();
     let source = Source::of_file(&file);
-    let server = Server::start(&[]);
+    let server = Server::start(&[("server.gather_viewers", "0")]);
     let scratch = Scratch::new(name);
     let mut publisher = publish(&file, &server.rtmp_url(STREAM), Pace::RealTime);
     server.api().wait_for_publisher(STREAM, SOON);
