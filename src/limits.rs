@@ -46,7 +46,7 @@ pub const NAME_BYTES_MAX: usize = 512;
 /// Envelopes that a lane of the mesh holds; at the cap media is dropped up to the next join point and
 /// notices wait with the sender.
 pub const MESH_LANE_ENVELOPES_MAX: usize = 256;
-/// Payload bytes of one envelope; further frames of the turn are dropped up to the next join point.
+/// Bytes of the frames of one envelope; further frames of the turn are dropped up to the next join point.
 pub const MESH_ENVELOPE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Notices of one envelope; more wait for the next turn.
 pub const MESH_ENVELOPE_NOTICES_MAX: usize = 4096;

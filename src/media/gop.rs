@@ -4,8 +4,9 @@
 //! keyframes. Keyframes of other tracks that come just before belong to the same group, for encoders
 //! send the tracks of one moment in any order.
 //!
-//! Bounded in bytes: a group of pictures that grows past the cap is let go (viewers who come then
-//! wait for the next keyframe); payloads are shared, so this costs references, not copies.
+//! Bounded in bytes, with what each frame takes besides its payload: a group of pictures that grows past
+//! the cap is let go (viewers who come then wait for the next keyframe), also one of very many empty
+//! messages. Payloads are shared, so this costs references, not copies.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ enum Pictures {
 }
 
 impl Gop {
-    /// An empty group that may grow to `bytes_max` bytes of payload.
+    /// An empty group that may grow to `bytes_max` bytes, counted like [`Gop::bytes`].
     pub fn new(bytes_max: usize) -> Self {
         Self {
             frames: VecDeque::new(),
@@ -127,7 +128,7 @@ impl Gop {
         self.overflown = true;
     }
 
-    /// Payload bytes held.
+    /// Bytes held: payloads, and what their frames take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -170,7 +171,7 @@ impl Gop {
         if self.overflown || (self.frames.is_empty() && joinable == Joinable::No) {
             return joinable;
         }
-        self.bytes += frame.payload.len();
+        self.bytes += weight(frame);
         if self.bytes > self.bytes_max {
             self.clear();
             self.overflown = true;
@@ -234,7 +235,7 @@ impl Gop {
         }
         let Some(first) = first else { return self.clear() };
         for (_, gone) in self.frames.drain(..first) {
-            self.bytes -= gone.payload.len();
+            self.bytes -= weight(&gone);
         }
         if first > 0 {
             self.preamble = Arc::clone(preamble);
@@ -252,7 +253,7 @@ impl Gop {
             if !old && first.kind == FrameKind::Audio {
                 break;
             }
-            self.bytes -= first.payload.len();
+            self.bytes -= weight(first);
             self.frames.pop_front();
         }
         self.frames.len() != before
@@ -262,6 +263,11 @@ impl Gop {
         self.frames.clear();
         self.bytes = 0;
     }
+}
+
+/// What holding a frame costs, in bytes. Messages without payload cost their publisher a byte each.
+fn weight(frame: &Frame) -> usize {
+    size_of::<(u64, Frame)>() + frame.payload.len()
 }
 
 #[cfg(test)]
@@ -292,19 +298,19 @@ mod tests {
 
     #[test]
     fn begins_anew_with_each_keyframe() {
-        let mut gop = Gop::new(1_000);
+        let mut gop = Gop::new(10_000);
         assert_eq!(gop.push(&frame(FrameKind::Keyframe, 0, 10), &none()), Joinable::Yes);
         assert_eq!(gop.push(&frame(FrameKind::Audio, 5, 10), &none()), Joinable::No);
         assert_eq!(gop.push(&frame(FrameKind::Inter, 40, 10), &none()), Joinable::No);
         assert_eq!(times(&gop), [0, 5, 40]);
         gop.push(&frame(FrameKind::Keyframe, 2_000, 10), &none());
         assert_eq!(times(&gop), [2_000]);
-        assert_eq!(gop.bytes(), 10);
+        assert_eq!(gop.bytes(), weight(&frame(FrameKind::Keyframe, 0, 10)));
     }
 
     #[test]
     fn frames_before_the_first_keyframe_are_useless_but_sound_is_not() {
-        let mut gop = Gop::new(1_000);
+        let mut gop = Gop::new(10_000);
         assert_eq!(gop.push(&frame(FrameKind::Inter, 0, 10), &none()), Joinable::Useless);
         assert_eq!(gop.push(&frame(FrameKind::Audio, 10, 10), &none()), Joinable::Yes);
         assert_eq!(gop.push(&frame(FrameKind::Keyframe, 20, 10), &none()), Joinable::Yes);
@@ -365,12 +371,16 @@ mod tests {
             (0, Keyframe, 4_040, Joinable::Yes, 1),
             (0, Keyframe, 4_080, Joinable::Yes, 0),
         ];
-        let mut gop = Gop::new(1_000);
+        let mut gop = Gop::new(10_000);
         for (slot, kind, dts_ms, joinable, before) in table {
             let pushed = gop.push(&of_track(slot, kind, dts_ms), &none());
             assert_eq!((pushed, begun_before(&gop)), (joinable, before), "{slot} at {dts_ms}");
             let count = gop.frames().count();
-            assert_eq!(gop.bytes(), 10 * count, "{slot} at {dts_ms}");
+            assert_eq!(
+                gop.bytes(),
+                weight(&of_track(slot, kind, dts_ms)) * count,
+                "{slot} at {dts_ms}"
+            );
             if joinable == Joinable::Yes {
                 assert_eq!(count, before + 1, "{slot} at {dts_ms}");
             }
@@ -379,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_leading_track_that_vanishes_leaves_the_lead_to_another() {
-        let mut gop = Gop::new(1_000);
+        let mut gop = Gop::new(10_000);
         gop.push(&of_track(0, FrameKind::Keyframe, 0), &none());
         gop.push(&of_track(0, FrameKind::Inter, 40), &none());
         let second = |at| of_track(1, FrameKind::Keyframe, at);
@@ -390,7 +400,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_group_is_let_go_until_the_next_keyframe() {
-        let mut gop = Gop::new(1_000);
+        let mut gop = Gop::new(10_000);
         gop.push(&of_track(1, FrameKind::Keyframe, 0), &none());
         gop.interrupt();
         gop.push(&of_track(1, FrameKind::Inter, 10), &none());
@@ -401,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_group_over_the_cap_is_let_go_until_the_next_keyframe() {
-        let mut gop = Gop::new(25);
+        let mut gop = Gop::new(2 * weight(&frame(FrameKind::Inter, 0, 10)) + 5);
         gop.push(&frame(FrameKind::Keyframe, 0, 10), &none());
         gop.push(&frame(FrameKind::Inter, 40, 10), &none());
         assert_eq!(gop.push(&frame(FrameKind::Inter, 80, 10), &none()), Joinable::No);
@@ -410,5 +420,20 @@ mod tests {
         assert!(gop.is_empty());
         gop.push(&frame(FrameKind::Keyframe, 160, 10), &none());
         assert_eq!(times(&gop), [160]);
+    }
+
+    #[test]
+    fn messages_without_payload_count_for_what_they_take() {
+        let mut gop = Gop::new(1_000_000);
+        gop.push(&frame(FrameKind::Keyframe, 0, 10), &none());
+        let mut held_max = 0;
+        for _ in 0..1_000_000 {
+            gop.push(&frame(FrameKind::Other, 40, 0), &none());
+            held_max = held_max.max(gop.frames().count() * size_of::<(u64, Frame)>());
+            if gop.is_empty() {
+                break;
+            }
+        }
+        assert!(gop.is_empty() && held_max <= 1_000_000, "{held_max}");
     }
 }

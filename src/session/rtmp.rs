@@ -145,6 +145,8 @@ const OBJECT_ENCODING_AMF3: f64 = 3.0;
 const RECORDED: [&str; 3] = ["record", "append", "appendWithGap"];
 /// A publisher may exceed `max_bitrate` within this time (a keyframe, a burst after a stall).
 const RATE_WINDOW: Duration = Duration::from_secs(10);
+/// What a message takes on the wire besides its payload: a chunk's basic header and a full message header.
+const MESSAGE_HEADER_BYTES: usize = 12;
 
 /// `CapsExMask.Reconnect` of Enhanced RTMP v2.
 const CAPS_EX_RECONNECT: u32 = 1;
@@ -444,7 +446,9 @@ impl RtmpSession {
         match &mut stream.state {
             StreamState::Publishing { settings, last_media, rate, .. } => {
                 *last_media = io.now;
-                if rate.exceeds(media.payload.len(), settings.max_bitrate, io.now) {
+                // With their headers: else empty messages would be free.
+                let size = media.payload.len() + MESSAGE_HEADER_BYTES;
+                if rate.exceeds(size, settings.max_bitrate, io.now) {
                     return Err(CloseReason::Bitrate);
                 }
                 if track != Track::Data || media.unwrap_data(message.type_id) {

@@ -84,8 +84,9 @@ impl Outbox {
         frame: &Frame,
     ) -> bool {
         let lane = &mut self.lanes[node];
-        // One frame goes however large it is.
-        if lane.bytes + frame.payload.len() > limits::MESH_ENVELOPE_BYTES_MAX && lane.frames > 0 {
+        // One frame goes however large it is; empty ones count for what they take.
+        let size = lane.bytes + frame.payload.len() + lane.frames * size_of::<Frame>();
+        if size > limits::MESH_ENVELOPE_BYTES_MAX && lane.frames > 0 {
             self.counters.frames_dropped += 1;
             return false;
         }
