@@ -559,9 +559,10 @@ impl LogState {
                 joined.push((viewer.connection, viewer.message_stream_id));
                 viewer.late_from = late_from;
                 viewer.ended = false;
+                // Who has been sent more than this one begins with goes on waiting.
+                self.waiting -= 1;
             }
         }
-        self.waiting = 0;
     }
 }
 
@@ -600,4 +601,55 @@ pub(super) fn begins(tracks: Tracks, frame: &Frame, joinable: bool) -> bool {
 /// one saves sends only when there is something else to wait for.
 fn hold(settings: &AppSettings, frame: &Frame, has_video: bool) -> Duration {
     if frame.track == Track::Audio && has_video { settings.hold_audio } else { settings.hold_video }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Settings, Sources};
+
+    const RTMP: Wire =
+        Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
+
+    fn keyframe(slot: u8, dts_ms: u64) -> Frame {
+        Frame {
+            track: Track::Video,
+            kind: FrameKind::Keyframe,
+            slot,
+            dts_ms,
+            arrival: Moment::ZERO,
+            payload: vec![0; 10].into(),
+        }
+    }
+
+    #[test]
+    fn who_cannot_begin_at_a_group_that_it_has_seen_half_of_begins_at_the_next() {
+        let settings = Settings::load(&Sources::default()).unwrap();
+        let app = settings.app("__defaultVhost__", "live", "_definst_");
+        let name = StreamName::new("__defaultVhost__", "live", "", "cam").unwrap();
+        let mut stream = ViewerStream::new(StreamId(1), name, app, 6, Moment::ZERO);
+        let (mut pool, mut joined) = (SegmentPool::default(), Vec::new());
+        let viewer = Viewer::new(ConnKey::from_token(7), 1, Duration::from_secs(10), Moment::ZERO);
+        stream.attach(viewer, RTMP, true, Moment::ZERO, &mut pool);
+        let mut push = |stream: &mut ViewerStream, frame| {
+            stream.push(&frame, Moment::ZERO, &mut pool, &mut joined);
+        };
+        push(&mut stream, keyframe(0, 0));
+        // Of the second track, right before the one that leads: viewers begin with it.
+        push(&mut stream, keyframe(1, 2_000));
+        let state = &mut stream.logs[0];
+        let cursor = &mut state.viewers[0].cursor;
+        while !cursor.is_caught_up(&state.log) {
+            let len: usize = cursor.next(&state.log, usize::MAX).iter().map(|it| it.len()).sum();
+            cursor.advance(len);
+        }
+        cursor.wait(&state.log);
+        state.waiting += 1;
+        push(&mut stream, keyframe(0, 2_010));
+        let state = &stream.logs[0];
+        assert_eq!((state.waiting, state.viewers[0].cursor.is_waiting()), (1, true));
+        push(&mut stream, keyframe(0, 4_000));
+        let state = &stream.logs[0];
+        assert_eq!((state.waiting, state.viewers[0].cursor.is_waiting()), (0, false));
+    }
 }
