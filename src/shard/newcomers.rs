@@ -1,6 +1,6 @@
-//! Connections that neither publish nor play: they may take a part of a turn, and wait for the next
-//! with the rest. A handshake costs as much as many frames, and thousands of clients may come, and talk,
-//! at the same moment; whoever publishes or views must not notice.
+//! Connections that do not publish: reading from them may take a part of a turn, and the rest waits for
+//! the next. A handshake costs as much as many frames, thousands of clients may come at the same moment, and a
+//! viewer may talk without end; no publisher, and nobody who views, must notice.
 
 use std::collections::VecDeque;
 
@@ -10,10 +10,10 @@ use crate::media::Moment;
 
 /// Taking connections may use this part of the shortest turn, as CPU time.
 const ACCEPT_SHARE: u32 = 4;
-/// Reading from newcomers may use this part of it.
+/// Reading from newcomers and viewers may use this part of it.
 const READ_SHARE: u32 = 2;
 
-/// Newcomers that have something to read, first come, first served.
+/// Newcomers and viewers that have something to read, first come, first served.
 #[derive(Debug, Default)]
 pub(super) struct Newcomers {
     ready: VecDeque<ConnKey>,
@@ -41,10 +41,10 @@ impl Shard {
         any
     }
 
-    /// Reads at once from who publishes or plays; anybody else waits for [`Shard::read_newcomers`].
+    /// Reads at once from who publishes; anybody else waits for [`Shard::read_newcomers`].
     pub(super) fn read_or_list(&mut self, key: ConnKey, now: Moment) {
         let Some(conn) = self.conns.get_mut(key) else { return };
-        if !conn.plays.is_empty() || !conn.publishes.is_empty() {
+        if !conn.publishes.is_empty() {
             self.read(key, now);
         } else if !conn.is_read_listed {
             conn.is_read_listed = true;
@@ -52,7 +52,7 @@ impl Shard {
         }
     }
 
-    /// Reads from newcomers for as long as their part of the turn lasts; at least from one.
+    /// Reads from who was listed for as long as their part of the turn lasts; at least from one.
     pub(super) fn read_newcomers(&mut self, now: Moment) {
         if self.newcomers.is_empty() {
             return;

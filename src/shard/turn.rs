@@ -123,13 +123,15 @@ impl Shard {
             tracing::error!(shard = self.index, %error, "asking for ready sockets failed");
         }
         let any = !ready.is_empty() || !self.newcomers.is_empty();
+        // Media first: what the others say may wait for it.
+        if ready.iter().any(|event| event.token == PUBLISHERS) {
+            self.note_publishers(now);
+        }
         for event in &ready {
-            if event.token == DOORBELL {
-                self.mesh.drain_doorbell();
-            } else if event.token == PUBLISHERS {
-                self.note_publishers(now);
-            } else {
-                self.read_or_list(ConnKey::from_token(event.token), now);
+            match event.token {
+                DOORBELL => _ = self.mesh.drain_doorbell(),
+                PUBLISHERS => {}
+                token => self.read_or_list(ConnKey::from_token(token), now),
             }
         }
         self.ready = ready;

@@ -122,8 +122,10 @@ fn without_sound_the_pictures_go_on_and_sound_comes_back_at_once() {
         rig.run(20, &mut [&mut viewer]).await;
         source.send_to(&mut rig, 30, &mut [&mut viewer]).await;
         viewer.flag("receiveAudio", false);
+        rig.turn().await;
         source.send_to(&mut rig, 40, &mut [&mut viewer]).await;
         viewer.flag("receiveAudio", true);
+        rig.turn().await;
         source.send_to(&mut rig, 60, &mut [&mut viewer]).await;
         let (pictures, sounds) = received(&viewer.media());
         assert_eq!(pictures, range(1, 60));
@@ -142,13 +144,16 @@ fn with_neither_there_is_silence_and_both_come_back_at_a_keyframe() {
         source.send_to(&mut rig, 30, &mut [&mut viewer]).await;
         viewer.flag("receiveAudio", false);
         viewer.flag("receiveVideo", false);
+        rig.turn().await;
         source.send_to(&mut rig, 40, &mut [&mut viewer]).await;
         let (pictures, sounds) = received(&viewer.media());
         assert_eq!((pictures.last(), sounds.last()), (Some(&30), Some(&61)));
         // The sound can begin before the pictures.
         viewer.flag("receiveAudio", true);
+        rig.turn().await;
         source.send_to(&mut rig, 45, &mut [&mut viewer]).await;
         viewer.flag("receiveVideo", true);
+        rig.turn().await;
         source.send_to(&mut rig, 60, &mut [&mut viewer]).await;
         let (pictures, sounds) = received(&viewer.media());
         assert_eq!(pictures, [range(1, 30), range(51, 60)].concat());
@@ -164,9 +169,11 @@ fn who_changes_from_sound_to_pictures_hears_nothing_meanwhile() {
         let mut viewer = rig.client(0, Role::Play, "s");
         rig.run(20, &mut [&mut viewer]).await;
         viewer.flag("receiveVideo", false);
+        rig.turn().await;
         source.send_to(&mut rig, 30, &mut [&mut viewer]).await;
         viewer.flag("receiveAudio", false);
         viewer.flag("receiveVideo", true);
+        rig.turn().await;
         source.send_to(&mut rig, 60, &mut [&mut viewer]).await;
         let (pictures, sounds) = received(&viewer.media());
         assert_eq!(pictures, range(51, 60));
