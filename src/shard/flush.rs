@@ -98,6 +98,11 @@ impl<'a> DueLog<'a> {
     pub const fn new(state: &'a mut LogState, settings: &'a AppSettings, scope: Scope) -> Self {
         Self { state, settings, scope, cpu: Duration::ZERO }
     }
+
+    /// How many viewers the log has.
+    pub(super) fn viewers(&self) -> usize {
+        self.state.viewers.len()
+    }
 }
 
 /// A viewer that is behind, by the places of its log in the pass and of itself in the log.

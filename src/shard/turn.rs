@@ -181,13 +181,17 @@ impl Shard {
                 if !is_hold_over && !state.has_eager && state.retry_at.is_none_or(|at| at > now) {
                     continue;
                 }
-                stream.end_not_before = now + END_PAUSE;
                 let scope = if is_hold_over { Scope::All } else { Scope::Waiting };
+                if scope == Scope::All {
+                    stream.end_not_before = now + END_PAUSE;
+                }
                 due.push(DueLog::new(state, &stream.settings, scope));
             }
         }
         let any = !due.is_empty();
         if any {
+            // Small streams need not wait for a large one, which hardly notices them.
+            due.sort_unstable_by_key(DueLog::viewers);
             self.pass.run(&mut due, &mut self.conns, &mut self.pool, now).await;
         }
         self.pass.due = recycle(due);
