@@ -412,9 +412,13 @@ impl Pass {
             }
             // Served again in the next turn: its share of this pass is used up, or its connection
             // has something else to send first.
-            let output = conns
-                .get(viewer.connection)
-                .map_or(now, |conn| conn.out_next_try.max(conn.refused_until));
+            let output = conns.get(viewer.connection).map_or(now, |conn| {
+                if conn.out_refusals > 0 {
+                    // Its socket takes nothing, whoever asks.
+                    viewer.blocked_since.get_or_insert(now);
+                }
+                conn.out_next_try.max(conn.refused_until)
+            });
             viewer.next_try = output.max(now + Duration::from_nanos(1));
             false
         });
