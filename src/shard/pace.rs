@@ -82,9 +82,63 @@ impl PassLength {
     }
 }
 
+/// When pictures come, so that sound need not be sent right before one: that would cost a send to every
+/// viewer, and a picture that comes meanwhile would have to wait for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pictures {
+    /// Of the newest one: its track, its time in the stream and its arrival.
+    last: Option<(u8, u64, Moment)>,
+    /// When the next one is to be expected.
+    next: Option<Moment>,
+}
+
+impl Pictures {
+    /// A picture has come.
+    pub(super) fn came(&mut self, slot: u8, dts_ms: u64, arrival: Moment) {
+        // Those of several tracks come close together, and tell nothing of the next.
+        self.next =
+            self.last.filter(|(before, ..)| *before == slot).and_then(|(_, before_ms, _)| {
+                let interval = Duration::from_millis(dts_ms.saturating_sub(before_ms));
+                (!interval.is_zero()).then(|| arrival + interval)
+            });
+        self.last = Some((slot, dts_ms, arrival));
+    }
+
+    /// Until when sound that is due then is held: until the next picture, when that is sent a fifth of the
+    /// hold later at most, and takes the sound along. Where pictures are held as long as sound, they go together
+    /// anyway.
+    pub(super) fn wait_for(&self, due: Moment, hold: Duration, hold_picture: Duration) -> Moment {
+        let sent = self.next.filter(|_| hold_picture < hold).map(|next| next + hold_picture);
+        sent.filter(|sent| due < *sent && *sent <= due + hold / 5).map_or(due, |sent| sent + LATE)
+    }
+}
+
+/// A picture may come that much later than expected.
+const LATE: Duration = Duration::from_millis(1);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sound_goes_with_a_picture_that_comes_soon() {
+        let start = Moment::ZERO + ms(1_000);
+        let mut pictures = Pictures::default();
+        let due = |at| start + ms(at);
+        assert_eq!(pictures.wait_for(due(1), ms(20), ms(0)), due(1), "nothing is known yet");
+        pictures.came(0, 0, due(0));
+        assert_eq!(pictures.wait_for(due(30), ms(20), ms(0)), due(30));
+        pictures.came(0, 33, due(33));
+        // The next one comes after 66 ms.
+        for (at, expected) in [(61, 61), (62, 67), (65, 67), (66, 66), (70, 70)] {
+            assert_eq!(pictures.wait_for(due(at), ms(20), ms(0)), due(expected), "{at}");
+        }
+        assert_eq!(pictures.wait_for(due(66), ms(40), ms(10)), due(66), "it is sent 10 ms later");
+        assert_eq!(pictures.wait_for(due(70), ms(40), ms(10)), due(77));
+        assert_eq!(pictures.wait_for(due(105), ms(40), ms(40)), due(105));
+        pictures.came(1, 33, due(34));
+        assert_eq!(pictures.wait_for(due(65), ms(20), ms(0)), due(65), "of another track");
+    }
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::messages::{ConnKey, Subscription};
 use super::meter::Meter;
-use super::pace::PassLength;
+use super::pace::{PassLength, Pictures};
 use super::reception::{Paused, Target};
 use crate::config::AppSettings;
 use crate::media::{
@@ -112,6 +112,8 @@ pub struct ViewerStream {
     pub(super) gop: Gop,
     /// Timestamp of the newest frame.
     last_ms: u64,
+    /// When the next picture is to be expected.
+    pictures: Pictures,
     /// Bytes sent of logs that are given back.
     pub(super) sent_before: u64,
     /// The rate of bytes sent.
@@ -201,6 +203,7 @@ impl ViewerStream {
             fourccs: Vec::new(),
             has_new_fourccs: false,
             last_ms: 0,
+            pictures: Pictures::default(),
             sent_before: 0,
             meter: Meter::new(now),
             gop: Gop::new(settings.gop_bytes),
@@ -441,6 +444,9 @@ impl ViewerStream {
             self.start_changes(frame, number, joinable);
         }
         let has_video = self.gop.has_video();
+        if matches!(frame.kind, FrameKind::Keyframe | FrameKind::Inter) {
+            self.pictures.came(frame.slot, frame.dts_ms, frame.arrival);
+        }
         for state in &mut self.logs {
             let tracks = state.log.wire().tracks();
             if !tracks.has(frame.track) {
@@ -453,8 +459,13 @@ impl ViewerStream {
             if tracks.video && self.gop.is_empty() {
                 state.log.forget_join_point();
             }
-            let hold = hold(&self.settings, frame, has_video && tracks.video);
-            let due = frame.arrival + state.pass_length.shorten(hold);
+            let is_company = has_video && tracks.video;
+            let hold = hold(&self.settings, frame, is_company);
+            let mut due = frame.arrival + state.pass_length.shorten(hold);
+            if is_company && frame.track == Track::Audio {
+                let hold_picture = state.pass_length.shorten(self.settings.hold_video);
+                due = self.pictures.wait_for(due, hold, hold_picture);
+            }
             state.due = Some(state.due.map_or(due, |earlier| earlier.min(due)));
         }
         if is_changing {
