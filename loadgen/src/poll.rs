@@ -1,5 +1,5 @@
-//! The system calls that the standard library does not have: epoll, receive without copying,
-//! limits, signals.
+//! The system calls that the standard library does not have: epoll, receive without copying or with the
+//! moment of arrival, limits, signals.
 //! All `unsafe` of this crate is here.
 
 use std::io;
@@ -118,6 +118,55 @@ pub(crate) fn discard(fd: RawFd, bytes_max: usize) -> io::Result<usize> {
     usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }
 
+/// Lets the kernel note when what a socket receives has come.
+pub(crate) fn note_arrivals(fd: RawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the value is a `c_int` of the length that is passed, valid for the call.
+    let result = unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Receives, and says when the last of it came, in nanoseconds of real time, if the socket notes that
+/// ([`note_arrivals`]). 0 bytes are the end of the connection.
+pub(crate) fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option<u64>)> {
+    // One message with a `timespec` fits; `u64` for its alignment.
+    let mut notes = [0_u64; 8];
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    // SAFETY: all zeros is a header without address, parts and notes.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = notes.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&notes);
+    // SAFETY: the header names one part, which is `buffer`, and room for notes; all outlive the call.
+    let count = unsafe { libc::recvmsg(fd, &raw mut header, libc::MSG_DONTWAIT) };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    let mut arrived = None;
+    // SAFETY: the kernel has filled the header in; what follows reads notes within their room.
+    let mut note = unsafe { libc::CMSG_FIRSTHDR(&raw const header) };
+    while !note.is_null() {
+        // SAFETY: `note` is not null, so it points to a note within the room.
+        let kind = unsafe { ((*note).cmsg_level, (*note).cmsg_type) };
+        if kind == (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) {
+            // SAFETY: a note of this kind holds a `timespec`, wherever it is aligned.
+            let at: libc::timespec =
+                unsafe { std::ptr::read_unaligned(libc::CMSG_DATA(note).cast()) };
+            arrived = Some(at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64);
+        }
+        // SAFETY: as above.
+        note = unsafe { libc::CMSG_NXTHDR(&raw const header, note) };
+    }
+    Ok((count, arrived))
+}
+
 /// Lets a socket that is bound to an address find its port at connect, so that one port can serve
 /// connections to several destinations.
 pub(crate) fn bind_address_no_port(fd: RawFd) -> io::Result<()> {
@@ -189,6 +238,32 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
+
+    #[test]
+    fn bytes_are_received_with_the_moment_at_which_they_came() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let mut sender =
+            TcpStream::connect(listener.local_addr().expect("it is bound")).expect("it listens");
+        let (receiver, _) = listener.accept().expect("somebody connects");
+        note_arrivals(receiver.as_raw_fd()).expect("the kernel notes arrivals");
+        let real_ns = || {
+            let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            since.expect("it is later than 1970").as_nanos() as u64
+        };
+        let mut arrived = None;
+        // The first bytes after the option is set may go unnoted: the kernel begins a little later.
+        while arrived.is_none() {
+            let before = real_ns();
+            sender.write_all(&[7; 100]).expect("there is room");
+            std::thread::sleep(std::time::Duration::from_millis(30));
+            let mut buffer = [0; 1000];
+            let (count, at) = receive(receiver.as_raw_fd(), &mut buffer).expect("bytes are there");
+            assert_eq!(buffer[..count], [7; 100]);
+            arrived = at.map(|at| (before, at, real_ns()));
+        }
+        let (before, at, after) = arrived.expect("it was noted");
+        assert!(before <= at && at + 20_000_000 < after, "{before} {at} {after}");
+    }
 
     #[test]
     fn discarded_bytes_are_counted_and_gone() {

@@ -10,7 +10,7 @@ mod tally;
 mod thread;
 mod watch;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(crate) use tally::{ByteTally, Tally};
 pub(crate) use thread::{Counters, ViewerPlan, ViewerThread};
 
 use crate::check::OrderCheck;
-use crate::clock::SECOND_NS;
+use crate::clock::{SECOND_NS, monotonic_ns};
 use crate::media::{Kind, Track};
 use crate::poll;
 use crate::stream::{Identified, Identity, Media, Stream};
@@ -179,7 +179,8 @@ impl Viewer {
         Ok(false)
     }
 
-    /// Receives once. `sink` gets the intended send time of frames to measure.
+    /// Receives once. `sink` gets the intended send time of frames to measure, and when they came: to the
+    /// kernel, as in a crowd of viewers the last ones are read late, and real ones do not wait for each other.
     fn receive(
         &mut self,
         buffer: &mut [u8],
@@ -187,16 +188,16 @@ impl Viewer {
         sink: &mut impl FnMut(Track, u64, u64),
     ) -> Result<(), String> {
         let result = if self.connection.is_some() {
-            self.socket.read(buffer)
+            poll::receive(self.socket.as_raw_fd(), buffer)
         } else {
-            poll::discard(self.socket.as_raw_fd(), DISCARD_BYTES_MAX)
+            poll::discard(self.socket.as_raw_fd(), DISCARD_BYTES_MAX).map(|count| (count, None))
         };
-        let count = match result {
-            Ok(0) => {
+        let (count, arrived) = match result {
+            Ok((0, _)) => {
                 self.state = State::Ended;
                 return Ok(());
             }
-            Ok(count) => count,
+            Ok(received) => received,
             Err(error)
                 if matches!(
                     error.kind(),
@@ -211,6 +212,9 @@ impl Viewer {
             Err(error) => return Err(format!("the connection failed: {error}")),
         };
         let now_ns = now_ns();
+        // Until the kernel begins to note arrivals, and when somebody sets its clock, this moment counts.
+        let arrived_ns = arrived.map(monotonic_ns).filter(|at| *at <= now_ns);
+        let arrived_ns = arrived_ns.filter(|at| now_ns - at < SECOND_NS).unwrap_or(now_ns);
         self.note_silence(now_ns);
         self.last_received_ns = now_ns;
         self.bytes += count as u64;
@@ -225,7 +229,7 @@ impl Viewer {
             if let Some(frame) = self.media(&media, now_ns)
                 && self.is_sampled
             {
-                sink(frame.arrived.track, frame.due_ns, now_ns);
+                sink(frame.arrived.track, frame.due_ns, arrived_ns);
             }
         });
         self.to_send = to_send;
