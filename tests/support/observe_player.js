@@ -27,6 +27,9 @@ function observed() {
   const quality = video.getVideoPlaybackQuality();
   return {
     ...observedEvents,
+    buffered: Array.from(
+      { length: video.buffered.length },
+      (_, at) => [video.buffered.start(at), video.buffered.end(at)]),
     audioBytes: video.webkitAudioDecodedByteCount,
     corrupted: quality.corruptedVideoFrames,
     decoded: quality.totalVideoFrames,
