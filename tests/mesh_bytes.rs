@@ -37,6 +37,8 @@ struct Interval {
     mesh_frames: u64,
     envelopes: u64,
     messages_seen: u64,
+    /// The part of the bytes to viewers that each shard has sent.
+    shares: Vec<f64>,
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn the_mesh_carries_a_frame_once_whatever_the_number_of_viewers() {
 
     let mut viewers: Vec<Viewer> = Vec::new();
     let mut intervals = Vec::new();
-    for viewers_per_shard in [1, 10, 100] {
+    for viewers_per_shard in [1, 10, 100, 500] {
         while viewers.len() < viewers_per_shard * SHARDS {
             viewers.push(Viewer::rtmp(server.rtmp(), STREAM));
             read(&mut viewers, Duration::from_millis(2));
@@ -83,6 +85,7 @@ fn the_mesh_carries_a_frame_once_whatever_the_number_of_viewers() {
         let envelopes = interval.envelopes as f64 / interval.frames as f64;
         let first = intervals[0].envelopes as f64 / intervals[0].frames as f64;
         assert!(envelopes <= first * (1.0 + TOLERANCE) + 0.02, "envelopes grow: {interval:?}");
+        assert!(interval.shares.iter().all(|share| (0.4..0.6).contains(share)), "{interval:?}");
     }
     publisher.say_goodbye();
     server.api().wait_until("what was sent has arrived, once", SOON, |snapshot| {
@@ -102,6 +105,11 @@ impl Interval {
         messages_seen: u64,
     ) -> Self {
         let sent = |key| after.mesh(owner, key) - before.mesh(owner, key);
+        let to_viewers = after.sum("send_bytes") - before.sum("send_bytes");
+        let share = |shard| {
+            let of_shard = |snapshot: &Snapshot| snapshot.shard(shard, "send_bytes");
+            (of_shard(after) - of_shard(before)) as f64 / to_viewers as f64
+        };
         Self {
             viewers_per_shard,
             frames: after.frames_in(STREAM) - before.frames_in(STREAM),
@@ -110,20 +118,22 @@ impl Interval {
             mesh_frames: sent("frames_sent"),
             envelopes: sent("envelopes_sent"),
             messages_seen,
+            shares: (0..SHARDS).map(share).collect(),
         }
     }
 
     fn print(&self) {
         println!(
             "{} viewers per shard: {} frames in, {} over the mesh; {} bytes in, {} sent; \
-             {} envelopes; viewers got {} messages",
+             {} envelopes; viewers got {} messages, each shard's share {:.2?}",
             self.viewers_per_shard,
             self.frames,
             self.mesh_frames,
             self.payload_bytes,
             self.mesh_bytes,
             self.envelopes,
-            self.messages_seen
+            self.messages_seen,
+            self.shares
         );
     }
 }

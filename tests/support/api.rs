@@ -168,9 +168,21 @@ impl Snapshot {
         number(&self.shards[shard]["mesh"], key)
     }
 
+    /// The counter `key` of one shard.
+    pub(crate) fn shard(&self, shard: usize, key: &str) -> u64 {
+        number(&self.shards[shard], key)
+    }
+
     /// The counter `key` of the shards, all together.
     pub(crate) fn sum(&self, key: &str) -> u64 {
         self.shards.iter().map(|shard| number(shard, key)).sum()
+    }
+
+    /// Turns of the shards that sent something of a stream.
+    pub(crate) fn flushes(&self) -> u64 {
+        let durations = self.shards.iter().map(|shard| &shard["flush_duration"]["counts"]);
+        let counts = durations.flat_map(|it| it.as_array().expect("counts is a list"));
+        counts.filter_map(Value::as_u64).sum()
     }
 
     /// Connections that the shards have closed for `reason`, all together.
