@@ -5,7 +5,7 @@ CARGO ?= cargo
 WAITING_TESTS ?= 8
 
 .PHONY: help run build test test-deps test-unit test-integration soak lint fuzz bench \
-	bench-instructions bench-peers peers-xiu bench-hooks
+	bench-instructions gate-selftest bench-peers peers-xiu bench-hooks
 
 help:
 	@echo "make run               build and run the server, release profile (ARGS='…' for its options)"
@@ -20,6 +20,7 @@ help:
 	@echo "make bench             micro-benchmarks"
 	@echo "make bench-instructions  their instructions per operation, into benches/instructions.txt"
 	@echo "                       (ARGS=--check compares with that file)"
+	@echo "make gate-selftest     makes a hot path heavier on purpose; fails unless the gate finds it"
 	@echo "make bench-hooks       hooks per second beside wrk's figure (ARGS=--quick: 40 s, not 3 minutes)"
 	@echo "make bench-peers       this server beside nginx-rtmp (ARGS=--quick: minutes, not an hour)"
 	@echo "make peers-xiu         the same with xiu beside them: builds it, 10 minutes"
@@ -71,6 +72,10 @@ bench:
 bench-instructions:
 	@command -v valgrind >/dev/null || scripts/test-deps valgrind
 	@scripts/bench-instructions $(ARGS)
+
+gate-selftest:
+	@command -v valgrind >/dev/null || scripts/test-deps valgrind
+	@scripts/bench-instructions --selftest
 
 bench-peers:
 	@scripts/test-deps nginx libnginx-mod-rtmp gnuplot-nox
