@@ -1,6 +1,8 @@
 //! Messages between two pinned executors: the crossbeam lane with a doorbell (`rt::mesh`) against
 //! glommio's `shared_channel`. One boxed message per turn, as a shard sends one per turn and destination.
 //!
+//! And what a turn pays for lanes that hold nothing: it looks into one from every other shard.
+//!
 //! `cargo bench --bench mesh`. Columns: nanoseconds of both threads' CPU time per message; *busy*: the
 //! receiver is never asleep (a flood, the cost of the lane itself); *paced*: one message every 200 µs, so
 //! that each meets a sleeping receiver and pays for a wake-up.
@@ -23,6 +25,30 @@ fn main() {
     println!("{:32}{:>14}{:>14}", "ns of CPU per message", "busy", "paced");
     row("crossbeam lane + doorbell", lane);
     row("glommio shared_channel", channel);
+    println!("\n{:32}{:>14}", "ns of CPU per turn", "nothing there");
+    for shards in [2, 8, 64] {
+        println!(
+            "{:32}{:>14.0}",
+            format!("looks of one of {shards} shards"),
+            best(|| looks(shards))
+        );
+    }
+}
+
+/// A turn looks into all lanes, and again before it sleeps.
+fn looks(shards: usize) -> f64 {
+    const TURNS: u32 = 100_000;
+    // With the control shard; one of the ends, as the others' sides stay open in it.
+    let ends = Mesh::new::<Message>(shards + 1, CAPACITY).unwrap();
+    let end = &ends[0];
+    let start = clock::thread_cpu();
+    for _ in 0..TURNS {
+        for node in 0..end.nodes() {
+            assert!(std::hint::black_box(end.try_recv(node)).is_none());
+        }
+        assert!(!std::hint::black_box(end.has_pending()));
+    }
+    (clock::thread_cpu() - start).as_nanos() as f64 / f64::from(TURNS)
 }
 
 fn row(name: &str, run: fn(u32, bool) -> f64) {

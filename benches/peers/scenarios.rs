@@ -140,8 +140,17 @@ pub(crate) fn all(builds: &[Build], xiu: Option<&Path>) -> Vec<Scenario> {
             vec![nginx(2)],
             of_shards(builds, Preset::Realtime, Via::Rtmp, 2),
             of_shards(builds, Preset::Balanced, Via::Rtmp, 2),
+            ours(Preset::Realtime, Via::Rtmp),
             ours(Preset::Balanced, Via::Rtmp),
         ],
+    );
+    // What each of two shards does, by one alone: twice this, and the mesh, is what two should cost.
+    add(
+        "g",
+        "1 publisher of 2 Mbit/s, half of that for one shard",
+        Kind::Viewers,
+        Load { streams: 1, viewers: 500, bitrate: 2_000_000, rejoin: false },
+        vec![ours(Preset::Realtime, Via::Rtmp), ours(Preset::Balanced, Via::Rtmp)],
     );
     add(
         "g",

@@ -200,7 +200,7 @@ impl Server {
             Variant::Xiu(path) => xiu(path, rtmp_port),
             Variant::Floor(pace) => {
                 let mut command = Command::new(std::env::current_exe().expect("a path"));
-                command.arg("floor").arg(format!("{rtmp_port} {}", pace.name()));
+                command.arg("floor").arg(format!("{rtmp_port} {api_port} {}", pace.name()));
                 command
             }
         };
@@ -209,7 +209,7 @@ impl Server {
         }
         let child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("the server starts");
-        let has_api = matches!(variant, Variant::Shardcast { .. });
+        let has_api = matches!(variant, Variant::Shardcast { .. } | Variant::Floor(_));
         let mut server = Self { child, rtmp_port, http_port, api_port, has_api };
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", rtmp_port)).is_err() {
@@ -260,10 +260,17 @@ fn nginx(rtmp_port: u16, workers: usize, push_to: Option<u16>) -> Command {
     let prefix = scratch(&format!("nginx-{rtmp_port}"));
     let push = push_to.map_or(String::new(), |port| format!("push rtmp://127.0.0.1:{port}/live;"));
     fs::create_dir_all(prefix.join("logs")).expect("the prefix can be made");
+    // Else the viewers of one worker see nothing of a stream that another one has.
+    let auto_push = if workers > 1 {
+        format!("rtmp_auto_push on; rtmp_socket_dir {};", prefix.display())
+    } else {
+        String::new()
+    };
     let configuration = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
 daemon off;
 worker_processes {workers};
+{auto_push}
 worker_rlimit_nofile 20000;
 pid nginx.pid;
 error_log logs/error.log error;
