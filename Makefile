@@ -22,7 +22,8 @@ help:
 	@echo "                       (ARGS=--check compares with that file)"
 	@echo "make gate-selftest     makes a hot path heavier on purpose; fails unless the gate finds it"
 	@echo "make bench-hooks       hooks per second beside wrk's figure (ARGS=--quick: 40 s, not 3 minutes)"
-	@echo "make bench-peers       this server beside nginx-rtmp (ARGS=--quick: minutes, not an hour)"
+	@echo "make bench-peers       this server beside nginx-rtmp, for hours (ARGS='--quick --scenario a"
+	@echo "                       --viewers 500' for ten minutes)"
 	@echo "make peers-xiu         the same with xiu beside them: builds it, 10 minutes"
 
 run:

@@ -1,8 +1,10 @@
-//! Resident memory per idle connection, per viewer and per publisher.
+//! Resident memory per idle connection, per viewer, per publisher and per stream with a viewer.
 
 mod support;
 
 use std::time::Duration;
+
+use shardcast::media::SEGMENT_BYTES;
 
 use support::publisher::{Publisher, Script};
 use support::rtmp_client::{Encoding, RtmpClient};
@@ -89,5 +91,30 @@ fn a_publisher_costs_sixty_four_kibibytes_and_its_group_of_pictures() {
     });
     assert!(each <= 64 * KIB + GOP_BYTES, "{each} bytes");
     drop(publishers);
+    server.stop();
+}
+
+#[test]
+fn a_stream_with_a_viewer_costs_its_group_of_pictures_once_more_in_segments() {
+    let server = Server::start(&[("server.shards", "1")]);
+    let start = |number: u64| {
+        let stream = format!("live/cam{number}");
+        let publisher = Publisher::start(server.rtmp(), &stream, SCRIPT);
+        server.api().wait_for_frames(&stream, 1, SOON);
+        let mut viewer = vec![Viewer::rtmp(server.rtmp(), &stream)];
+        wait_until_watching(server.api(), &stream, 1, &mut viewer);
+        (publisher, viewer, stream)
+    };
+    let mut streams: Vec<_> = (0..10).map(start).collect();
+    let each = growth_each(&server, 60, "a stream with a viewer", || {
+        streams.extend((10..70).map(start));
+        for (_, _, stream) in &streams {
+            server.api().wait_for_frames(stream, 60, SOON);
+        }
+    });
+    // The log begins with the newest keyframe, or in the segment that it lies in.
+    let log = GOP_BYTES.next_multiple_of(SEGMENT_BYTES as u64) + SEGMENT_BYTES as u64;
+    assert!(each <= 64 * KIB + GOP_BYTES + 8 * KIB + log, "{each} bytes");
+    drop(streams);
     server.stop();
 }
