@@ -3,14 +3,13 @@
 
 mod support;
 
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Reply};
 use support::media::{Media, SMALL_VIDEO};
+use support::nginx::Nginx;
 use support::packets::Source;
 use support::ports::Port;
 use support::process::Process;
@@ -38,38 +37,6 @@ fn pulling_from(url: &str) -> Server {
 
 fn app_url(server: &Server, app: &str) -> String {
     format!("rtmp://{}/{app}", server.rtmp())
-}
-
-/// nginx-rtmp with one application, on a free port.
-struct Nginx {
-    process: Process,
-    port: Port,
-    _scratch: Scratch,
-}
-
-impl Nginx {
-    fn start(name: &str) -> Self {
-        let port = Port::reserve();
-        let scratch = Scratch::new(name);
-        let configuration = format!(
-            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
-             daemon off; master_process off; pid {0}/pid; error_log {0}/error.log info;\n\
-             events {{}}\nrtmp {{ server {{ listen {1}; chunk_size 4096;\n\
-             application livestreams {{ live on; }} }} }}\n",
-            scratch.path().display(),
-            port.address()
-        );
-        fs::write(scratch.file("nginx.conf"), configuration).expect("it can be written");
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(scratch.path()).arg("-c").arg(scratch.file("nginx.conf"));
-        let process = Process::spawn("nginx-rtmp", &mut command);
-        eventually("nginx listens", SOON, || std::net::TcpStream::connect(port.address()).ok());
-        Self { process, port, _scratch: scratch }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("rtmp://{}/{path}", self.port.address())
-    }
 }
 
 #[test]
@@ -304,7 +271,7 @@ fn a_stream_is_fetched_once_while_somebody_views_it() {
 #[test]
 fn nginx_rtmp_takes_a_stream_and_gives_one() {
     let source = Source::of_file(&ten_seconds().file());
-    let nginx = Nginx::start("relay-nginx");
+    let nginx = Nginx::start("relay-nginx", "application livestreams { live on; }");
     let first = pushing_to(&[nginx.url("livestreams")]);
     let edge = pulling_from(&nginx.url("{app}/{stream}"));
     let scratch = Scratch::new("relay-nginx-players");
@@ -328,7 +295,7 @@ fn nginx_rtmp_takes_a_stream_and_gives_one() {
         player.process().signal(libc::SIGKILL);
         player.process().wait(SOON);
     }
-    drop(nginx.process);
+    drop(nginx);
     [first, edge].into_iter().for_each(Server::stop);
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod login_server;
 pub(crate) mod media;
 pub(crate) mod name_server;
 pub(crate) mod namespace;
+pub(crate) mod nginx;
 pub(crate) mod node_media_server;
 pub(crate) mod nodes;
 pub(crate) mod noise;
