@@ -13,7 +13,7 @@ use support::nginx::Nginx;
 use support::packets::Source;
 use support::ports::Port;
 use support::process::Process;
-use support::relays::{is_state, relays, wait_for_relays};
+use support::relays::{is_state, relays, reload_with, start_with_file, wait_for_relays};
 use support::scratch::Scratch;
 use support::server::Server;
 use support::wait::{SOON, eventually};
@@ -317,4 +317,47 @@ fn ffmpeg_listens_and_gets_the_stream() {
     let got = Source::of_file(&file).packets().len();
     assert!(got + 3 >= sent, "{got} of {sent} packets");
     first.stop();
+}
+
+#[test]
+fn rules_that_change_fetch_for_viewers_who_wait() {
+    let origins = [Server::start(&[]), Server::start(&[])];
+    let mut publishers = origins
+        .each_ref()
+        .map(|origin| publish(&ten_seconds().file(), &origin.rtmp_url(STREAM), Pace::Endless));
+    for origin in &origins {
+        origin.api().wait_for_frames(STREAM, 10, SOON);
+    }
+    let scratch = Scratch::new("changing-rules");
+    let edge = start_with_file(&scratch, &[]);
+    let mut player = Player::start(&edge.rtmp_url(STREAM), scratch.file("list"));
+    edge.api().wait_for_viewers(STREAM, 1, SOON);
+    let received = || player.so_far().map_or(0, |packets| packets.len());
+    // A rule comes for who waits already, another one in its place, none for a while, and the first again.
+    let from = |origin: &Server| {
+        let url = format!("rtmp://{}/{{app}}/{{stream}}", origin.rtmp());
+        format!("[apps.livestreams]\npull = [{{ url = \"{url}\" }}]\n")
+    };
+    let [first, second] = origins.each_ref().map(from);
+    for text in [first.as_str(), &second, "", &first] {
+        reload_with(&edge, &scratch, text);
+        if text.is_empty() {
+            wait_for_relays(&edge, "nothing is fetched", <[Value]>::is_empty);
+            continue;
+        }
+        wait_for_relays(&edge, "it is fetched by the rule", |relays| {
+            relays.len() == 1
+                && is_state(&relays[0], "playing")
+                && text.contains(relays[0]["peer"].as_str().unwrap_or("nowhere"))
+        });
+        let before = received();
+        eventually("the player goes on", SOON, || (received() > before + 50).then_some(()));
+    }
+    player.process().signal(libc::SIGKILL);
+    player.process().wait(SOON);
+    for publisher in &mut publishers {
+        publisher.signal(libc::SIGKILL);
+        publisher.wait(SOON);
+    }
+    origins.into_iter().chain([edge]).for_each(Server::stop);
 }
