@@ -20,6 +20,7 @@ use crate::proto::name::StreamName;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
+use crate::proto::rtmp::command::is_said_to_players;
 use crate::proto::rtmp::{message, status};
 
 /// Numbers the relays of a process.
@@ -312,7 +313,6 @@ impl RelaySession {
         if self.is_push() {
             return Ok(());
         }
-        self.last_media = io.now;
         let mut media = MediaMessage {
             message_stream_id: self.message_stream_id(),
             track,
@@ -323,6 +323,11 @@ impl RelaySession {
         if track == Track::Data && !media.unwrap_data(message.type_id) {
             return Ok(());
         }
+        // Such words are no sign that somebody publishes: they must not claim the name here.
+        if track == Track::Data && is_said_to_players(&media.payload) {
+            return Ok(());
+        }
+        self.last_media = io.now;
         if media.is_loop(self.order.node) {
             self.is_over = true;
             let text = format!("{} has been here before: a loop of relays", self.order.name);
