@@ -79,6 +79,8 @@ pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 pub const RELAY_HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Another server must accept a stream within this time after the connection stands; else the attempt ends.
 pub const RELAY_OPENING_MAX: Duration = Duration::from_secs(10);
+/// A source that has accepted to send a stream, and sends nothing for so long, gives way to another one.
+pub const RELAY_SOURCE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Connections to other servers that are being opened at a time; more wait.
 pub const RELAY_DIALS_MAX: usize = 64;
 /// Addresses of one host that are tried in one attempt, each for [`RELAY_DIAL_MAX`]; further ones are not.

@@ -36,9 +36,8 @@ use crate::limits;
 use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
-use crate::proto::rtmp::status;
 use crate::rt::doorbell::Doorbell;
-use crate::session::{ClientId, RelayId, RelayNews, RelayWishes};
+use crate::session::{ClientId, RelayEnd, RelayId, RelayNews, RelayWishes};
 use crate::shard::{NewRelay, Node, Notice};
 
 /// A fetched stream without viewers is kept for so long.
@@ -312,6 +311,9 @@ impl Relays {
     fn open(&mut self, id: RelayId, out: &mut Outgoing) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let attempt = relay.begin_attempt();
+        let name = &relay.name;
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        relay.look_for_others(&app.pull.iter().filter(|rule| rule.fits(name)).collect::<Vec<_>>());
         self.changes.extend(relay.take_change());
         match &relay.target {
             Target::Server(address) => {
@@ -337,7 +339,7 @@ impl Relays {
         let settings = self.settings.get();
         let order = Arc::new(relay.order(settings.rtmp.chunk_size, settings.node));
         let peer = socket.as_ref().map(|(_, peer)| *peer);
-        relay.state = State::Opening { node, peer };
+        relay.state = State::Opening { node, peer, waits_since: None };
         let open = Arc::clone(&self.open);
         let new = NewRelay { id: ClientId::next(), socket, order, open };
         out.push((node, Notice::Relay(Box::new(new))));
@@ -387,11 +389,19 @@ impl Relays {
                 self.unsourced.push(relay.name.clone());
                 continue;
             }
+            // While somebody publishes it here no other source is looked for.
+            if let Some(node) = relay.take_idle(now)
+                && !self.live.contains_key(&relay.name)
+            {
+                out.push((node, Notice::LeaveIdleSource(id)));
+            }
             if relay.is_due(now) {
-                let name = &relay.name;
-                let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-                let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
-                relay.take_next(&rules);
+                if relay.takes_turns() {
+                    let name = &relay.name;
+                    let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+                    let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
+                    relay.take_next(&rules);
+                }
                 self.open(id, out);
             }
         }
@@ -404,7 +414,7 @@ impl Relays {
         }
         match result {
             Ok(found) => self.hand_over(id, Some(found), out),
-            Err(why) => self.failed(id, None, why, now),
+            Err(why) => self.failed(id, RelayEnd::Failed, None, why, now),
         }
     }
 
@@ -420,12 +430,16 @@ impl Relays {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         match news {
             RelayNews::Started => {
-                if let State::Opening { node, peer } = relay.state {
+                if let State::Opening { node, peer, .. } = relay.state {
                     let lag = Duration::ZERO;
                     relay.state = State::Running { node, peer, since: now, lag, is_stalled: false };
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "relay runs");
                     self.changes.extend(relay.take_change());
                 }
+            }
+            RelayNews::Waiting => {
+                relay.waits(now);
+                self.changes.extend(relay.take_change());
             }
             RelayNews::Status { code, description } => {
                 tracing::debug!(relay = id.0, code, description, "the other server says");
@@ -436,7 +450,7 @@ impl Relays {
                 relay.keeps_up(lag, is_stalled);
                 self.changes.extend(relay.take_change());
             }
-            RelayNews::Closed { status, why, is_over } => {
+            RelayNews::Closed { status, why, end } => {
                 let is_wanted = if relay.is_push() {
                     self.live.contains_key(&relay.name)
                 } else {
@@ -447,41 +461,63 @@ impl Relays {
                 {
                     relay.failures = 0;
                 }
-                if is_over || relay.is_ending || !is_wanted {
+                if end == RelayEnd::Over || relay.is_ending || !is_wanted {
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), why, "relay ended");
                     self.remove(id);
                 } else if status.as_ref().is_some_and(|(_, text)| relay.takes_login_step(text)) {
                     self.open(id, out);
                 } else {
-                    self.failed(id, status, why, now);
+                    self.failed(id, end, status, why, now);
                 }
             }
         }
     }
 
-    fn failed(&mut self, id: RelayId, status: Option<(String, String)>, why: String, now: Moment) {
+    /// A connection has ended, or could not be opened, and another one is wanted.
+    fn failed(
+        &mut self,
+        id: RelayId,
+        end: RelayEnd,
+        status: Option<(String, String)>,
+        why: String,
+        now: Moment,
+    ) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let is_wanted = !relay.is_push() || self.live.contains_key(&relay.name);
         if !is_wanted || relay.is_ending {
             self.remove(id);
             return;
         }
-        let again = relay.fail(status, why, now);
+        let again = match end {
+            RelayEnd::SourceGone => relay.source_gone(now),
+            RelayEnd::Idle => relay.source_idle(why, now),
+            RelayEnd::Failed | RelayEnd::Over => relay.fail(status, why, now),
+        };
         self.changes.extend(relay.take_change());
-        let (code, description) = relay.status.clone().unwrap_or_default();
-        if code == status::PLAY_UNPUBLISH_NOTIFY.code {
-            // Nothing has failed: somebody here waits for the next one.
-            tracing::info!(
-                relay = id.0, stream = %relay.name, target = relay.url(), again_ms = again.as_millis() as u64,
+        let again_ms = again.as_millis() as u64;
+        let (stream, target) = (&relay.name, relay.url());
+        match end {
+            // Nothing has failed: somebody waits for the next publisher.
+            RelayEnd::SourceGone if relay.is_mirror() => tracing::info!(
+                relay = id.0, %stream, target, "the publisher is gone; the relay waits for the next one"
+            ),
+            RelayEnd::SourceGone => tracing::info!(
+                relay = id.0, %stream, target, again_ms,
                 "the stream has ended there; it is asked for again"
-            );
-            return;
+            ),
+            RelayEnd::Idle => tracing::info!(
+                relay = id.0, %stream, target, again_ms,
+                "the stream does not come from there; the next place is tried"
+            ),
+            RelayEnd::Failed | RelayEnd::Over => {
+                let (code, description) = relay.status.clone().unwrap_or_default();
+                tracing::warn!(
+                    relay = id.0, %stream, target, code, description,
+                    why = relay.last_error, again_ms,
+                    "relay failed; it is tried again"
+                );
+            }
         }
-        tracing::warn!(
-            relay = id.0, stream = %relay.name, target = relay.url(), code, description,
-            why = relay.last_error, again_ms = again.as_millis() as u64,
-            "relay failed; it is tried again"
-        );
     }
 
     /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
@@ -560,6 +596,12 @@ impl Relays {
             self.push_all(&name, now, out);
         }
         self.fetch_static(now, out);
+        let settings = self.settings.get();
+        for relay in self.relays.values_mut().filter(|relay| !relay.is_push()) {
+            let name = &relay.name;
+            let app = settings.app(name.vhost(), name.app(), name.instance());
+            relay.look_for_others(&app.pull.iter().filter(|it| it.fits(name)).collect::<Vec<_>>());
+        }
     }
 
     /// The server ends: nothing is begun or tried again.

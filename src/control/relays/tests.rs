@@ -150,11 +150,12 @@ fn each_state_is_told_once_and_the_end_as_well() {
     assert_eq!(states(&mut world), ["connecting"]);
     assert!(states(&mut world).is_empty());
     let id = RelayId(1);
-    world.relays.failed(id, None, "nobody there".to_owned(), world.now);
+    world.relays.failed(id, RelayEnd::Failed, None, "nobody there".to_owned(), world.now);
     let changes = world.relays.take_changes();
     assert_eq!((changes[0].state, changes[0].error.as_str()), ("retrying", "nobody there"));
     let refused = ("NetStream.Publish.BadName".to_owned(), "taken".to_owned());
-    world.relays.failed(id, Some(refused), "refused".to_owned(), world.now);
+    let why = "refused".to_owned();
+    world.relays.failed(id, RelayEnd::Failed, Some(refused), why, world.now);
     assert_eq!(states(&mut world), ["refused"]);
     assert_eq!(world.relays.count("push", "refused"), 1);
     assert_eq!(world.relays.retry_by_api(id, world.now), Some(true));
@@ -166,4 +167,95 @@ fn each_state_is_told_once_and_the_end_as_well() {
     let [(_, pushes), (_, pulls)] = world.relays.totals();
     assert_eq!((pushes.attempts, pushes.failures), (1, 2));
     assert_eq!(pulls, RelayTotals::default());
+}
+
+fn pulling(rules: &str) -> World {
+    let mut world = world(&format!("[apps.live]\npull = [{rules}]\n"));
+    let wanted = StreamEvent::Wanted { name: name(), nodes: NodePath::default(), source: None };
+    world.relays.stream_event(&wanted, world.now, &mut world.out);
+    // Nobody is there; what comes instead is up to the test.
+    while world.relays.dialler.take().is_none() {
+        std::thread::yield_now();
+    }
+    world
+}
+
+impl World {
+    /// The only relay, for the API.
+    fn relay(&self) -> Value {
+        let json = self.relays.to_json(self.now);
+        json["relays"][0].clone()
+    }
+
+    /// The connection of the only relay stands, and the source has agreed to send the stream.
+    fn waits_at_source(&mut self) {
+        let id = RelayId(1);
+        self.relays.hand_over(id, None, &mut self.out);
+        let registry = Registry::new(self.settings.get());
+        self.relays.news(id, RelayNews::Waiting, &registry, self.now, &mut self.out);
+        self.out.clear();
+    }
+
+    /// Whether the shard was told to try another source by this time.
+    fn is_left_after(&mut self, wait: Duration) -> bool {
+        self.now = self.now + wait;
+        let registry = Registry::new(self.settings.get());
+        self.relays.tick(&registry, self.now, &mut self.out);
+        let out = std::mem::take(&mut self.out);
+        out.iter().any(|(_, notice)| matches!(notice, Notice::LeaveIdleSource(RelayId(1))))
+    }
+}
+
+#[test]
+fn an_idle_source_is_left_when_there_is_another_one() {
+    let wait = limits::RELAY_SOURCE_WAIT_MAX;
+    let one = format!("{{ url = '{NOWHERE}/a' }}");
+    let mut alone = pulling(&one);
+    alone.waits_at_source();
+    assert_eq!(alone.relay()["state"], "waiting");
+    assert!(!alone.is_left_after(2 * wait));
+    // Another one comes with new settings.
+    let two = format!("{one}, {{ url = '{NOWHERE}/b' }}");
+    alone.settings.replace(settings(&format!("[apps.live]\npull = [{two}]\n")));
+    alone.relays.reload(alone.now, &mut alone.out);
+    assert!(alone.is_left_after(Duration::ZERO));
+
+    let mut world = pulling(&two);
+    world.waits_at_source();
+    assert!(!world.is_left_after(wait - Duration::from_millis(1)));
+    assert!(world.is_left_after(Duration::from_millis(1)));
+    assert!(!world.is_left_after(Duration::from_millis(1)), "once");
+    world.relays.failed(RelayId(1), RelayEnd::Idle, None, "nothing".to_owned(), world.now);
+    world.is_left_after(Duration::from_millis(250));
+    let relay = world.relay();
+    assert_eq!(
+        (&relay["url"], &relay["attempts"]),
+        (&json!(format!("{NOWHERE}/b/cam")), &json!(2))
+    );
+    let [_, (_, pulls)] = world.relays.totals();
+    assert_eq!(pulls.failures, 0, "nothing has failed");
+}
+
+#[test]
+fn a_stream_that_ended_at_its_source_is_asked_for_there_again_and_nothing_has_failed() {
+    let mut world = pulling(&format!("{{ url = '{NOWHERE}/a' }}, {{ url = '{NOWHERE}/b' }}"));
+    let id = RelayId(1);
+    let registry = Registry::new(world.settings.get());
+    let (code, description) = ("NetStream.Play.UnpublishNotify".to_owned(), String::new());
+    let said = RelayNews::Status { code, description };
+    world.relays.news(id, said, &registry, world.now, &mut world.out);
+    world.relays.failed(id, RelayEnd::SourceGone, None, "it has ended".to_owned(), world.now);
+    let relay = world.relay();
+    assert_eq!(
+        (&relay["state"], &relay["code"], &relay["last_error"]),
+        (&json!("waiting"), &json!("NetStream.Play.UnpublishNotify"), &json!(""))
+    );
+    world.is_left_after(Duration::from_millis(250));
+    let relay = world.relay();
+    assert_eq!(
+        (&relay["state"], &relay["code"], &relay["url"]),
+        (&json!("connecting"), &json!(""), &json!(format!("{NOWHERE}/a/cam")))
+    );
+    let [_, (_, pulls)] = world.relays.totals();
+    assert_eq!((pulls.attempts, pulls.failures), (2, 0));
 }
