@@ -10,7 +10,7 @@ use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Reply};
 use support::media::{Media, SMALL_VIDEO};
 use support::nginx::Nginx;
-use support::packets::Source;
+use support::packets::{Source, Track};
 use support::ports::Port;
 use support::process::Process;
 use support::relays::{is_state, relays, reload_with, start_with_file, wait_for_relays};
@@ -112,6 +112,53 @@ fn a_stream_is_published_again_under_another_name_with_events_of_its_own() {
     for call in ["publish", "publish_done"] {
         assert_eq!(apps(call), ["livestreams", "livestreams/anotherinstance"]);
     }
+    wait_for_relays(&server, "the relay is gone", <[Value]>::is_empty);
+    server.stop();
+}
+
+#[test]
+fn viewers_of_both_names_go_on_when_the_publisher_comes_back() {
+    let source = Source::of_file(&ten_seconds().file());
+    let server = Server::start(&[("apps.livestreams.push", "[{ app = \"livestreams/again\" }]")]);
+    let again = "livestreams/again/localnews";
+    let scratch = Scratch::new("mirror-resumes");
+    let names = [STREAM, again];
+    let mut players =
+        [0, 1].map(|at| Player::start(&server.rtmp_url(names[at]), scratch.file(&at.to_string())));
+    for name in names {
+        server.api().wait_for_viewers(name, 1, SOON);
+    }
+    let send = || publish(&ten_seconds().file(), &server.rtmp_url(STREAM), Pace::RealTime);
+    let mut publisher = send();
+    server.api().wait_for_frames(again, 150, 2 * SOON);
+    publisher.signal(libc::SIGKILL);
+    publisher.wait(SOON);
+    server.api().wait_for_no_publisher(again, SOON);
+    wait_for_relays(&server, "the relay waits", |relays| {
+        relays.len() == 1 && is_state(&relays[0], "waiting")
+    });
+    // Long enough for a relay that is tried again now and then to be tried seldom.
+    std::thread::sleep(Duration::from_secs(4));
+    let mut publisher = send();
+    server.api().wait_for_publisher(STREAM, SOON);
+    server.api().wait_for_publisher(again, Duration::from_secs(1));
+    publisher.expect_success(PUBLISH_LIMIT);
+    let digests = |track: &Track| -> Vec<String> {
+        track.packets.iter().map(|packet| packet.md5.clone()).collect()
+    };
+    for player in &mut players {
+        let received = player.finish(END_LIMIT);
+        let whole = source.packets();
+        for (sent, got) in [(&whole.video, &received.video), (&whole.audio, &received.audio)] {
+            let (sent, got) = (digests(sent), digests(got));
+            let before = got.len().checked_sub(sent.len()).expect("the second time is complete");
+            assert!(before > 50 && got[..before] == sent[..before], "the first time");
+            assert_eq!(got[before..], sent, "the second time");
+        }
+        let times = received.video.packets.windows(2).map(|pair| pair[1].dts - pair[0].dts);
+        assert!(times.min() >= Some(0), "time goes on");
+    }
+    assert!(!server.process().stderr().contains("relay failed"));
     wait_for_relays(&server, "the relay is gone", <[Value]>::is_empty);
     server.stop();
 }

@@ -836,6 +836,13 @@ impl Registry {
         publisher.is_some_and(|publisher| !publisher.is_copy())
     }
 
+    /// Whether somebody publishes the name, and has begun.
+    pub fn has_begun(&self, name: &StreamName) -> bool {
+        let found = self.ids.get(name).and_then(|id| self.streams.get(id));
+        let publisher = found.and_then(|stream| stream.publisher.as_ref());
+        publisher.is_some_and(|publisher| publisher.started)
+    }
+
     /// Whether a viewer of a stream that nobody publishes is let in, to wait.
     fn waits_for_publisher(&self, settings: &AppSettings, http: bool) -> bool {
         if http {

@@ -166,6 +166,7 @@ impl Relays {
                 // A publisher that has come back may have been given other targets.
                 self.dismiss_unwanted(|relay| relay.is_push() && relay.name == *name, out);
                 self.push_all(name, now, out);
+                self.reopen_mirrors(name, out);
             }
             StreamEvent::Down { name } => {
                 self.live.remove(name);
@@ -211,6 +212,19 @@ impl Relays {
                 let plan = Plan { direction: Direction::Push, origin, name, rule: &rule };
                 self.add(plan, &live.nodes, now, out);
             }
+        }
+    }
+
+    /// A stream goes on: so do its second names, whose viewers wait as those of the first do.
+    fn reopen_mirrors(&mut self, name: &StreamName, out: &mut Outgoing) {
+        let waits = |relay: &&Relay| {
+            relay.is_mirror()
+                && relay.name == *name
+                && matches!(relay.state, State::Retrying { .. })
+        };
+        let found: Vec<RelayId> = self.relays.values().filter(waits).map(|it| it.id).collect();
+        for id in found {
+            self.open(id, out);
         }
     }
 
@@ -394,6 +408,10 @@ impl Relays {
                 && !self.live.contains_key(&relay.name)
             {
                 out.push((node, Notice::LeaveIdleSource(id)));
+            }
+            if relay.is_due(now) && relay.is_mirror() && !registry.has_begun(&relay.name) {
+                relay.put_off(now);
+                continue;
             }
             if relay.is_due(now) {
                 if relay.takes_turns() {

@@ -259,3 +259,20 @@ fn a_stream_that_ended_at_its_source_is_asked_for_there_again_and_nothing_has_fa
     let [_, (_, pulls)] = world.relays.totals();
     assert_eq!((pulls.attempts, pulls.failures), (2, 0));
 }
+
+#[test]
+fn a_second_name_waits_for_its_publisher_and_goes_on_with_it() {
+    let mut world = world("[apps.live]\npush = [{ app = 'other' }]\n");
+    world.up(None, &[], ClientInfo::default());
+    let id = RelayId(1);
+    world.relays.failed(id, RelayEnd::SourceGone, None, "it has ended".to_owned(), world.now);
+    assert_eq!(world.relay()["state"], "waiting");
+    for _ in 0..5 {
+        world.is_left_after(Duration::from_secs(10));
+    }
+    let relay = world.relay();
+    assert_eq!((&relay["state"], &relay["attempts"]), (&json!("waiting"), &json!(1)));
+    world.up(None, &[], ClientInfo::default());
+    let relay = world.relay();
+    assert_eq!((&relay["state"], &relay["attempts"]), (&json!("connecting"), &json!(2)));
+}
