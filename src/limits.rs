@@ -83,6 +83,10 @@ pub const RELAY_OPENING_MAX: Duration = Duration::from_secs(10);
 pub const RELAY_SOURCE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Connections to other servers that are being opened at a time; more wait.
 pub const RELAY_DIALS_MAX: usize = 64;
+/// Of these, those to one host and port; more wait, and keep no other host waiting.
+pub const RELAY_DIALS_PER_HOST_MAX: usize = 8;
+/// Of the same, those that only sources may have, the owners of copies included: viewers wait for them.
+pub const RELAY_DIALS_OF_SOURCES: usize = 16;
 /// Addresses of one host that are tried in one attempt, each for [`RELAY_DIAL_MAX`]; further ones are not.
 pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Another server's address must accept a connection within this time.

@@ -4,12 +4,15 @@ mod support;
 
 use std::time::Duration;
 
+use serde_json::Value;
+use support::black_hole::BlackHole;
 use support::ffmpeg::{Pace, Player, publish};
 use support::media::SHORT;
 use support::nginx::Nginx;
 use support::packets::Source;
 use support::ports::Port;
 use support::process::Process;
+use support::publisher::Feed;
 use support::relays::{is_state, relays, wait_for_relays};
 use support::scratch::Scratch;
 use support::server::Server;
@@ -122,4 +125,33 @@ fn a_static_source_is_fetched_from_the_start_on_without_viewers() {
     std::thread::sleep(Duration::from_secs(6));
     wait_for_relays(&edge, "it is asked for again", |relays| is_state(&relays[0], "waiting"));
     [origin, edge].into_iter().for_each(Server::stop);
+}
+
+#[test]
+fn targets_that_do_not_answer_keep_nothing_else_waiting() {
+    // Many more than are dialled at a time.
+    const STREAMS: usize = 300;
+    let nobody = BlackHole::open();
+    let (target, origin) = (Server::start(&[]), Server::start(&[]));
+    let mut at_origin = publish_endlessly(&origin);
+    let push = |place: String| format!("[{{ url = \"rtmp://{place}/live\" }}]");
+    let server = Server::start(&[
+        ("apps.dead.push", &push(nobody.address().to_string())),
+        ("apps.live.push", &push(target.rtmp().to_string())),
+        ("apps.far.pull", &format!("[{{ url = \"rtmp://{}/live/{{stream}}\" }}]", origin.rtmp())),
+    ]);
+    let feeds: Vec<Feed> =
+        (0..STREAMS).map(|at| Feed::start(server.rtmp(), &format!("dead/{at}"))).collect();
+    wait_for_relays(&server, "all of them are to be sent on", |relays| relays.len() == STREAMS);
+    let limit = Duration::from_secs(4);
+    let mut publisher = publish_endlessly(&server);
+    target.api().wait_for_publisher(STREAM, limit);
+    let scratch = Scratch::new("black-hole");
+    let mut player = Player::start(&server.rtmp_url("far/cam"), scratch.file("list"));
+    server.api().wait_for_viewers("far/cam", 1, SOON);
+    server.api().wait_for_publisher("far/cam", limit);
+    drop(feeds);
+    [&mut at_origin, &mut publisher, player.process()].into_iter().for_each(kill);
+    wait_for_relays(&server, "nothing is left", <[Value]>::is_empty);
+    [server, target, origin].into_iter().for_each(Server::stop);
 }

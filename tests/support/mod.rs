@@ -7,6 +7,7 @@
 
 pub(crate) mod api;
 pub(crate) mod audience;
+pub(crate) mod black_hole;
 pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod downloads;

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::dial::{DialPlace, Dialled, Dialler, Trust};
+use self::dial::{DialPlace, Dialled, Dialler, Purpose, Trust};
 pub(super) use self::relay::RELAY_STATES;
 use self::relay::{Direction, Origin, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
@@ -333,7 +333,8 @@ impl Relays {
             Target::Server(address) => {
                 let tls = address.is_tls.then(|| Trust { ca: relay.rule.ca.clone() });
                 let place = DialPlace { host: address.host.clone(), port: address.port, tls };
-                self.dialler.dial(id, attempt, place);
+                let purpose = if relay.is_push() { Purpose::Target } else { Purpose::Source };
+                self.dialler.dial(id, attempt, purpose, place);
             }
             Target::Local(_) => self.hand_over(id, None, out),
         }
