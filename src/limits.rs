@@ -93,6 +93,9 @@ pub const RELAY_ADDRESSES_MAX: usize = 4;
 pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
 /// Connections to other servers over TLS, each with a thread; one more fails and is tried again.
 pub const RELAY_TLS_MAX: usize = 256;
+/// Steps of a login with another server that follow each other at once: two in a login that succeeds. With
+/// more, the attempt has failed.
+pub const RELAY_LOGIN_STEPS_MAX: u32 = 3;
 /// The TLS handshake with another server must be done within this time.
 pub const RELAY_TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Bytes that another server does not acknowledge for so long end the connection: its link is down.

@@ -154,6 +154,8 @@ pub(super) struct Relay {
     nodes: NodePath,
     /// Query of the application at the next connect: what a login has come to.
     login: String,
+    /// How many steps of a login the other server has asked for without a pause.
+    login_steps: u32,
     pub(super) state: State,
     /// Counts the connections that were tried.
     pub(super) attempt: u64,
@@ -198,6 +200,7 @@ impl Relay {
             target,
             nodes,
             login: String::new(),
+            login_steps: 0,
             state: State::Dialling,
             attempt: 0,
             failures: 0,
@@ -324,6 +327,7 @@ impl Relay {
     fn pause(&mut self, pause: Duration, after: After, now: Moment) -> Duration {
         // An answer to a challenge serves once.
         self.login.clear();
+        self.login_steps = 0;
         self.before = self.totals();
         self.now = (0, 0, 0);
         self.state = State::Retrying { at: now + pause, after };
@@ -448,12 +452,17 @@ impl Relay {
     pub(super) fn takes_login_step(&mut self, description: &str) -> bool {
         let Target::Server(address) = &self.target else { return false };
         let Some((user, password)) = &address.login else { return false };
+        // One that asks again and again is let wait like one that fails.
+        if self.login_steps >= limits::RELAY_LOGIN_STEPS_MAX {
+            return false;
+        }
         let mut nonce = [0; 4];
         let _ = getrandom::fill(&mut nonce);
         let nonce = u32::from_le_bytes(nonce);
         match login::answer(description, &self.login, &address.app, (user, password), nonce) {
             Demand::Answer(query) => {
                 self.login = query;
+                self.login_steps += 1;
                 true
             }
             Demand::Wrong | Demand::None => false,
@@ -676,6 +685,16 @@ mod tests {
         assert!(!relay.takes_login_step("[ authmod=adobe ] : ?reason=authfailed"));
         relay.fail(None, String::new(), at(0));
         assert_eq!(told(&relay).client.app, "a/b");
+
+        // A server that demands without end is let wait, and then asked anew.
+        let demand = "[ authmod=adobe ] : ?reason=needauth&user=user&salt=s&challenge=c&opaque=o";
+        for _ in 0..2 {
+            for _ in 0..limits::RELAY_LOGIN_STEPS_MAX {
+                assert!(relay.takes_login_step(demand));
+            }
+            assert!(!relay.takes_login_step(demand));
+            relay.fail(None, String::new(), at(0));
+        }
     }
 
     #[test]
