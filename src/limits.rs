@@ -102,7 +102,8 @@ pub const RELAY_TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 pub const RELAY_UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 /// Targets that a hook may name for one stream; with more, the answer is no answer.
 pub const RELAY_HOOK_TARGETS_MAX: usize = 64;
-/// Relays of the process; one more is refused with a line in the log.
+/// Relays of the process; one more is refused with a line in the log. What is to be sent on is tried again
+/// when there is room.
 pub const RELAYS_MAX: usize = 10_000;
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;

@@ -17,7 +17,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -102,6 +102,8 @@ pub(super) struct Relays {
     is_draining: bool,
     /// Copies of streams whose owners have to be looked up again.
     unsourced: Vec<StreamName>,
+    /// Streams that are to be sent on, for which there are too many relays.
+    without_room: BTreeSet<StreamName>,
 }
 
 #[derive(Clone, Debug)]
@@ -152,6 +154,7 @@ impl Relays {
             next: 1,
             is_draining: false,
             unsourced: Vec::new(),
+            without_room: BTreeSet::new(),
         }
     }
 
@@ -170,6 +173,7 @@ impl Relays {
             }
             StreamEvent::Down { name } => {
                 self.live.remove(name);
+                self.without_room.remove(name);
                 let ended = |relay: &Relay| relay.is_push() && relay.name == *name;
                 self.end_where(ended, out);
             }
@@ -266,9 +270,16 @@ impl Relays {
         if self.is_draining {
             return;
         }
+        if !self.has_room() && plan.direction == Direction::Push {
+            self.without_room.insert(plan.name.clone());
+        }
         if let Err(why) = self.try_add(plan, nodes, now, out) {
             tracing::warn!(stream = %plan.name, why, "a relay cannot be made");
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.relays.len() < limits::RELAYS_MAX
     }
 
     /// Begins a relay, or says why that cannot be.
@@ -280,7 +291,7 @@ impl Relays {
         out: &mut Outgoing,
     ) -> Result<RelayId, String> {
         let Plan { direction, origin, name, rule } = plan;
-        if self.relays.len() >= limits::RELAYS_MAX {
+        if !self.has_room() {
             return Err(format!("there are {} relays already", limits::RELAYS_MAX));
         }
         let target = match &rule.place {
@@ -362,7 +373,8 @@ impl Relays {
 
     /// Whether [`Relays::tick`] or [`Relays::take_changes`] has something to do at once.
     pub(super) fn has_results(&self) -> bool {
-        self.dialler.has_results() || !self.changes.is_empty()
+        let has_room_now = self.has_room() && !self.without_room.is_empty();
+        self.dialler.has_results() || !self.changes.is_empty() || has_room_now
     }
 
     /// Relays that have another state than when this was asked last, in order.
@@ -386,6 +398,11 @@ impl Relays {
     pub(super) fn tick(&mut self, registry: &Registry, now: Moment, out: &mut Outgoing) {
         while let Some(dialled) = self.dialler.take() {
             self.dialled(dialled, now, out);
+        }
+        while self.has_room()
+            && let Some(name) = self.without_room.pop_first()
+        {
+            self.push_all(&name, now, out);
         }
         let due = |relay: &&Relay| relay.next_deadline().is_some_and(|at| at <= now);
         let due: Vec<RelayId> = self.relays.values().filter(due).map(|relay| relay.id).collect();

@@ -141,6 +141,41 @@ fn the_source_of_a_redirect_goes_before_the_configured_ones() {
 }
 
 #[test]
+fn what_finds_no_room_is_sent_when_there_is_some() {
+    let mut world = world(&push_rule("own"));
+    let publish = |world: &mut World, stream: &str| {
+        let name = StreamName::new("__defaultVhost__", "live", "", stream).unwrap();
+        let event = StreamEvent::Up {
+            name: name.clone(),
+            node: 0,
+            publisher: Arc::default(),
+            wishes: Arc::default(),
+        };
+        world.relays.stream_event(&event, world.now, &mut world.out);
+        name
+    };
+    let rule = world.of_hook("a");
+    for _ in 0..limits::RELAYS_MAX {
+        let (direction, origin) = (Direction::Pull, Origin::Api);
+        let plan = Plan { direction, origin, name: &name(), rule: &rule };
+        let added = world.relays.try_add(plan, &NodePath::default(), world.now, &mut world.out);
+        assert!(added.is_ok());
+    }
+    let gone = publish(&mut world, "gone");
+    let late = publish(&mut world, "late");
+    assert_eq!(world.relays.relays.len(), limits::RELAYS_MAX);
+    let down = StreamEvent::Down { name: gone };
+    world.relays.stream_event(&down, world.now, &mut world.out);
+    assert!(world.relays.end_by_api(RelayId(limits::RELAYS_MAX as u64), &mut world.out));
+    let is_there = |world: &World| world.relays.relays.values().any(|relay| relay.name == late);
+    assert!(!is_there(&world));
+    let registry = Registry::new(world.settings.get());
+    world.relays.tick(&registry, world.now, &mut world.out);
+    assert!(is_there(&world));
+    assert!(world.relays.without_room.is_empty());
+}
+
+#[test]
 fn each_state_is_told_once_and_the_end_as_well() {
     let mut world = world("");
     world.up(None, &["a"], ClientInfo::default());
