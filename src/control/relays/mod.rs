@@ -37,7 +37,7 @@ use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::rt::doorbell::Doorbell;
-use crate::session::{ClientId, RelayEnd, RelayId, RelayNews, RelayWishes};
+use crate::session::{ClientId, Fetched, RelayEnd, RelayId, RelayNews, RelayWishes};
 use crate::shard::{NewRelay, Node, Notice};
 
 /// A fetched stream without viewers is kept for so long.
@@ -111,6 +111,8 @@ struct Live {
     node: Node,
     nodes: NodePath,
     is_relayed: bool,
+    /// It is published on another node of the cluster.
+    is_copy: bool,
     wishes: Arc<RelayWishes>,
 }
 
@@ -163,9 +165,14 @@ impl Relays {
         match event {
             StreamEvent::Up { name, node, publisher, wishes } => {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
-                let nodes = publisher.nodes.clone();
-                let wishes = Arc::clone(wishes);
-                self.live.insert(name.clone(), Live { node: *node, nodes, is_relayed, wishes });
+                let live = Live {
+                    node: *node,
+                    nodes: publisher.nodes.clone(),
+                    is_relayed,
+                    is_copy: publisher.fetched == Fetched::InCluster,
+                    wishes: Arc::clone(wishes),
+                };
+                self.live.insert(name.clone(), live);
                 // A publisher that has come back may have been given other targets.
                 self.dismiss_unwanted(|relay| relay.is_push() && relay.name == *name, out);
                 self.push_all(name, now, out);
@@ -195,6 +202,10 @@ impl Relays {
     /// Where a published stream is to be sent: what its hooks say, and what the configuration says if
     /// they did not speak in its place.
     fn targets_of(&self, name: &StreamName, live: &Live) -> Vec<(Origin, Arc<RelayRule>)> {
+        // A copy is sent on by the node that owns the stream: once, not once per node with viewers.
+        if live.is_copy {
+            return Vec::new();
+        }
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
         let is_configured =
             |rule: &&Arc<RelayRule>| rule.fits(name) && (rule.relayed || !live.is_relayed);

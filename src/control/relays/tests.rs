@@ -102,6 +102,20 @@ fn what_came_from_a_relay_goes_on_by_a_hook_only() {
 }
 
 #[test]
+fn a_copy_is_sent_on_by_its_owner_only_whatever_the_rule_says() {
+    let rule = format!("[apps.live]\npush = [{{ url = \"{NOWHERE}/own\", relayed = true }}]\n");
+    let mut world = world(&rule);
+    let copy = ClientInfo { is_relay: true, fetched: Fetched::InCluster, ..ClientInfo::default() };
+    world.up(None, &[], copy.clone());
+    assert_eq!(world.all(), [""; 0]);
+    // Published here it is sent on, until another node owns it.
+    world.up(None, &[], ClientInfo { is_relay: true, ..ClientInfo::default() });
+    assert_eq!(world.all(), ["configuration push /own"]);
+    world.up(None, &[], copy);
+    assert_eq!(world.all(), [""; 0]);
+}
+
+#[test]
 fn new_settings_end_what_the_old_ones_wanted_and_nothing_else() {
     let mut world = world(&push_rule("own"));
     world.up(None, &["a"], ClientInfo::default());
