@@ -79,21 +79,31 @@ pub const VERDICT_WAIT_MAX: Duration = Duration::from_secs(90);
 pub const RELAY_HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Another server must accept a stream within this time after the connection stands; else the attempt ends.
 pub const RELAY_OPENING_MAX: Duration = Duration::from_secs(10);
+/// A source that has accepted to send a stream, and sends nothing for so long, gives way to another one.
+pub const RELAY_SOURCE_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Connections to other servers that are being opened at a time; more wait.
 pub const RELAY_DIALS_MAX: usize = 64;
+/// Of these, those to one host and port; more wait, and keep no other host waiting.
+pub const RELAY_DIALS_PER_HOST_MAX: usize = 8;
+/// Of the same, those that only sources may have, the owners of copies included: viewers wait for them.
+pub const RELAY_DIALS_OF_SOURCES: usize = 16;
 /// Addresses of one host that are tried in one attempt, each for [`RELAY_DIAL_MAX`]; further ones are not.
 pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Another server's address must accept a connection within this time.
 pub const RELAY_DIAL_MAX: Duration = Duration::from_secs(3);
 /// Connections to other servers over TLS, each with a thread; one more fails and is tried again.
 pub const RELAY_TLS_MAX: usize = 256;
+/// Steps of a login with another server that follow each other at once: two in a login that succeeds. With
+/// more, the attempt has failed.
+pub const RELAY_LOGIN_STEPS_MAX: u32 = 3;
 /// The TLS handshake with another server must be done within this time.
 pub const RELAY_TLS_HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Bytes that another server does not acknowledge for so long end the connection: its link is down.
 pub const RELAY_UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(10);
 /// Targets that a hook may name for one stream; with more, the answer is no answer.
 pub const RELAY_HOOK_TARGETS_MAX: usize = 64;
-/// Relays of the process; one more is refused with a line in the log.
+/// Relays of the process; one more is refused with a line in the log. What is to be sent on is tried again
+/// when there is room.
 pub const RELAYS_MAX: usize = 10_000;
 /// Message streams per RTMP connection; a further createStream is answered `_error`.
 pub const MESSAGE_STREAMS_MAX: usize = 8;

@@ -17,9 +17,9 @@ use support::media::{Media, SHORT, SMALL_VIDEO};
 use support::packets::Source;
 use support::ports::Port;
 use support::process::Process;
-use support::relays::{is_state, relays, wait_for_relays};
+use support::relays::{is_state, relays, reload_with, start_with_file, wait_for_relays};
 use support::scratch::Scratch;
-use support::server::{Server, command};
+use support::server::Server;
 use support::wait::{SOON, eventually};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -37,20 +37,9 @@ fn redirecting(call: &'static str, location: String) -> HookServer {
     })
 }
 
-/// A server with a file, which can be told to read it again.
-fn start_with_file(scratch: &Scratch, overrides: &[(&str, &str)]) -> Server {
-    fs::write(scratch.file("server.toml"), "").expect("it can be written");
-    let mut command = command(overrides);
-    command.arg("--config").arg(scratch.file("server.toml"));
-    Server::adopt(Process::spawn("shardcast", &mut command))
-}
-
 /// Another configuration, which says nothing of relays.
 fn reload(server: &Server, scratch: &Scratch) {
-    let text = "[apps.other]\nmax_connections = 7\n";
-    fs::write(scratch.file("server.toml"), text).expect("it can be written");
-    server.process().signal(libc::SIGHUP);
-    server.process().wait_for_stderr("configuration read again", SOON);
+    reload_with(server, scratch, "[apps.other]\nmax_connections = 7\n");
 }
 
 #[test]

@@ -3,18 +3,17 @@
 
 mod support;
 
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 use support::ffmpeg::{Pace, Player, publish};
 use support::hook_server::{HookServer, Reply};
 use support::media::{Media, SMALL_VIDEO};
-use support::packets::Source;
+use support::nginx::Nginx;
+use support::packets::{Source, Track};
 use support::ports::Port;
 use support::process::Process;
-use support::relays::{is_state, relays, wait_for_relays};
+use support::relays::{is_state, relays, reload_with, start_with_file, wait_for_relays};
 use support::scratch::Scratch;
 use support::server::Server;
 use support::wait::{SOON, eventually};
@@ -38,38 +37,6 @@ fn pulling_from(url: &str) -> Server {
 
 fn app_url(server: &Server, app: &str) -> String {
     format!("rtmp://{}/{app}", server.rtmp())
-}
-
-/// nginx-rtmp with one application, on a free port.
-struct Nginx {
-    process: Process,
-    port: Port,
-    _scratch: Scratch,
-}
-
-impl Nginx {
-    fn start(name: &str) -> Self {
-        let port = Port::reserve();
-        let scratch = Scratch::new(name);
-        let configuration = format!(
-            "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;\n\
-             daemon off; master_process off; pid {0}/pid; error_log {0}/error.log info;\n\
-             events {{}}\nrtmp {{ server {{ listen {1}; chunk_size 4096;\n\
-             application livestreams {{ live on; }} }} }}\n",
-            scratch.path().display(),
-            port.address()
-        );
-        fs::write(scratch.file("nginx.conf"), configuration).expect("it can be written");
-        let mut command = Command::new("/usr/sbin/nginx");
-        command.arg("-p").arg(scratch.path()).arg("-c").arg(scratch.file("nginx.conf"));
-        let process = Process::spawn("nginx-rtmp", &mut command);
-        eventually("nginx listens", SOON, || std::net::TcpStream::connect(port.address()).ok());
-        Self { process, port, _scratch: scratch }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("rtmp://{}/{path}", self.port.address())
-    }
 }
 
 #[test]
@@ -145,6 +112,53 @@ fn a_stream_is_published_again_under_another_name_with_events_of_its_own() {
     for call in ["publish", "publish_done"] {
         assert_eq!(apps(call), ["livestreams", "livestreams/anotherinstance"]);
     }
+    wait_for_relays(&server, "the relay is gone", <[Value]>::is_empty);
+    server.stop();
+}
+
+#[test]
+fn viewers_of_both_names_go_on_when_the_publisher_comes_back() {
+    let source = Source::of_file(&ten_seconds().file());
+    let server = Server::start(&[("apps.livestreams.push", "[{ app = \"livestreams/again\" }]")]);
+    let again = "livestreams/again/localnews";
+    let scratch = Scratch::new("mirror-resumes");
+    let names = [STREAM, again];
+    let mut players =
+        [0, 1].map(|at| Player::start(&server.rtmp_url(names[at]), scratch.file(&at.to_string())));
+    for name in names {
+        server.api().wait_for_viewers(name, 1, SOON);
+    }
+    let send = || publish(&ten_seconds().file(), &server.rtmp_url(STREAM), Pace::RealTime);
+    let mut publisher = send();
+    server.api().wait_for_frames(again, 150, 2 * SOON);
+    publisher.signal(libc::SIGKILL);
+    publisher.wait(SOON);
+    server.api().wait_for_no_publisher(again, SOON);
+    wait_for_relays(&server, "the relay waits", |relays| {
+        relays.len() == 1 && is_state(&relays[0], "waiting")
+    });
+    // Long enough for a relay that is tried again now and then to be tried seldom.
+    std::thread::sleep(Duration::from_secs(4));
+    let mut publisher = send();
+    server.api().wait_for_publisher(STREAM, SOON);
+    server.api().wait_for_publisher(again, Duration::from_secs(1));
+    publisher.expect_success(PUBLISH_LIMIT);
+    let digests = |track: &Track| -> Vec<String> {
+        track.packets.iter().map(|packet| packet.md5.clone()).collect()
+    };
+    for player in &mut players {
+        let received = player.finish(END_LIMIT);
+        let whole = source.packets();
+        for (sent, got) in [(&whole.video, &received.video), (&whole.audio, &received.audio)] {
+            let (sent, got) = (digests(sent), digests(got));
+            let before = got.len().checked_sub(sent.len()).expect("the second time is complete");
+            assert!(before > 50 && got[..before] == sent[..before], "the first time");
+            assert_eq!(got[before..], sent, "the second time");
+        }
+        let times = received.video.packets.windows(2).map(|pair| pair[1].dts - pair[0].dts);
+        assert!(times.min() >= Some(0), "time goes on");
+    }
+    assert!(!server.process().stderr().contains("relay failed"));
     wait_for_relays(&server, "the relay is gone", <[Value]>::is_empty);
     server.stop();
 }
@@ -304,7 +318,7 @@ fn a_stream_is_fetched_once_while_somebody_views_it() {
 #[test]
 fn nginx_rtmp_takes_a_stream_and_gives_one() {
     let source = Source::of_file(&ten_seconds().file());
-    let nginx = Nginx::start("relay-nginx");
+    let nginx = Nginx::start("relay-nginx", "application livestreams { live on; }");
     let first = pushing_to(&[nginx.url("livestreams")]);
     let edge = pulling_from(&nginx.url("{app}/{stream}"));
     let scratch = Scratch::new("relay-nginx-players");
@@ -328,7 +342,7 @@ fn nginx_rtmp_takes_a_stream_and_gives_one() {
         player.process().signal(libc::SIGKILL);
         player.process().wait(SOON);
     }
-    drop(nginx.process);
+    drop(nginx);
     [first, edge].into_iter().for_each(Server::stop);
 }
 
@@ -350,4 +364,47 @@ fn ffmpeg_listens_and_gets_the_stream() {
     let got = Source::of_file(&file).packets().len();
     assert!(got + 3 >= sent, "{got} of {sent} packets");
     first.stop();
+}
+
+#[test]
+fn rules_that_change_fetch_for_viewers_who_wait() {
+    let origins = [Server::start(&[]), Server::start(&[])];
+    let mut publishers = origins
+        .each_ref()
+        .map(|origin| publish(&ten_seconds().file(), &origin.rtmp_url(STREAM), Pace::Endless));
+    for origin in &origins {
+        origin.api().wait_for_frames(STREAM, 10, SOON);
+    }
+    let scratch = Scratch::new("changing-rules");
+    let edge = start_with_file(&scratch, &[]);
+    let mut player = Player::start(&edge.rtmp_url(STREAM), scratch.file("list"));
+    edge.api().wait_for_viewers(STREAM, 1, SOON);
+    let received = || player.so_far().map_or(0, |packets| packets.len());
+    // A rule comes for who waits already, another one in its place, none for a while, and the first again.
+    let from = |origin: &Server| {
+        let url = format!("rtmp://{}/{{app}}/{{stream}}", origin.rtmp());
+        format!("[apps.livestreams]\npull = [{{ url = \"{url}\" }}]\n")
+    };
+    let [first, second] = origins.each_ref().map(from);
+    for text in [first.as_str(), &second, "", &first] {
+        reload_with(&edge, &scratch, text);
+        if text.is_empty() {
+            wait_for_relays(&edge, "nothing is fetched", <[Value]>::is_empty);
+            continue;
+        }
+        wait_for_relays(&edge, "it is fetched by the rule", |relays| {
+            relays.len() == 1
+                && is_state(&relays[0], "playing")
+                && text.contains(relays[0]["peer"].as_str().unwrap_or("nowhere"))
+        });
+        let before = received();
+        eventually("the player goes on", SOON, || (received() > before + 50).then_some(()));
+    }
+    player.process().signal(libc::SIGKILL);
+    player.process().wait(SOON);
+    for publisher in &mut publishers {
+        publisher.signal(libc::SIGKILL);
+        publisher.wait(SOON);
+    }
+    origins.into_iter().chain([edge]).for_each(Server::stop);
 }

@@ -182,9 +182,14 @@ impl Registry {
     }
 
     /// Judges by these settings from now on. What a running stream was begun with stays; the next
-    /// publication of it takes the new ones.
+    /// publication of it takes the new ones. They may say where to fetch what is viewed already, or say so
+    /// no more: viewers want it anew.
     pub fn reload(&mut self, settings: Arc<Settings>) {
         self.settings = settings;
+        for stream in self.streams.values().filter(|stream| stream.is_for_others_to_publish()) {
+            let (name, nodes) = (stream.name.clone(), NodePath::default());
+            self.events.push(StreamEvent::Wanted { name, nodes, source: None });
+        }
     }
 
     /// Nobody may publish or play any more: gaps end, and so does each publication that ends from now
@@ -437,6 +442,7 @@ impl Registry {
         }
         let was_fetched =
             stream.publisher.take().is_some_and(|it| it.client.fetched != Fetched::No);
+        stream.was_fetched = was_fetched;
         if resume.is_some() {
             stream.resume = resume;
         }
@@ -828,6 +834,13 @@ impl Registry {
         let found = self.ids.get(name).and_then(|id| self.streams.get(id));
         let publisher = found.and_then(|stream| stream.publisher.as_ref());
         publisher.is_some_and(|publisher| !publisher.is_copy())
+    }
+
+    /// Whether somebody publishes the name, and has begun.
+    pub fn has_begun(&self, name: &StreamName) -> bool {
+        let found = self.ids.get(name).and_then(|id| self.streams.get(id));
+        let publisher = found.and_then(|stream| stream.publisher.as_ref());
+        publisher.is_some_and(|publisher| publisher.started)
     }
 
     /// Whether a viewer of a stream that nobody publishes is let in, to wait.

@@ -36,6 +36,8 @@ pub enum CloseReason {
     Replaced(String),
     /// The rooms ended it with this code of a WebSocket.
     Rooms(u16, &'static str),
+    /// The stream that a relay fetches, or makes a second name of, has ended where it comes from.
+    SourceEnded,
     /// The answer is complete.
     Done,
     /// More output than the connection may queue.
@@ -64,6 +66,7 @@ impl CloseReason {
             Self::Limit(_) => "limit",
             Self::Replaced(_) => "replaced",
             Self::Rooms(..) => "rooms",
+            Self::SourceEnded => "source_ended",
             Self::Done => "done",
             Self::OutputFull => "output_full",
             Self::Draining => "draining",
@@ -95,6 +98,7 @@ impl fmt::Display for CloseReason {
             | Self::Limit(why)
             | Self::Replaced(why) => f.write_str(why),
             Self::Rooms(_, why) => f.write_str(why),
+            Self::SourceEnded => f.write_str("the stream has ended where it comes from"),
             Self::Done => f.write_str("the answer is complete"),
             Self::OutputFull => f.write_str("the client does not read its answers"),
             Self::Draining => f.write_str("the server is shutting down"),

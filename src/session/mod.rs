@@ -28,7 +28,9 @@ pub use http::HttpSession;
 pub use media_message::MediaMessage;
 pub use push_ask::{Membership, PushAsk, PushGrant, PushTarget, PushWire, SendRefusal};
 pub use reception::Reception;
-pub use relay::{RELAY_FLASH_VERSION, RelayId, RelayNews, RelayOrder, RelaySession, Remote, Task};
+pub use relay::{
+    RELAY_FLASH_VERSION, RelayEnd, RelayId, RelayNews, RelayOrder, RelaySession, Remote, Task,
+};
 pub use rtmp::RtmpSession;
 pub use signal::RoomClient;
 

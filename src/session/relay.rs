@@ -20,6 +20,7 @@ use crate::proto::name::StreamName;
 use crate::proto::rtmp::Message;
 use crate::proto::rtmp::aggregate;
 use crate::proto::rtmp::client::{ClientConfig, ClientEvent, ClientSession, Role};
+use crate::proto::rtmp::command::is_said_to_players;
 use crate::proto::rtmp::{message, status};
 
 /// Numbers the relays of a process.
@@ -72,6 +73,8 @@ pub struct Remote {
 pub enum RelayNews {
     /// The other server accepts the stream, or sends it.
     Started,
+    /// The other server will send the stream, and has sent nothing: perhaps nobody publishes it there.
+    Waiting,
     /// It said something that changes nothing.
     Status {
         /// Such as `NetStream.Publish.Start`.
@@ -98,9 +101,22 @@ pub enum RelayNews {
         status: Option<(String, String)>,
         /// A sentence.
         why: String,
-        /// The stream, or the server, has ended: nobody should try again.
-        is_over: bool,
+        /// What has to follow.
+        end: RelayEnd,
     },
+}
+
+/// What the end of a relay connection means for its relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RelayEnd {
+    /// The stream, or the server, has ended: nobody should try again.
+    Over,
+    /// The source's publisher is gone. Nothing has failed; another one may come.
+    SourceGone,
+    /// The source has sent nothing; another one may have the stream.
+    Idle,
+    /// It has failed.
+    Failed,
 }
 
 /// The only question of a relay.
@@ -235,9 +251,15 @@ impl RelaySession {
         }
     }
 
-    /// What the other server said last of the kind of an error, and whether nobody should try again.
-    pub fn outcome(&self) -> (Option<(String, String)>, bool) {
-        (self.failed.clone(), self.is_over)
+    /// What the other server said last of the kind of an error, and what follows from this end.
+    pub fn outcome(&self, reason: &CloseReason) -> (Option<(String, String)>, RelayEnd) {
+        let end = match reason {
+            _ if self.is_over => RelayEnd::Over,
+            CloseReason::SourceEnded => RelayEnd::SourceGone,
+            CloseReason::NotPublished(_) => RelayEnd::Idle,
+            _ => RelayEnd::Failed,
+        };
+        (self.failed.clone(), end)
     }
 
     /// Bytes came from the other server.
@@ -268,6 +290,7 @@ impl RelaySession {
             ClientEvent::PlayStarted => {
                 if matches!(self.stage, Stage::Opening) {
                     self.enter(Stage::Waiting, io.now);
+                    io.events.push(Event::Relay(RelayNews::Waiting));
                 }
                 Ok(())
             }
@@ -293,9 +316,20 @@ impl RelaySession {
     fn source_ended(&mut self, io: &mut Io<'_>) -> Result<(), CloseReason> {
         if let Stage::Running(_) = self.stage {
             io.events.push(Event::EndPublish { message_stream_id: self.message_stream_id() });
-            return Err(CloseReason::Done);
+            return Err(CloseReason::SourceEnded);
         }
         Ok(())
+    }
+
+    /// Another source is to be tried, unless this one has sent something.
+    pub fn leave_idle(&self) -> Result<(), CloseReason> {
+        match self.stage {
+            Stage::Waiting => {
+                let text = format!("{} sends nothing: is it published there?", self.order.url);
+                Err(CloseReason::NotPublished(text))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn message(&mut self, message: Message, io: &mut Io<'_>) -> Result<(), CloseReason> {
@@ -312,7 +346,6 @@ impl RelaySession {
         if self.is_push() {
             return Ok(());
         }
-        self.last_media = io.now;
         let mut media = MediaMessage {
             message_stream_id: self.message_stream_id(),
             track,
@@ -323,6 +356,11 @@ impl RelaySession {
         if track == Track::Data && !media.unwrap_data(message.type_id) {
             return Ok(());
         }
+        // Such words are no sign that somebody publishes: they must not claim the name here.
+        if track == Track::Data && is_said_to_players(&media.payload) {
+            return Ok(());
+        }
+        self.last_media = io.now;
         if media.is_loop(self.order.node) {
             self.is_over = true;
             let text = format!("{} has been here before: a loop of relays", self.order.name);

@@ -265,6 +265,8 @@ pub enum Notice {
     Relay(Box<NewRelay>),
     /// Control to shard: this relay is not wanted any more.
     EndRelay(RelayId),
+    /// Control to shard: this relay has another source to try if this one has sent nothing yet.
+    LeaveIdleSource(RelayId),
     /// Shard to control: what has become of a relay's connection.
     RelayNews(RelayId, Box<RelayNews>),
     /// Control to owner: for how long has the publisher been silent?

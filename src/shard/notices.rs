@@ -93,6 +93,7 @@ impl Shard {
             Notice::Handover(handover) => self.take_over(*handover, now),
             Notice::Relay(new) => self.begin_relay(*new, now),
             Notice::EndRelay(relay) => self.end_relay(relay, now),
+            Notice::LeaveIdleSource(relay) => self.leave_idle_source(relay, now),
             Notice::Redirect { connection, message_stream_id, to } => {
                 self.redirect(connection, message_stream_id, &to, now);
             }

@@ -16,7 +16,8 @@ use crate::proto::name::StreamName;
 use crate::rt::event_fd::EventFd;
 use crate::rt::socket;
 use crate::session::{
-    ClientId, CloseReason, MediaMessage, RelayId, RelayNews, RelayOrder, RelaySession, Session,
+    ClientId, CloseReason, MediaMessage, RelayEnd, RelayId, RelayNews, RelayOrder, RelaySession,
+    Session,
 };
 
 /// A connection to another server on its way to its shard.
@@ -38,7 +39,8 @@ impl Shard {
         let NewRelay { id, socket, order, open } = new;
         let relay = order.relay;
         if self.draining.is_some() {
-            return self.relay_failed(relay, "the server is shutting down".to_owned(), true);
+            let why = "the server is shutting down".to_owned();
+            return self.relay_failed(relay, why, RelayEnd::Over);
         }
         let (socket, peer) = match socket {
             Some((socket, peer)) => {
@@ -47,7 +49,7 @@ impl Shard {
             }
             None => match self.mirror_place(&order) {
                 Ok(place) => place,
-                Err(why) => return self.relay_failed(relay, why, false),
+                Err(why) => return self.relay_failed(relay, why, RelayEnd::SourceGone),
             },
         };
         let wait = self.settings.verdict_wait;
@@ -58,7 +60,7 @@ impl Shard {
         if let Err(error) = self.poller.add(conn, key.token()) {
             self.conns.remove(key);
             let why = format!("the connection cannot be watched: {error}");
-            return self.relay_failed(relay, why, false);
+            return self.relay_failed(relay, why, RelayEnd::Failed);
         }
         self.drive(key, now, |session, io| {
             if let Session::Relay(relay) = session {
@@ -68,8 +70,8 @@ impl Shard {
         });
     }
 
-    fn relay_failed(&mut self, relay: RelayId, why: String, is_over: bool) {
-        let news = RelayNews::Closed { status: None, why, is_over };
+    fn relay_failed(&mut self, relay: RelayId, why: String, end: RelayEnd) {
+        let news = RelayNews::Closed { status: None, why, end };
         self.outbox.notice(self.control, Notice::RelayNews(relay, Box::new(news)));
     }
 
@@ -94,8 +96,7 @@ impl Shard {
         let Session::Relay(session) = &conn.session else { return };
         let source = self.published_as(&session.order().name);
         let Some(source) = source.and_then(|id| self.publications.get_mut(&id)) else {
-            let why = "the stream is not published on this shard any more".to_owned();
-            return self.close(key, CloseReason::Dismissed(why), now);
+            return self.close(key, CloseReason::SourceEnded, now);
         };
         source.mirrors.push(key);
         let headers = source.gop().preamble().headers().iter().map(|header| MediaMessage {
@@ -135,17 +136,30 @@ impl Shard {
                 Ok(())
             });
         }
-        self.close(key, CloseReason::Done, now);
+        self.close(key, CloseReason::SourceEnded, now);
     }
 
     /// Ends a connection to another server.
     pub(super) fn end_relay(&mut self, relay: RelayId, now: Moment) {
-        let found = (0..self.conns.slots()).filter_map(|slot| self.conns.key_at(slot));
-        let keys: Vec<ConnKey> = found.filter(|key| self.relay_of(*key) == Some(relay)).collect();
-        for key in keys {
+        for key in self.connections_of(relay) {
             let why = "the relay is not wanted any more".to_owned();
             self.close(key, CloseReason::Dismissed(why), now);
         }
+    }
+
+    /// Ends a connection to a source that has sent nothing yet, because there is another source.
+    pub(super) fn leave_idle_source(&mut self, relay: RelayId, now: Moment) {
+        for key in self.connections_of(relay) {
+            self.drive(key, now, |session, _| match session {
+                Session::Relay(relay) => relay.leave_idle(),
+                _ => Ok(()),
+            });
+        }
+    }
+
+    fn connections_of(&self, relay: RelayId) -> Vec<ConnKey> {
+        let found = (0..self.conns.slots()).filter_map(|slot| self.conns.key_at(slot));
+        found.filter(|key| self.relay_of(*key) == Some(relay)).collect()
     }
 
     /// Passes on what a relay connection says.
@@ -192,7 +206,7 @@ impl Shard {
     pub(super) fn relay_closed(&mut self, key: ConnKey, reason: &CloseReason) {
         let Some(conn) = self.conns.get(key) else { return };
         let Session::Relay(session) = &conn.session else { return };
-        let (status, is_over) = session.outcome();
+        let (status, end) = session.outcome(reason);
         let why = match reason {
             CloseReason::PeerClosed => "the other server closed the connection".to_owned(),
             CloseReason::Stalled => {
@@ -203,7 +217,7 @@ impl Shard {
             }
             reason => reason.to_string(),
         };
-        self.relay_news(key, RelayNews::Closed { status, why, is_over });
+        self.relay_news(key, RelayNews::Closed { status, why, end });
     }
 
     fn relay_of(&self, key: ConnKey) -> Option<RelayId> {

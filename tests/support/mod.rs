@@ -7,6 +7,7 @@
 
 pub(crate) mod api;
 pub(crate) mod audience;
+pub(crate) mod black_hole;
 pub(crate) mod browser;
 pub(crate) mod certificate;
 pub(crate) mod downloads;
@@ -21,6 +22,7 @@ pub(crate) mod login_server;
 pub(crate) mod media;
 pub(crate) mod name_server;
 pub(crate) mod namespace;
+pub(crate) mod nginx;
 pub(crate) mod node_media_server;
 pub(crate) mod nodes;
 pub(crate) mod noise;

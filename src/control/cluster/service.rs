@@ -521,7 +521,8 @@ impl Cluster {
         out: &mut Outgoing,
     ) {
         let Some(link) = &self.link else { return };
-        if !parts.registry.is_viewed(name) || parts.registry.is_published(name) {
+        // What a rule has fetched until now may still be ending.
+        if !parts.registry.is_viewed(name) || parts.registry.is_clients(name) {
             return;
         }
         let word = cluster_link::word(&link.secret, self.node);

@@ -109,6 +109,13 @@ impl Registry {
         publisher.is_some_and(|it| it.started && it.client.fetched == Fetched::No)
     }
 
+    /// Whether a client of this node has the name, or a relay that makes a second name of one's stream.
+    pub fn is_clients(&self, name: &StreamName) -> bool {
+        let found = self.ids.get(name).and_then(|id| self.streams.get(id));
+        let publisher = found.and_then(|stream| stream.publisher.as_ref());
+        publisher.is_some_and(|it| it.client.fetched == Fetched::No)
+    }
+
     /// Streams with viewers that nobody publishes on this node: they have none, or a copy.
     pub fn viewed_from_elsewhere(&self) -> Vec<StreamName> {
         let is_it = |name: &&StreamName| self.is_viewed(name) && !self.is_published(name);

@@ -30,6 +30,8 @@ pub(super) struct Stream {
     /// Viewers were told of a publication and not yet of its end.
     pub(super) announced: bool,
     pub(super) gap_until: Option<Moment>,
+    /// The last publication that ended was of a relay that fetched it.
+    pub(super) was_fetched: bool,
     pub(super) contender: Option<Contender>,
     pub(super) takeovers: Vec<(Moment, IpAddr)>,
     pub(super) fight_until: Moment,
@@ -109,10 +111,20 @@ impl Stream {
             resume: None,
             announced: false,
             gap_until: None,
+            was_fetched: false,
             contender: None,
             takeovers: Vec::new(),
             fight_until: Moment::ZERO,
         }
+    }
+
+    /// Whether somebody views it that no client publishes here, and none is waited for.
+    pub(super) fn is_for_others_to_publish(&self) -> bool {
+        let is_free = match &self.publisher {
+            Some(publisher) => publisher.client.fetched != Fetched::No,
+            None => self.gap_until.is_none() || self.was_fetched,
+        };
+        is_free && !self.viewers.is_empty()
     }
 
     /// The stream is over for those who watch. Says whether they had been told of it.

@@ -59,7 +59,7 @@ impl Relays {
 
     /// A stream that was published here is a copy by now: it is sent on by the node that owns it.
     pub(in crate::control) fn end_pushes(&mut self, name: &StreamName, out: &mut Outgoing) {
-        let is_it = |relay: &Relay| relay.is_push() && relay.name == *name && !relay.rule.relayed;
+        let is_it = |relay: &Relay| relay.is_push() && relay.name == *name;
         let gone: Vec<RelayId> =
             self.relays.values().filter(|it| is_it(it)).map(|it| it.id).collect();
         self.dismiss(&gone, out);

@@ -1,8 +1,11 @@
 //! Opening connections to other servers: a thread for each attempt, because the system's resolver blocks for
 //! as long as it likes. All addresses of a name are tried, IPv6 and IPv4, in the order of the system. Over TLS
 //! the thread stays, and carries the bytes: the shard gets a socket that looks like a plain one.
+//!
+//! What must hold: a place that does not answer, however many relays lead there, keeps another one waiting
+//! for its turn at most; and targets keep no source waiting.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
@@ -43,7 +46,41 @@ pub(super) struct Dialled {
 struct Call {
     relay: RelayId,
     attempt: u64,
+    purpose: Purpose,
     place: DialPlace,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To fetch a stream, for which viewers wait.
+    Source,
+    /// To send one.
+    Target,
+}
+
+/// Which go first when there is room for one more.
+const PURPOSES: [Purpose; 2] = [Purpose::Source, Purpose::Target];
+
+/// A host and its port: what is down, or slow, as a whole.
+type HostKey = (String, u16);
+
+/// The attempts at one host, and port.
+#[derive(Debug, Default)]
+struct Host {
+    under_way: usize,
+    /// By purpose.
+    waiting: [VecDeque<Call>; 2],
+    /// Whether it has its turn among the hosts with room, by purpose.
+    is_listed: [bool; 2],
+}
+
+/// An attempt that is over.
+#[derive(Debug)]
+struct Answered {
+    dialled: Dialled,
+    key: HostKey,
+    purpose: Purpose,
 }
 
 /// Where to.
@@ -65,10 +102,18 @@ pub(super) struct Trust {
 /// Attempts under way, and those that wait for their turn: at most one for each relay there is.
 #[derive(Debug)]
 pub(super) struct Dialler {
-    results: InboxSender<Dialled>,
-    inbox: Inbox<Dialled>,
+    results: InboxSender<Answered>,
+    inbox: Inbox<Answered>,
     under_way: usize,
-    waiting: VecDeque<Call>,
+    /// Of these, those at targets.
+    to_targets: usize,
+    /// Those with attempts that wait or are under way.
+    hosts: HashMap<HostKey, Host>,
+    /// By purpose: hosts with attempts that wait, in turn. One that has reached its number, or has none any
+    /// more, is passed over.
+    turns: [VecDeque<HostKey>; 2],
+    /// Where the attempts of relays wait.
+    waiting: HashMap<RelayId, (HostKey, Purpose)>,
     /// Connections over TLS.
     over_tls: Arc<AtomicUsize>,
 }
@@ -77,18 +122,42 @@ impl Dialler {
     /// Whoever sleeps at `doorbell` is woken by results.
     pub(super) fn new(doorbell: &Doorbell) -> Self {
         let (results, inbox) = inbox(doorbell, limits::RELAY_DIALS_MAX);
-        Self { results, inbox, under_way: 0, waiting: VecDeque::new(), over_tls: Arc::default() }
+        Self {
+            results,
+            inbox,
+            under_way: 0,
+            to_targets: 0,
+            hosts: HashMap::new(),
+            turns: Default::default(),
+            waiting: HashMap::new(),
+            over_tls: Arc::default(),
+        }
     }
 
     /// Begins an attempt, or lets it wait.
-    pub(super) fn dial(&mut self, relay: RelayId, attempt: u64, place: DialPlace) {
-        self.waiting.push_back(Call { relay, attempt, place });
+    pub(super) fn dial(
+        &mut self,
+        relay: RelayId,
+        attempt: u64,
+        purpose: Purpose,
+        place: DialPlace,
+    ) {
+        self.forget(relay);
+        let key = (place.host.clone(), place.port);
+        self.waiting.insert(relay, (key.clone(), purpose));
+        let host = self.hosts.entry(key.clone()).or_default();
+        host.waiting[purpose as usize].push_back(Call { relay, attempt, purpose, place });
+        self.list(&key);
         self.begin();
     }
 
     /// Forgets an attempt that has not begun; of one that has, the result comes and nobody wants it.
     pub(super) fn forget(&mut self, relay: RelayId) {
-        self.waiting.retain(|call| call.relay != relay);
+        let Some((key, purpose)) = self.waiting.remove(&relay) else { return };
+        if let Some(host) = self.hosts.get_mut(&key) {
+            host.waiting[purpose as usize].retain(|call| call.relay != relay);
+        }
+        self.drop_if_unused(&key);
     }
 
     /// Whether a result is there.
@@ -98,39 +167,96 @@ impl Dialler {
 
     /// The next result.
     pub(super) fn take(&mut self) -> Option<Dialled> {
-        let dialled = self.inbox.try_recv()?;
+        let Answered { dialled, key, purpose } = self.inbox.try_recv()?;
         self.under_way -= 1;
+        self.to_targets -= usize::from(purpose == Purpose::Target);
+        if let Some(host) = self.hosts.get_mut(&key) {
+            host.under_way -= 1;
+        }
+        self.list(&key);
+        self.drop_if_unused(&key);
         self.begin();
         Some(dialled)
     }
 
-    fn begin(&mut self) {
-        while self.under_way < limits::RELAY_DIALS_MAX {
-            let Some(Call { relay, attempt, place }) = self.waiting.pop_front() else {
-                return;
-            };
-            self.under_way += 1;
-            let (results, over_tls) = (self.results.clone(), Arc::clone(&self.over_tls));
-            let thread =
-                thread::Builder::new().name("relay-dial".to_owned()).stack_size(STACK_BYTES);
-            let spawned = thread.spawn(move || {
-                let (result, pump) = match connect(&place, &over_tls) {
-                    Ok(Connected { socket, peer, pump }) => (Ok((socket, peer)), pump),
-                    Err(why) => (Err(why), None),
-                };
-                // The inbox has room for as many as there are threads that have not answered.
-                let _ = results.try_send(Dialled { relay, attempt, result });
-                if let Some((pump, _counted)) = pump
-                    && let Err(error) = pump.run()
-                {
-                    let host = place.host;
-                    tracing::info!(relay = relay.0, host, %error, "a connection over TLS broke");
-                }
-            });
-            if let Err(error) = spawned {
-                let result = Err(format!("no thread can be started: {error}"));
-                let _ = self.results.try_send(Dialled { relay, attempt, result });
+    /// Gives a host its turn, if it has use for one and has none.
+    fn list(&mut self, key: &HostKey) {
+        let Some(host) = self.hosts.get_mut(key) else { return };
+        for purpose in PURPOSES {
+            let of = purpose as usize;
+            let has_use =
+                host.under_way < limits::RELAY_DIALS_PER_HOST_MAX && !host.waiting[of].is_empty();
+            if has_use && !host.is_listed[of] {
+                host.is_listed[of] = true;
+                self.turns[of].push_back(key.clone());
             }
+        }
+    }
+
+    fn drop_if_unused(&mut self, key: &HostKey) {
+        let is_unused = self
+            .hosts
+            .get(key)
+            .is_some_and(|host| host.under_way == 0 && host.waiting.iter().all(VecDeque::is_empty));
+        if is_unused && let Some(host) = self.hosts.remove(key) {
+            for purpose in PURPOSES {
+                if host.is_listed[purpose as usize] {
+                    self.turns[purpose as usize].retain(|listed| listed != key);
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        for purpose in PURPOSES {
+            while self.has_room(purpose) {
+                let Some(key) = self.turns[purpose as usize].pop_front() else { break };
+                let Some(host) = self.hosts.get_mut(&key) else { continue };
+                host.is_listed[purpose as usize] = false;
+                if host.under_way >= limits::RELAY_DIALS_PER_HOST_MAX {
+                    continue;
+                }
+                let Some(call) = host.waiting[purpose as usize].pop_front() else { continue };
+                host.under_way += 1;
+                self.waiting.remove(&call.relay);
+                self.list(&key);
+                self.start(call, key);
+            }
+        }
+    }
+
+    fn has_room(&self, purpose: Purpose) -> bool {
+        let is_kept_free = purpose == Purpose::Target
+            && self.to_targets >= limits::RELAY_DIALS_MAX - limits::RELAY_DIALS_OF_SOURCES;
+        self.under_way < limits::RELAY_DIALS_MAX && !is_kept_free
+    }
+
+    fn start(&mut self, call: Call, key: HostKey) {
+        let Call { relay, attempt, purpose, place } = call;
+        self.under_way += 1;
+        self.to_targets += usize::from(purpose == Purpose::Target);
+        let of_thread = key.clone();
+        let (results, over_tls) = (self.results.clone(), Arc::clone(&self.over_tls));
+        let thread = thread::Builder::new().name("relay-dial".to_owned()).stack_size(STACK_BYTES);
+        let spawned = thread.spawn(move || {
+            let (result, pump) = match connect(&place, &over_tls) {
+                Ok(Connected { socket, peer, pump }) => (Ok((socket, peer)), pump),
+                Err(why) => (Err(why), None),
+            };
+            // The inbox has room for as many as there are threads that have not answered.
+            let dialled = Dialled { relay, attempt, result };
+            let _ = results.try_send(Answered { dialled, key: of_thread, purpose });
+            if let Some((pump, _counted)) = pump
+                && let Err(error) = pump.run()
+            {
+                let host = place.host;
+                tracing::info!(relay = relay.0, host, %error, "a connection over TLS broke");
+            }
+        });
+        if let Err(error) = spawned {
+            let result = Err(format!("no thread can be started: {error}"));
+            let dialled = Dialled { relay, attempt, result };
+            let _ = self.results.try_send(Answered { dialled, key, purpose });
         }
     }
 }
@@ -229,7 +355,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let doorbell = Doorbell::new().unwrap();
         let mut dialler = Dialler::new(&doorbell);
-        dialler.dial(RelayId(1), 3, at("localhost", port));
+        dialler.dial(RelayId(1), 3, Purpose::Source, at("localhost", port));
         let dialled = result_of(&mut dialler);
         assert_eq!((dialled.relay, dialled.attempt), (RelayId(1), 3));
         assert_eq!(dialled.result.unwrap().1, listener.local_addr().unwrap());
@@ -242,10 +368,10 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        dialler.dial(RelayId(1), 1, at("127.0.0.1", port));
+        dialler.dial(RelayId(1), 1, Purpose::Target, at("127.0.0.1", port));
         let refused = result_of(&mut dialler).result.unwrap_err();
         assert!(refused.starts_with(&format!("127.0.0.1:{port}: ")), "{refused}");
-        dialler.dial(RelayId(2), 1, at("host.invalid", 1935));
+        dialler.dial(RelayId(2), 1, Purpose::Target, at("host.invalid", 1935));
         let unknown = result_of(&mut dialler).result.unwrap_err();
         assert!(unknown.starts_with("host.invalid has no address"), "{unknown}");
     }
@@ -262,11 +388,35 @@ mod tests {
         let doorbell = Doorbell::new().unwrap();
         let mut dialler = Dialler::new(&doorbell);
         let place = DialPlace { tls: Some(Trust { ca: None }), ..at("127.0.0.1", port) };
-        dialler.dial(RelayId(1), 1, place);
+        dialler.dial(RelayId(1), 1, Purpose::Target, place);
         let why = result_of(&mut dialler).result.unwrap_err();
         assert!(why.starts_with("127.0.0.1 speaks no TLS there"), "{why}");
         drop(plain.join());
         assert_eq!(dialler.over_tls.load(Ordering::Relaxed), 0);
+    }
+
+    /// A listener that has accepted nothing for so long that it takes no further connection.
+    struct Silent {
+        _listener: socket2::Socket,
+        _held: Vec<TcpStream>,
+        port: u16,
+    }
+
+    impl Silent {
+        fn start() -> Self {
+            let listener =
+                socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+            listener.bind(&any.into()).unwrap();
+            listener.listen(0).unwrap();
+            let address = listener.local_addr().unwrap().as_socket().unwrap();
+            let mut held = Vec::new();
+            while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200))
+            {
+                held.push(stream);
+            }
+            Self { _listener: listener, _held: held, port: address.port() }
+        }
     }
 
     #[test]
@@ -276,30 +426,77 @@ mod tests {
         let doorbell = Doorbell::new().unwrap();
         let mut dialler = Dialler::new(&doorbell);
         // Fewer than a listener holds that accepts nothing.
-        let count = limits::RELAY_DIALS_MAX as u64 + 40;
+        let count = limits::RELAY_DIALS_PER_HOST_MAX as u64 + 40;
         for number in 0..count {
-            dialler.dial(RelayId(number), 1, at("127.0.0.1", port));
+            dialler.dial(RelayId(number), 1, Purpose::Source, at("127.0.0.1", port));
         }
-        assert_eq!(dialler.under_way, limits::RELAY_DIALS_MAX);
-        for _ in 0..count {
-            assert!(result_of(&mut dialler).result.is_ok());
-        }
-        assert_eq!((dialler.under_way, dialler.waiting.len()), (0, 0));
+        assert_eq!(dialler.under_way, limits::RELAY_DIALS_PER_HOST_MAX);
+        let order: Vec<RelayId> = (0..count)
+            .map(|_| {
+                let dialled = result_of(&mut dialler);
+                assert!(dialled.result.is_ok());
+                dialled.relay
+            })
+            .collect();
+        let last = order.iter().position(|relay| *relay == RelayId(count - 1)).unwrap();
+        assert!(last + limits::RELAY_DIALS_PER_HOST_MAX >= order.len(), "who came last is late");
+        assert_eq!((dialler.under_way, dialler.to_targets), (0, 0));
+        assert!(dialler.hosts.is_empty() && dialler.waiting.is_empty());
     }
 
     #[test]
-    fn attempts_of_relays_that_are_gone_do_not_pile_up() {
+    fn a_host_that_does_not_answer_keeps_no_other_waiting() {
+        let silent = Silent::start();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let doorbell = Doorbell::new().unwrap();
         let mut dialler = Dialler::new(&doorbell);
-        for number in 0..limits::RELAY_DIALS_MAX as u64 {
-            dialler.dial(RelayId(number), 1, at("127.0.0.1", port));
+        for number in 0..1_000 {
+            dialler.dial(RelayId(number), 1, Purpose::Target, at("127.0.0.1", silent.port));
+        }
+        assert_eq!(dialler.under_way, limits::RELAY_DIALS_PER_HOST_MAX);
+        dialler.dial(RelayId(5_000), 1, Purpose::Target, at("127.0.0.1", port));
+        let dialled = result_of(&mut dialler);
+        assert_eq!(dialled.relay, RelayId(5_000));
+        assert!(dialled.result.is_ok());
+    }
+
+    #[test]
+    fn targets_leave_room_for_sources_and_hosts_take_turns() {
+        let silent: Vec<Silent> = (0..8).map(|_| Silent::start()).collect();
+        let doorbell = Doorbell::new().unwrap();
+        let mut dialler = Dialler::new(&doorbell);
+        let max = limits::RELAY_DIALS_MAX;
+        for number in 0..80 {
+            let port = silent[number % 8].port;
+            dialler.dial(RelayId(number as u64), 1, Purpose::Target, at("127.0.0.1", port));
+        }
+        let of_targets = max - limits::RELAY_DIALS_OF_SOURCES;
+        assert_eq!((dialler.under_way, dialler.to_targets), (of_targets, of_targets));
+        for host in dialler.hosts.values() {
+            assert_eq!(host.under_way, of_targets / 8, "each has as many as the others");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        dialler.dial(RelayId(100), 1, Purpose::Target, at("127.0.0.1", port));
+        dialler.dial(RelayId(101), 1, Purpose::Source, at("127.0.0.1", port));
+        assert!(dialler.waiting.contains_key(&RelayId(100)));
+        assert_eq!(result_of(&mut dialler).relay, RelayId(101), "a source goes first");
+    }
+
+    #[test]
+    fn attempts_of_relays_that_are_gone_do_not_pile_up() {
+        let silent = Silent::start();
+        let doorbell = Doorbell::new().unwrap();
+        let mut dialler = Dialler::new(&doorbell);
+        for number in 0..limits::RELAY_DIALS_PER_HOST_MAX as u64 {
+            dialler.dial(RelayId(number), 1, Purpose::Target, at("127.0.0.1", silent.port));
         }
         for number in 1_000..2_000 {
-            dialler.dial(RelayId(number), 1, at("127.0.0.1", port));
+            dialler.dial(RelayId(number), 1, Purpose::Target, at("127.0.0.1", silent.port));
             dialler.forget(RelayId(number));
         }
-        assert_eq!(dialler.waiting.len(), 0);
+        assert!(dialler.waiting.is_empty());
+        assert!(dialler.turns.iter().all(|turns| turns.len() <= 1), "{:?}", dialler.turns);
     }
 }

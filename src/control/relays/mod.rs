@@ -17,7 +17,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::dial::{DialPlace, Dialled, Dialler, Trust};
+use self::dial::{DialPlace, Dialled, Dialler, Purpose, Trust};
 pub(super) use self::relay::RELAY_STATES;
 use self::relay::{Direction, Origin, Relay, State, Target};
 use super::registry::{Outgoing, Registry, StreamEvent};
@@ -36,9 +36,8 @@ use crate::limits;
 use crate::media::Moment;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
-use crate::proto::rtmp::status;
 use crate::rt::doorbell::Doorbell;
-use crate::session::{ClientId, RelayId, RelayNews, RelayWishes};
+use crate::session::{ClientId, Fetched, RelayEnd, RelayId, RelayNews, RelayWishes};
 use crate::shard::{NewRelay, Node, Notice};
 
 /// A fetched stream without viewers is kept for so long.
@@ -103,6 +102,8 @@ pub(super) struct Relays {
     is_draining: bool,
     /// Copies of streams whose owners have to be looked up again.
     unsourced: Vec<StreamName>,
+    /// Streams that are to be sent on, for which there are too many relays.
+    without_room: BTreeSet<StreamName>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +111,8 @@ struct Live {
     node: Node,
     nodes: NodePath,
     is_relayed: bool,
+    /// It is published on another node of the cluster.
+    is_copy: bool,
     wishes: Arc<RelayWishes>,
 }
 
@@ -153,6 +156,7 @@ impl Relays {
             next: 1,
             is_draining: false,
             unsourced: Vec::new(),
+            without_room: BTreeSet::new(),
         }
     }
 
@@ -161,15 +165,22 @@ impl Relays {
         match event {
             StreamEvent::Up { name, node, publisher, wishes } => {
                 let is_relayed = publisher.is_relay || !publisher.nodes.is_empty();
-                let nodes = publisher.nodes.clone();
-                let wishes = Arc::clone(wishes);
-                self.live.insert(name.clone(), Live { node: *node, nodes, is_relayed, wishes });
+                let live = Live {
+                    node: *node,
+                    nodes: publisher.nodes.clone(),
+                    is_relayed,
+                    is_copy: publisher.fetched == Fetched::InCluster,
+                    wishes: Arc::clone(wishes),
+                };
+                self.live.insert(name.clone(), live);
                 // A publisher that has come back may have been given other targets.
                 self.dismiss_unwanted(|relay| relay.is_push() && relay.name == *name, out);
                 self.push_all(name, now, out);
+                self.reopen_mirrors(name, out);
             }
             StreamEvent::Down { name } => {
                 self.live.remove(name);
+                self.without_room.remove(name);
                 let ended = |relay: &Relay| relay.is_push() && relay.name == *name;
                 self.end_where(ended, out);
             }
@@ -191,6 +202,10 @@ impl Relays {
     /// Where a published stream is to be sent: what its hooks say, and what the configuration says if
     /// they did not speak in its place.
     fn targets_of(&self, name: &StreamName, live: &Live) -> Vec<(Origin, Arc<RelayRule>)> {
+        // A copy is sent on by the node that owns the stream: once, not once per node with viewers.
+        if live.is_copy {
+            return Vec::new();
+        }
         let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
         let is_configured =
             |rule: &&Arc<RelayRule>| rule.fits(name) && (rule.relayed || !live.is_relayed);
@@ -212,6 +227,19 @@ impl Relays {
                 let plan = Plan { direction: Direction::Push, origin, name, rule: &rule };
                 self.add(plan, &live.nodes, now, out);
             }
+        }
+    }
+
+    /// A stream goes on: so do its second names, whose viewers wait as those of the first do.
+    fn reopen_mirrors(&mut self, name: &StreamName, out: &mut Outgoing) {
+        let waits = |relay: &&Relay| {
+            relay.is_mirror()
+                && relay.name == *name
+                && matches!(relay.state, State::Retrying { .. })
+        };
+        let found: Vec<RelayId> = self.relays.values().filter(waits).map(|it| it.id).collect();
+        for id in found {
+            self.open(id, out);
         }
     }
 
@@ -253,9 +281,16 @@ impl Relays {
         if self.is_draining {
             return;
         }
+        if !self.has_room() && plan.direction == Direction::Push {
+            self.without_room.insert(plan.name.clone());
+        }
         if let Err(why) = self.try_add(plan, nodes, now, out) {
             tracing::warn!(stream = %plan.name, why, "a relay cannot be made");
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.relays.len() < limits::RELAYS_MAX
     }
 
     /// Begins a relay, or says why that cannot be.
@@ -267,7 +302,7 @@ impl Relays {
         out: &mut Outgoing,
     ) -> Result<RelayId, String> {
         let Plan { direction, origin, name, rule } = plan;
-        if self.relays.len() >= limits::RELAYS_MAX {
+        if !self.has_room() {
             return Err(format!("there are {} relays already", limits::RELAYS_MAX));
         }
         let target = match &rule.place {
@@ -312,12 +347,16 @@ impl Relays {
     fn open(&mut self, id: RelayId, out: &mut Outgoing) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let attempt = relay.begin_attempt();
+        let name = &relay.name;
+        let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+        relay.look_for_others(&app.pull.iter().filter(|rule| rule.fits(name)).collect::<Vec<_>>());
         self.changes.extend(relay.take_change());
         match &relay.target {
             Target::Server(address) => {
                 let tls = address.is_tls.then(|| Trust { ca: relay.rule.ca.clone() });
                 let place = DialPlace { host: address.host.clone(), port: address.port, tls };
-                self.dialler.dial(id, attempt, place);
+                let purpose = if relay.is_push() { Purpose::Target } else { Purpose::Source };
+                self.dialler.dial(id, attempt, purpose, place);
             }
             Target::Local(_) => self.hand_over(id, None, out),
         }
@@ -337,7 +376,7 @@ impl Relays {
         let settings = self.settings.get();
         let order = Arc::new(relay.order(settings.rtmp.chunk_size, settings.node));
         let peer = socket.as_ref().map(|(_, peer)| *peer);
-        relay.state = State::Opening { node, peer };
+        relay.state = State::Opening { node, peer, waits_since: None };
         let open = Arc::clone(&self.open);
         let new = NewRelay { id: ClientId::next(), socket, order, open };
         out.push((node, Notice::Relay(Box::new(new))));
@@ -345,7 +384,8 @@ impl Relays {
 
     /// Whether [`Relays::tick`] or [`Relays::take_changes`] has something to do at once.
     pub(super) fn has_results(&self) -> bool {
-        self.dialler.has_results() || !self.changes.is_empty()
+        let has_room_now = self.has_room() && !self.without_room.is_empty();
+        self.dialler.has_results() || !self.changes.is_empty() || has_room_now
     }
 
     /// Relays that have another state than when this was asked last, in order.
@@ -370,6 +410,11 @@ impl Relays {
         while let Some(dialled) = self.dialler.take() {
             self.dialled(dialled, now, out);
         }
+        while self.has_room()
+            && let Some(name) = self.without_room.pop_first()
+        {
+            self.push_all(&name, now, out);
+        }
         let due = |relay: &&Relay| relay.next_deadline().is_some_and(|at| at <= now);
         let due: Vec<RelayId> = self.relays.values().filter(due).map(|relay| relay.id).collect();
         for id in due {
@@ -387,11 +432,23 @@ impl Relays {
                 self.unsourced.push(relay.name.clone());
                 continue;
             }
+            // While somebody publishes it here no other source is looked for.
+            if let Some(node) = relay.take_idle(now)
+                && !self.live.contains_key(&relay.name)
+            {
+                out.push((node, Notice::LeaveIdleSource(id)));
+            }
+            if relay.is_due(now) && relay.is_mirror() && !registry.has_begun(&relay.name) {
+                relay.put_off(now);
+                continue;
+            }
             if relay.is_due(now) {
-                let name = &relay.name;
-                let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
-                let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
-                relay.take_next(&rules);
+                if relay.takes_turns() {
+                    let name = &relay.name;
+                    let app = self.settings.get().app(name.vhost(), name.app(), name.instance());
+                    let rules: Vec<_> = app.pull.iter().filter(|rule| rule.fits(name)).collect();
+                    relay.take_next(&rules);
+                }
                 self.open(id, out);
             }
         }
@@ -404,7 +461,7 @@ impl Relays {
         }
         match result {
             Ok(found) => self.hand_over(id, Some(found), out),
-            Err(why) => self.failed(id, None, why, now),
+            Err(why) => self.failed(id, RelayEnd::Failed, None, why, now),
         }
     }
 
@@ -420,12 +477,16 @@ impl Relays {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         match news {
             RelayNews::Started => {
-                if let State::Opening { node, peer } = relay.state {
+                if let State::Opening { node, peer, .. } = relay.state {
                     let lag = Duration::ZERO;
                     relay.state = State::Running { node, peer, since: now, lag, is_stalled: false };
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), "relay runs");
                     self.changes.extend(relay.take_change());
                 }
+            }
+            RelayNews::Waiting => {
+                relay.waits(now);
+                self.changes.extend(relay.take_change());
             }
             RelayNews::Status { code, description } => {
                 tracing::debug!(relay = id.0, code, description, "the other server says");
@@ -436,7 +497,7 @@ impl Relays {
                 relay.keeps_up(lag, is_stalled);
                 self.changes.extend(relay.take_change());
             }
-            RelayNews::Closed { status, why, is_over } => {
+            RelayNews::Closed { status, why, end } => {
                 let is_wanted = if relay.is_push() {
                     self.live.contains_key(&relay.name)
                 } else {
@@ -447,41 +508,63 @@ impl Relays {
                 {
                     relay.failures = 0;
                 }
-                if is_over || relay.is_ending || !is_wanted {
+                if end == RelayEnd::Over || relay.is_ending || !is_wanted {
                     tracing::info!(relay = id.0, stream = %relay.name, target = relay.url(), why, "relay ended");
                     self.remove(id);
                 } else if status.as_ref().is_some_and(|(_, text)| relay.takes_login_step(text)) {
                     self.open(id, out);
                 } else {
-                    self.failed(id, status, why, now);
+                    self.failed(id, end, status, why, now);
                 }
             }
         }
     }
 
-    fn failed(&mut self, id: RelayId, status: Option<(String, String)>, why: String, now: Moment) {
+    /// A connection has ended, or could not be opened, and another one is wanted.
+    fn failed(
+        &mut self,
+        id: RelayId,
+        end: RelayEnd,
+        status: Option<(String, String)>,
+        why: String,
+        now: Moment,
+    ) {
         let Some(relay) = self.relays.get_mut(&id) else { return };
         let is_wanted = !relay.is_push() || self.live.contains_key(&relay.name);
         if !is_wanted || relay.is_ending {
             self.remove(id);
             return;
         }
-        let again = relay.fail(status, why, now);
+        let again = match end {
+            RelayEnd::SourceGone => relay.source_gone(now),
+            RelayEnd::Idle => relay.source_idle(why, now),
+            RelayEnd::Failed | RelayEnd::Over => relay.fail(status, why, now),
+        };
         self.changes.extend(relay.take_change());
-        let (code, description) = relay.status.clone().unwrap_or_default();
-        if code == status::PLAY_UNPUBLISH_NOTIFY.code {
-            // Nothing has failed: somebody here waits for the next one.
-            tracing::info!(
-                relay = id.0, stream = %relay.name, target = relay.url(), again_ms = again.as_millis() as u64,
+        let again_ms = again.as_millis() as u64;
+        let (stream, target) = (&relay.name, relay.url());
+        match end {
+            // Nothing has failed: somebody waits for the next publisher.
+            RelayEnd::SourceGone if relay.is_mirror() => tracing::info!(
+                relay = id.0, %stream, target, "the publisher is gone; the relay waits for the next one"
+            ),
+            RelayEnd::SourceGone => tracing::info!(
+                relay = id.0, %stream, target, again_ms,
                 "the stream has ended there; it is asked for again"
-            );
-            return;
+            ),
+            RelayEnd::Idle => tracing::info!(
+                relay = id.0, %stream, target, again_ms,
+                "the stream does not come from there; the next place is tried"
+            ),
+            RelayEnd::Failed | RelayEnd::Over => {
+                let (code, description) = relay.status.clone().unwrap_or_default();
+                tracing::warn!(
+                    relay = id.0, %stream, target, code, description,
+                    why = relay.last_error, again_ms,
+                    "relay failed; it is tried again"
+                );
+            }
         }
-        tracing::warn!(
-            relay = id.0, stream = %relay.name, target = relay.url(), code, description,
-            why = relay.last_error, again_ms = again.as_millis() as u64,
-            "relay failed; it is tried again"
-        );
     }
 
     /// Ends relays: those with a connection when their shard has said goodbye, the others at once.
@@ -560,6 +643,12 @@ impl Relays {
             self.push_all(&name, now, out);
         }
         self.fetch_static(now, out);
+        let settings = self.settings.get();
+        for relay in self.relays.values_mut().filter(|relay| !relay.is_push()) {
+            let name = &relay.name;
+            let app = settings.app(name.vhost(), name.app(), name.instance());
+            relay.look_for_others(&app.pull.iter().filter(|it| it.fits(name)).collect::<Vec<_>>());
+        }
     }
 
     /// The server ends: nothing is begun or tried again.

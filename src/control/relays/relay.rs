@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Plan, RelayChange, RelayTotals};
 use crate::config::{Place, RelayRule};
+use crate::limits;
 use crate::media::Moment;
 use crate::proto::amf0;
 use crate::proto::name::StreamName;
@@ -28,15 +29,17 @@ const FLASH_VERSION: &str =
     concat!("FMLE/3.0 (compatible; shardcast/", env!("CARGO_PKG_VERSION"), ")");
 
 /// Directions and the states that they have, as the API calls them.
-pub(in crate::control) const RELAY_STATES: [(&str, &str); 11] = [
+pub(in crate::control) const RELAY_STATES: [(&str, &str); 13] = [
     ("push", "connecting"),
     ("push", "publishing"),
     ("push", "stalled"),
+    ("push", "waiting"),
     ("push", "retrying"),
     ("push", "refused"),
     ("push", "stopped"),
     ("pull", "connecting"),
     ("pull", "playing"),
+    ("pull", "waiting"),
     ("pull", "retrying"),
     ("pull", "refused"),
     ("pull", "stopped"),
@@ -96,6 +99,8 @@ pub(super) enum State {
         node: Node,
         /// The other server.
         peer: Option<SocketAddr>,
+        /// Since when it has agreed to send the stream, and sent nothing.
+        waits_since: Option<Moment>,
     },
     /// The stream flows.
     Running {
@@ -110,13 +115,26 @@ pub(super) enum State {
         /// It takes nothing.
         is_stalled: bool,
     },
-    /// It failed and waits for the next attempt.
+    /// It waits for the next attempt.
     Retrying {
         /// When that is.
         at: Moment,
-        /// The other server has said no.
-        is_refused: bool,
+        /// What it follows.
+        after: After,
     },
+}
+
+/// What the next attempt follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// A failure.
+    Failure,
+    /// The other server has said no.
+    Refusal,
+    /// The end of the stream where it comes from: the same place is asked again.
+    SourceGone,
+    /// A source that has sent nothing.
+    Idle,
 }
 
 /// One relay.
@@ -136,6 +154,8 @@ pub(super) struct Relay {
     nodes: NodePath,
     /// Query of the application at the next connect: what a login has come to.
     login: String,
+    /// How many steps of a login the other server has asked for without a pause.
+    login_steps: u32,
     pub(super) state: State,
     /// Counts the connections that were tried.
     pub(super) attempt: u64,
@@ -147,6 +167,8 @@ pub(super) struct Relay {
     pub(super) status: Option<(String, String)>,
     pub(super) last_error: String,
     pub(super) linger_until: Option<Moment>,
+    /// There is another place to try when this one has nothing to send.
+    has_others: bool,
     /// The state that was told last.
     told: &'static str,
     /// Nobody wants it any more; its connection is still there.
@@ -178,6 +200,7 @@ impl Relay {
             target,
             nodes,
             login: String::new(),
+            login_steps: 0,
             state: State::Dialling,
             attempt: 0,
             failures: 0,
@@ -185,6 +208,7 @@ impl Relay {
             status: None,
             last_error: String::new(),
             linger_until: None,
+            has_others: false,
             told: "",
             is_ending: false,
             began: now,
@@ -195,6 +219,18 @@ impl Relay {
 
     pub(super) fn is_push(&self) -> bool {
         self.direction == Direction::Push
+    }
+
+    /// It makes a second name of a stream of this server.
+    pub(super) fn is_mirror(&self) -> bool {
+        matches!(self.target, Target::Local(_))
+    }
+
+    /// Whether there is another place than the present one, with these rules.
+    pub(super) fn look_for_others(&mut self, rules: &[&Arc<RelayRule>]) {
+        let takes_turns = !self.is_push() && self.origin == Origin::Configuration;
+        self.has_others = self.rule.places() > 1
+            || (takes_turns && rules.iter().any(|rule| ***rule != *self.rule));
     }
 
     /// A fetched stream that is kept without viewers.
@@ -242,9 +278,10 @@ impl Relay {
         }
     }
 
-    /// A connection is opened; returns its number.
+    /// A connection is opened; returns its number. What was said on an earlier one is over.
     pub(super) fn begin_attempt(&mut self) -> u64 {
         self.attempt += 1;
+        self.status = None;
         self.state = State::Dialling;
         self.attempt
     }
@@ -256,19 +293,44 @@ impl Relay {
         why: String,
         now: Moment,
     ) -> Duration {
-        // An answer to a challenge serves once.
-        self.login.clear();
-        let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
-        self.failures += 1;
         self.failed += 1;
-        let is_refused = status.is_some();
-        if is_refused {
+        self.last_error = why;
+        let after = if status.is_some() { After::Refusal } else { After::Failure };
+        if status.is_some() {
             self.status = status;
         }
+        let pause = self.next_pause();
+        self.pause(pause, after, now)
+    }
+
+    /// The stream has ended where it comes from, which is no failure; returns the pause before it is asked
+    /// for again.
+    pub(super) fn source_gone(&mut self, now: Moment) -> Duration {
+        // Of a stream of this server the return is known at once. Another one may say the same whenever it
+        // is asked.
+        let pause = if self.is_mirror() { RETRY_FIRST } else { self.next_pause() };
+        self.pause(pause, After::SourceGone, now)
+    }
+
+    /// The source sends nothing, and there is another one; returns the pause before that.
+    pub(super) fn source_idle(&mut self, why: String, now: Moment) -> Duration {
         self.last_error = why;
+        self.pause(RETRY_FIRST.min(self.rule.retry), After::Idle, now)
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let pause = (RETRY_FIRST * (1 << self.failures.min(16))).min(self.rule.retry);
+        self.failures += 1;
+        pause
+    }
+
+    fn pause(&mut self, pause: Duration, after: After, now: Moment) -> Duration {
+        // An answer to a challenge serves once.
+        self.login.clear();
+        self.login_steps = 0;
         self.before = self.totals();
         self.now = (0, 0, 0);
-        self.state = State::Retrying { at: now + pause, is_refused };
+        self.state = State::Retrying { at: now + pause, after };
         pause
     }
 
@@ -295,11 +357,13 @@ impl Relay {
     pub(super) fn word(&self) -> &'static str {
         match &self.state {
             _ if self.is_ending => "stopped",
+            State::Opening { waits_since: Some(_), .. }
+            | State::Retrying { after: After::SourceGone, .. } => "waiting",
             State::Dialling | State::Opening { .. } => "connecting",
             State::Running { is_stalled: true, .. } => "stalled",
             State::Running { .. } if self.is_push() => "publishing",
             State::Running { .. } => "playing",
-            State::Retrying { is_refused: true, .. } => "refused",
+            State::Retrying { after: After::Refusal, .. } => "refused",
             State::Retrying { .. } => "retrying",
         }
     }
@@ -321,11 +385,41 @@ impl Relay {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let retry = match self.state {
+        let next = match self.state {
             State::Retrying { at, .. } => Some(at),
+            State::Opening { waits_since: Some(since), .. }
+                if self.has_others && !self.is_ending =>
+            {
+                Some(since + limits::RELAY_SOURCE_WAIT_MAX)
+            }
             _ => None,
         };
-        [retry, self.linger_until].into_iter().flatten().min()
+        [next, self.linger_until].into_iter().flatten().min()
+    }
+
+    /// The source has agreed to send the stream, and sends nothing.
+    pub(super) fn waits(&mut self, now: Moment) {
+        if let State::Opening { waits_since, .. } = &mut self.state {
+            *waits_since = Some(now);
+        }
+    }
+
+    /// Whether another source has to be tried now, because this one sends nothing: then its shard.
+    pub(super) fn take_idle(&mut self, now: Moment) -> Option<Node> {
+        let State::Opening { node, waits_since: Some(since), .. } = &mut self.state else {
+            return None;
+        };
+        if !self.has_others || self.is_ending || now.since(*since) < limits::RELAY_SOURCE_WAIT_MAX {
+            return None;
+        }
+        // If something comes just now it stays; else its shard closes it.
+        *since = now;
+        Some(*node)
+    }
+
+    /// Whether the next attempt goes to the next place.
+    pub(super) fn takes_turns(&self) -> bool {
+        !matches!(self.state, State::Retrying { after: After::SourceGone, .. })
     }
 
     /// What is due has to wait for somebody's word, at most until the next time.
@@ -358,12 +452,17 @@ impl Relay {
     pub(super) fn takes_login_step(&mut self, description: &str) -> bool {
         let Target::Server(address) = &self.target else { return false };
         let Some((user, password)) = &address.login else { return false };
+        // One that asks again and again is let wait like one that fails.
+        if self.login_steps >= limits::RELAY_LOGIN_STEPS_MAX {
+            return false;
+        }
         let mut nonce = [0; 4];
         let _ = getrandom::fill(&mut nonce);
         let nonce = u32::from_le_bytes(nonce);
         match login::answer(description, &self.login, &address.app, (user, password), nonce) {
             Demand::Answer(query) => {
                 self.login = query;
+                self.login_steps += 1;
                 true
             }
             Demand::Wrong | Demand::None => false,
@@ -586,6 +685,16 @@ mod tests {
         assert!(!relay.takes_login_step("[ authmod=adobe ] : ?reason=authfailed"));
         relay.fail(None, String::new(), at(0));
         assert_eq!(told(&relay).client.app, "a/b");
+
+        // A server that demands without end is let wait, and then asked anew.
+        let demand = "[ authmod=adobe ] : ?reason=needauth&user=user&salt=s&challenge=c&opaque=o";
+        for _ in 0..2 {
+            for _ in 0..limits::RELAY_LOGIN_STEPS_MAX {
+                assert!(relay.takes_login_step(demand));
+            }
+            assert!(!relay.takes_login_step(demand));
+            relay.fail(None, String::new(), at(0));
+        }
     }
 
     #[test]

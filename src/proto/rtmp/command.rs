@@ -191,6 +191,13 @@ pub fn rtmp_sample_access(audio: bool, video: bool) -> Vec<u8> {
     out
 }
 
+/// Whether a data message, as viewers get it, is what servers say to a player beside the stream, also when
+/// nobody publishes it.
+pub fn is_said_to_players(payload: &[u8]) -> bool {
+    let name = amf0::decode_one(payload).map(|(name, _)| name);
+    name.is_ok_and(|name| matches!(name.as_str(), Some("|RtmpSampleAccess" | "onStatus")))
+}
+
 /// What a publisher wants with a data message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataAction {
@@ -286,6 +293,18 @@ mod tests {
 
     fn property<'a>(value: &'a Value, name: &str) -> &'a str {
         value.property(name).and_then(Value::as_str).unwrap()
+    }
+
+    #[test]
+    fn words_to_players_are_told_from_data_of_the_stream() {
+        assert!(is_said_to_players(&rtmp_sample_access(true, true)));
+        assert!(is_said_to_players(&data_status(status::DATA_START)));
+        for name in ["onMetaData", "onTextData", ""] {
+            let mut payload = Vec::new();
+            amf0::write_string(&mut payload, name);
+            assert!(!is_said_to_players(&payload), "{name}");
+        }
+        assert!(!is_said_to_players(&[]));
     }
 
     #[test]
