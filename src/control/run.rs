@@ -333,7 +333,7 @@ impl Control {
                 Notice::Withdrawn(token) => {
                     registry.withdrawn(token);
                     if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
-                        cluster.withdrawn(token);
+                        cluster.withdrawn(token, &registry);
                     }
                 }
                 Notice::Disconnected(client) => registry.disconnected(&client),
@@ -395,7 +395,7 @@ impl Control {
                     };
                     self.hooks.verdict(*token, refusal, now);
                     if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
-                        cluster.verdict(*token, refusal.is_none());
+                        cluster.answered(*token, &self.registry.borrow());
                     }
                 }
                 // Whatever was posted before a verdict is said before it.

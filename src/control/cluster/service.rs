@@ -91,8 +91,6 @@ pub(in crate::control) struct Cluster {
     pub(super) leases: Leases<AskToken>,
     /// Publishers that wait for a lease.
     asks: HashMap<AskToken, Ask>,
-    /// Those that have it, and have not heard so.
-    granted: HashMap<AskToken, StreamName>,
     lookups: Lookups<(AskToken, Ask)>,
     /// What is to be said to other nodes: channel, text, and the contest that it asks about.
     texts: Vec<(String, String, Option<u64>)>,
@@ -151,7 +149,6 @@ impl Cluster {
             down_since: Some(now),
             sent: None,
             asks: HashMap::new(),
-            granted: HashMap::new(),
             lookups: Lookups::default(),
             texts: Vec::new(),
             contests: HashMap::new(),
@@ -256,19 +253,14 @@ impl Cluster {
     }
 
     /// Nobody awaits the answer to this question about publishing any more.
-    pub(in crate::control) fn withdrawn(&mut self, token: AskToken) {
-        if self.asks.remove(&token).is_some() {
-            self.leases.withdrawn(token);
-        }
+    pub(in crate::control) fn withdrawn(&mut self, token: AskToken, registry: &Registry) {
+        self.asks.remove(&token);
+        self.leases.withdrawn(token, |name| registry.is_published(name));
     }
 
     /// A question was answered.
-    pub(in crate::control) fn verdict(&mut self, token: AskToken, is_accepted: bool) {
-        if let Some(name) = self.granted.remove(&token)
-            && !is_accepted
-        {
-            self.leases.freed(&name);
-        }
+    pub(in crate::control) fn answered(&mut self, token: AskToken, registry: &Registry) {
+        self.leases.settled(token, |name| registry.is_published(name));
     }
 
     /// Something has happened to a stream; relays have heard it.
@@ -420,7 +412,12 @@ impl Cluster {
                     if !parts.registry.is_published(&name) {
                         self.leases.disowned(&name, epoch);
                     }
-                    parts.registry.contend(contest, &name, peer, now, out);
+                    if parts.registry.is_published(&name) || !self.leases.is_awaited(&name) {
+                        parts.registry.contend(contest, &name, peer, now, out);
+                    } else {
+                        let why = format!("{name} is about to be published on node {}", self.node);
+                        self.answer_contest(contest, Err(why));
+                    }
                 }
                 Some(NodeText::Answer { id, refusal }) => {
                     self.leases.contest_answered(id, refusal.map_or(Ok(()), Err));
@@ -555,13 +552,14 @@ impl Cluster {
     ) {
         match effect {
             Effect::Grant { asker, is_takeover } => {
-                let Some(ask) = self.asks.remove(&asker) else { return };
+                let Some(ask) = self.asks.remove(&asker) else {
+                    return self.answered(asker, parts.registry);
+                };
                 let Want::Publish { name, .. } = &ask.what else { return };
                 match self.leases.epoch(name, now) {
                     Some(_) => self.counters.leased += 1,
                     None => self.counters.unleased += 1,
                 }
-                self.granted.insert(asker, name.clone());
                 parts.registry.leased(asker, &ask, now, out);
                 if is_takeover {
                     parts.registry.has_taken_over(name, ask.peer.ip(), now);
