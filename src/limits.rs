@@ -166,3 +166,9 @@ pub const CLUSTER_PUSH_BYTES_AT_ONCE: usize = 1024 * 1024;
 /// Push messages of other nodes that wait for room on the way to this one's members; one more is dropped and
 /// counted.
 pub const CLUSTER_HEARD_PUSHES_MAX: usize = 1024;
+/// Nodes of which the number of the last push message is known; of one more the longest silent is forgotten,
+/// and a message that it says twice would be taken twice.
+pub const CLUSTER_SPEAKERS_MAX: usize = 1024;
+/// Nodes of which the number of the last push message is known; of one more the longest silent is forgotten,
+/// and a message that it says twice would be taken twice.
+pub const CLUSTER_SPEAKERS_MAX: usize = 1024;

@@ -11,10 +11,11 @@ use super::message::{
     self, NodeText, PUSH_CHANNEL, PushText, STREAMS_CHANNEL, node_channel, stream_of, stream_text,
 };
 use super::pulls::Pulls;
+use super::pushes::{Ears, Speaker};
 use super::store::Store;
 use super::worker::{Plan, Round, StoreEvent};
 use crate::config::{ClusterSettings, RelayRule};
-use crate::control::push::Push;
+use crate::control::push::{Forward, Push};
 use crate::control::registry::{Outgoing, Registry, StreamEvent};
 use crate::control::relays::Relays;
 use crate::control::settings::CurrentSettings;
@@ -70,11 +71,12 @@ pub(in crate::control) struct ClusterCounters {
     pub(in crate::control) pulls: u64,
     /// Those that were not: the stream was not this node's.
     pub(in crate::control) pulls_refused: u64,
-    /// Push messages said to other nodes.
+    /// Push messages said to other nodes, as Redis has confirmed.
     pub(in crate::control) pushes_said: u64,
     /// Push messages of other nodes.
     pub(in crate::control) pushes_heard: u64,
-    /// Push messages that reached no other node, or came when there was no room.
+    /// Push messages of this node that no other one may have heard, and those of others that this one has
+    /// missed or had no room for.
     pub(in crate::control) pushes_lost: u64,
 }
 
@@ -97,6 +99,8 @@ pub(in crate::control) struct Cluster {
     /// Contests of other nodes: who asks, and under which number.
     contests: HashMap<u64, (String, u64)>,
     next_contest: u64,
+    speaker: Speaker,
+    ears: Ears,
     heard: VecDeque<PushText>,
     pub(super) pulls: Pulls,
     counters: ClusterCounters,
@@ -112,7 +116,7 @@ struct Sent {
     at: Moment,
     claims: Vec<StreamName>,
     lookups: Vec<StreamName>,
-    /// Of each text that was said: the contest that it asked about.
+    /// Of each text that was said to a node: the contest that it asked about. Those for all come after them.
     contests: Vec<Option<u64>>,
 }
 
@@ -153,6 +157,8 @@ impl Cluster {
             texts: Vec::new(),
             contests: HashMap::new(),
             next_contest: 1,
+            speaker: Speaker::default(),
+            ears: Ears::default(),
             heard: VecDeque::new(),
             pulls: Pulls::default(),
             counters: ClusterCounters::default(),
@@ -176,15 +182,17 @@ impl Cluster {
 
     /// Whether more could be said to other nodes at once, or dropped.
     pub(in crate::control) fn takes_forwards(&self) -> bool {
-        self.sent.is_none()
+        self.sent.is_none() && !self.speaker.pauses()
     }
 
     /// When [`Cluster::turn`] has something to do anyway.
     pub(in crate::control) fn next_deadline(&self, now: Moment) -> Option<Moment> {
         let room = (!self.heard.is_empty()).then(|| now + ROOM_RETRY);
         // While Redis works at a round the next one waits.
-        let leases = self.leases.next_deadline().filter(|at| self.sent.is_none() || *at > now);
-        [room, leases].into_iter().flatten().min()
+        let is_free = |at: &Moment| self.sent.is_none() || *at > now;
+        let leases = self.leases.next_deadline().filter(is_free);
+        let pushes = self.speaker.next_deadline(self.link.is_some()).filter(is_free);
+        [room, leases, pushes].into_iter().flatten().min()
     }
 
     /// A question comes from another node: lifts the rules and limits for clients, and says under which
@@ -371,6 +379,7 @@ impl Cluster {
                 self.sent = None;
                 self.counters.redis_up += 1;
                 self.leases.up(now);
+                self.speaker.up(now);
                 // What was said meanwhile is lost: each of these may be another node's by now.
                 for name in parts.registry.viewed_from_elsewhere() {
                     self.want(&name, NodePath::default(), parts.relays, out);
@@ -394,8 +403,11 @@ impl Cluster {
                 }
             }
             StoreEvent::Heard(channel, text) if channel == PUSH_CHANNEL => {
-                if let Some(text) = PushText::parse(&text).filter(|it| it.from != self.node) {
+                if let Some(text) = PushText::parse(&text).filter(|it| it.from != self.node)
+                    && let Some(missed) = self.ears.hear(&text.from, text.number)
+                {
                     self.counters.pushes_heard += 1;
+                    self.counters.pushes_lost += missed;
                     if self.heard.len() < limits::CLUSTER_HEARD_PUSHES_MAX {
                         self.heard.push_back(text);
                     } else {
@@ -434,6 +446,7 @@ impl Cluster {
         self.counters.redis_down += 1;
         self.texts.clear();
         self.leases.down();
+        self.speaker.down(now, self.plan.lease);
         for (name, wanted) in self.lookups.take_all() {
             self.counters.lookups_failed += 1;
             for (token, ask) in wanted.questions {
@@ -454,6 +467,7 @@ impl Cluster {
         now: Moment,
         out: &mut Outgoing,
     ) {
+        self.counters.pushes_said += self.speaker.confirmed() as u64;
         for (name, answer) in sent.claims.iter().zip(answers) {
             self.leases.answered(name, answer, sent.at, now);
         }
@@ -607,7 +621,8 @@ impl Cluster {
     /// Asks Redis for what is due, if it has answered what it was asked last.
     fn send_round(&mut self, push: &Push, now: Moment) {
         let Some(generation) = self.link.as_ref().map(|link| link.generation) else {
-            // Nobody keeps messages for nodes that cannot be reached.
+            self.counters.pushes_lost += self.speaker.give_up(now) as u64;
+            // Nobody keeps new messages for nodes that cannot be reached.
             loop {
                 let lost = push.with(|router| router.take_forwards(usize::MAX)).len();
                 self.counters.pushes_lost += lost as u64;
@@ -630,14 +645,16 @@ impl Cluster {
             says.push((channel, text));
             contests.push(contest);
         }
-        let bytes_max = limits::CLUSTER_PUSH_BYTES_AT_ONCE;
-        for forward in push.with(|router| router.take_forwards(bytes_max)) {
-            self.counters.pushes_said += 1;
-            let (from, vhost) = (self.node.to_owned(), forward.vhost);
-            let text = PushText { from, vhost, address: forward.address, body: forward.body };
-            says.push((PUSH_CHANNEL.to_owned(), text.to_text()));
-            contests.push(None);
-        }
+        let pushes = self.speaker.take_round(now, |speaker| {
+            let bytes_max = limits::CLUSTER_PUSH_BYTES_AT_ONCE;
+            let forwards = push.with(|router| router.take_forwards(bytes_max)).into_iter();
+            let texts = forwards.map(|Forward { vhost, address, body }| {
+                let (from, number) = (self.node.to_owned(), speaker.number());
+                PushText { from, number, vhost, address, body }.to_text()
+            });
+            texts.collect()
+        });
+        says.extend(pushes.into_iter().map(|text| (PUSH_CHANNEL.to_owned(), text)));
         if releases.is_empty() && claims.is_empty() && lookups.is_empty() && says.is_empty() {
             return;
         }
@@ -652,7 +669,8 @@ impl Cluster {
 
     /// Whether Redis knows that the node has left; for when nobody publishes any more.
     pub(in crate::control) fn is_over(&self) -> bool {
-        self.link.is_none() || (self.sent.is_none() && !self.leases.has_releases())
+        let is_silent = self.sent.is_none() && !self.speaker.has_unconfirmed();
+        self.link.is_none() || (is_silent && !self.leases.has_releases())
     }
 }
 
