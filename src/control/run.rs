@@ -118,7 +118,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
-    let events = Events::default();
+    let events = Events::new();
     let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell(), &events);
     let doorbell = plan.mesh.doorbell();
     let relays = Relays::new(&settings, doorbell, &plan.accepted.open, shards);
