@@ -18,13 +18,14 @@ use support::http;
 use support::link::{far_address, near_address, received_bytes, spawn_linked};
 use support::media::{Media, SMALL_VIDEO, Video};
 use support::namespace::with_own_network;
-use support::nodes::{Nodes, account, pull, standing};
+use support::nodes::{Nodes, account, connect_as_node, link_word, pull, pull_with, standing};
 use support::packets::Source;
 use support::palava::Palava;
 use support::publisher::{Feed, VIDEO_CONFIG};
 use support::push::{SECRET, post, token, wait_for_members};
 use support::redis::Redis;
 use support::relays::{relays, wait_for_relays};
+use support::rtmp_client::code_of;
 use support::scratch::Scratch;
 use support::server::Server;
 use support::stamp::{Stamp, now_nanos};
@@ -83,8 +84,7 @@ fn a_stream_of_one_node_is_the_same_on_all() {
         let refused = pull(nodes.rtmp(number), &nodes.secret(), STREAM);
         assert_eq!(refused, Err("NetStream.Play.StreamNotFound".to_owned()), "a copy is no source");
     }
-    let stranger = pull(nodes.rtmp(0), "a guess", STREAM);
-    assert_eq!(stranger, Err("NetConnection.Connect.Rejected".to_owned()));
+    only_nodes_that_fetch_it_get_it(&nodes);
     publisher.expect_success(PUBLISH_LIMIT);
     for (number, player) in early.iter_mut().enumerate() {
         let received = player.finish(END_LIMIT);
@@ -104,6 +104,27 @@ fn a_stream_of_one_node_is_the_same_on_all() {
     }
     assert_eq!(nodes.redis.keys("shardcast:stream:*"), [] as [String; 0]);
     nodes.nodes.into_iter().for_each(|node| node.server.stop());
+}
+
+/// What a word lets somebody do who has overheard it: fetch this stream of its owner, for a minute.
+fn only_nodes_that_fetch_it_get_it(nodes: &Nodes) {
+    let (owner, secret) = (nodes.rtmp(0), nodes.secret());
+    let rejected = Err("NetConnection.Connect.Rejected".to_owned());
+    assert_eq!(pull(owner, "a guess", STREAM), rejected);
+    assert!(pull(owner, &secret, STREAM).is_ok());
+    for later_s in [-120, 120] {
+        let word = link_word(&secret, STREAM, later_s);
+        assert_eq!(pull_with(owner, &word, STREAM), rejected, "{later_s} s from now");
+    }
+    let of_other = link_word(&secret, "live/other", 0);
+    let refused = pull_with(owner, &of_other, STREAM);
+    assert_eq!(refused, Err("NetStream.Play.StreamNotFound".to_owned()));
+    let mut client = connect_as_node(owner, "live", &of_other).expect("the word is right");
+    let message_stream = client.create_stream();
+    client.tell(message_stream, "publish", &["other".into(), "live".into()]);
+    let status = client.wait_until(SOON, |it| it.name == "onStatus").expect("an answer");
+    assert!(code_of(&status).starts_with("NetStream.Publish."), "{}", code_of(&status));
+    assert_ne!(code_of(&status), "NetStream.Publish.Start");
 }
 
 #[test]
@@ -368,9 +389,9 @@ fn messages_that_redis_did_not_confirm_reach_all_nodes_once_and_all_others_are_c
     nodes.redis.freeze();
     say("6");
     nodes.redis.kill();
-    [0, 1].map(|number| nodes.wait_for_redis(number, false));
+    (0..2).for_each(|number| nodes.wait_for_redis(number, false));
     nodes.redis.start_again();
-    [0, 1].map(|number| nodes.wait_for_redis(number, true));
+    (0..2).for_each(|number| nodes.wait_for_redis(number, true));
     eventually("it is said again", SOON, || (pushes(&nodes, 0, "said") > said).then_some(()));
     say("end");
     let [at_home, away] = members.each_mut().map(|member| read_until(member, "end"));

@@ -398,6 +398,11 @@ impl Control {
                         cluster.answered(*token, &self.registry.borrow());
                     }
                 }
+                if let (Notice::Relay(new), Some(cluster)) =
+                    (&mut notice, self.cluster.borrow().as_ref())
+                {
+                    cluster.sign(&mut new.order);
+                }
                 // Whatever was posted before a verdict is said before it.
                 for (node, notice) in router.take_outgoing() {
                     self.outbox.notice(node, notice);

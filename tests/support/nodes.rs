@@ -1,9 +1,11 @@
 //! Several servers that are one cluster, each on ports of its own.
 
 use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use shardcast::proto::amf0::Value as Amf;
+use shardcast::proto::name::{DEFAULT_INSTANCE, DEFAULT_VHOST};
 use shardcast::proto::rtmp::cluster_link::{EPOCH_PROPERTY, LINK_PROPERTY, word};
 use shardcast::proto::rtmp::node_path::NODES_PROPERTY;
 
@@ -101,19 +103,43 @@ pub(crate) fn standing(account: &Value, stream: &str) -> Option<Value> {
     streams.iter().find(|it| it["stream"] == stream).cloned()
 }
 
-/// Asks a node for `app/name` as another node of its cluster does: the number of the ownership, or the
-/// code of the refusal.
-pub(crate) fn pull(address: SocketAddr, secret: &str, stream: &str) -> Result<u64, String> {
+/// The word by which a node named `probe` fetches `app/name`, made so many seconds from now.
+pub(crate) fn link_word(secret: &str, stream: &str, later_s: i64) -> String {
     let (app, name) = stream.split_once('/').expect("app/name");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    let now = i64::try_from(now.as_secs()).expect("it fits");
+    word(
+        secret,
+        "probe",
+        &format!("{DEFAULT_VHOST}/{app}/{DEFAULT_INSTANCE}/{name}"),
+        now + later_s,
+    )
+}
+
+/// Connects with such a word: the code of the refusal, should there be one.
+pub(crate) fn connect_as_node(
+    address: SocketAddr,
+    app: &str,
+    word: &str,
+) -> Result<RtmpClient, String> {
     let mut client = RtmpClient::open(address);
-    let word = word(secret, "probe");
-    let more = [(NODES_PROPERTY, "probe"), (LINK_PROPERTY, word.as_str())];
+    let more = [(NODES_PROPERTY, "probe"), (LINK_PROPERTY, word)];
     client.connect(app, &format!("rtmp://{address}/{app}"), &more);
     let answer = client.wait_until(SOON, |it| matches!(it.name.as_str(), "_result" | "_error"));
     let answer = answer.ok_or("closed")?;
-    if answer.name == "_error" {
-        return Err(code_of(&answer));
-    }
+    if answer.name == "_error" { Err(code_of(&answer)) } else { Ok(client) }
+}
+
+/// Asks a node for `app/name` as another node of its cluster does: the number of the ownership, or the
+/// code of the refusal.
+pub(crate) fn pull(address: SocketAddr, secret: &str, stream: &str) -> Result<u64, String> {
+    pull_with(address, &link_word(secret, stream, 0), stream)
+}
+
+/// The same with this word.
+pub(crate) fn pull_with(address: SocketAddr, word: &str, stream: &str) -> Result<u64, String> {
+    let (app, name) = stream.split_once('/').expect("app/name");
+    let mut client = connect_as_node(address, app, word)?;
     let message_stream = client.create_stream();
     client.tell(message_stream, "play", &[name.into()]);
     let is_word = |code: &str| !code.ends_with("Play.Reset");

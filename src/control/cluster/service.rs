@@ -15,18 +15,20 @@ use super::pushes::{Ears, Speaker};
 use super::store::Store;
 use super::worker::{Plan, Round, StoreEvent};
 use crate::config::{ClusterSettings, RelayRule};
-use crate::control::push::{Forward, Push};
+use crate::control::push::{Forward, Push, unix_s};
 use crate::control::registry::{Outgoing, Registry, StreamEvent};
 use crate::control::relays::Relays;
 use crate::control::settings::CurrentSettings;
 use crate::limits;
 use crate::media::Moment;
+use crate::proto::amf0::Value as Amf;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::cluster_link;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::rt::doorbell::Doorbell;
 use crate::session::{
-    Ask, ClientInfo, Departure, Fetched, Grant, Refusal, RefusalReason, Verdict, Want,
+    Ask, ClientInfo, Departure, Fetched, Grant, Refusal, RefusalReason, RelayOrder, Task, Verdict,
+    Want,
 };
 use crate::shard::{AskToken, Notice};
 
@@ -87,6 +89,8 @@ pub(in crate::control) struct Cluster {
     settings: CurrentSettings,
     store: Store,
     link: Option<Link>,
+    /// What only nodes of this cluster know, as soon as Redis has told; it stays when Redis is away.
+    secret: Option<String>,
     /// Since when Redis is away.
     pub(super) down_since: Option<Moment>,
     sent: Option<Sent>,
@@ -150,6 +154,7 @@ impl Cluster {
             plan,
             settings: settings.clone(),
             link: None,
+            secret: None,
             down_since: Some(now),
             sent: None,
             asks: HashMap::new(),
@@ -212,14 +217,23 @@ impl Cluster {
                     return Err(Refusal::new(RefusalReason::Unavailable, text));
                 };
                 let node = client.nodes.last().unwrap_or_default();
-                if !cluster_link::is_word_of(word, &link.secret, node) {
-                    let text = "the connection names a node that is not in the cluster of this one";
+                let stream = cluster_link::stream_of(word, &link.secret, node, unix_s());
+                let Some(name) = stream.and_then(stream_of) else {
+                    let text = "the connection names a node that is not in the cluster of this one, or \
+                                whose clock is more than a minute away";
                     return Err(Refusal::new(RefusalReason::Denied, text));
-                }
-                self.pulls.connected(client.id);
+                };
+                self.pulls.connected(client.id, name);
+            }
+            // Nodes only fetch from each other; whoever has overheard a word does not get in by it.
+            Want::Publish { name, .. } if self.pulls.is_node(client.id) => {
+                let text = format!("{name} may not be published by a node that fetches a stream");
+                return Err(Refusal::new(RefusalReason::Denied, text));
             }
             Want::Play { name, .. } if self.pulls.is_node(client.id) => {
-                let epoch = self.leases.epoch(name, now).filter(|_| registry.has_publisher(name));
+                let is_given =
+                    registry.has_publisher(name) && self.pulls.may_fetch(client.id, name);
+                let epoch = self.leases.epoch(name, now).filter(|_| is_given);
                 let Some(epoch) = epoch else {
                     self.counters.pulls_refused += 1;
                     let text = format!("{name} is not owned by node {}", self.node);
@@ -251,6 +265,24 @@ impl Cluster {
                 *lease = Some(epoch);
                 self.counters.pulls += 1;
                 self.pulls.begun(ask.client.id, token, name);
+            }
+        }
+    }
+
+    /// Gives a connection to another node the word that shows whose it is. It is made when the connection
+    /// stands, because it does not hold for long.
+    pub(in crate::control) fn sign(&self, order: &mut Arc<RelayOrder>) {
+        if order.fetched != Fetched::InCluster {
+            return;
+        }
+        if let (Task::Remote(remote), Some(secret)) = (&mut Arc::make_mut(order).task, &self.secret)
+        {
+            for (key, value) in &mut remote.client.connect_properties {
+                if key == cluster_link::LINK_PROPERTY {
+                    let stream = value.as_str().unwrap_or_default();
+                    let word = cluster_link::word(secret, self.node, stream, unix_s());
+                    *value = Amf::from(word.as_str());
+                }
             }
         }
     }
@@ -374,6 +406,7 @@ impl Cluster {
     fn event(&mut self, event: StoreEvent, parts: &mut Parts<'_>, now: Moment, out: &mut Outgoing) {
         match event {
             StoreEvent::Up { generation, secret } => {
+                self.secret = Some(secret.clone());
                 self.link = Some(Link { generation, secret });
                 self.down_since = None;
                 self.sent = None;
@@ -531,12 +564,13 @@ impl Cluster {
         now: Moment,
         out: &mut Outgoing,
     ) {
-        let Some(link) = &self.link else { return };
-        if !parts.registry.is_viewed(name) || parts.registry.is_published(name) {
+        if self.link.is_none()
+            || !parts.registry.is_viewed(name)
+            || parts.registry.is_published(name)
+        {
             return;
         }
-        let word = cluster_link::word(&link.secret, self.node);
-        match RelayRule::of_cluster(&owner.address, name, word) {
+        match RelayRule::of_cluster(&owner.address, name, stream_text(name)) {
             Ok(rule) => parts.relays.fetch_from(name, &Arc::new(rule), nodes, now, out),
             Err(error) => tracing::warn!(
                 stream = %name, node = owner.node, address = owner.address, %error,
