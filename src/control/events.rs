@@ -79,15 +79,20 @@ pub(super) struct Happening<'a> {
 }
 
 /// The words for events.
-pub(super) const WORDS: [&str; 9] = [
+pub(super) const WORDS: [&str; 14] = [
     "connect",
     "disconnect",
+    "fenced",
+    "leased",
     "play",
     "play_done",
     "publish",
     "publish_done",
+    "redis_down",
+    "redis_up",
     "refused",
     "relay",
+    "unleased",
     "update",
 ];
 

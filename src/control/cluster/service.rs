@@ -5,6 +5,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::leases::{Answer, Effect, Leases, Owner};
 use super::lookups::Lookups;
 use super::message::{
@@ -15,6 +17,7 @@ use super::pushes::{Ears, Speaker};
 use super::store::Store;
 use super::worker::{Plan, Round, StoreEvent};
 use crate::config::{ClusterSettings, RelayRule};
+use crate::control::events::{Events, Happening};
 use crate::control::push::{Forward, Push, unix_s};
 use crate::control::registry::{Outgoing, Registry, StreamEvent};
 use crate::control::relays::Relays;
@@ -44,6 +47,21 @@ pub(in crate::control) struct Parts<'a> {
     pub(in crate::control) registry: &'a mut Registry,
     pub(in crate::control) relays: &'a mut Relays,
     pub(in crate::control) push: &'a Push,
+    pub(in crate::control) events: &'a Events,
+}
+
+impl Parts<'_> {
+    /// Tells those who listen to the API, of a stream or of the node as a whole.
+    fn tell(&self, event: &'static str, name: Option<&StreamName>, more: Value) {
+        let app = name.map(StreamName::app_text);
+        self.events.say(Happening {
+            event,
+            vhost: name.map_or("", StreamName::vhost),
+            app: app.as_deref().unwrap_or_default(),
+            stream: name.map_or("", StreamName::stream),
+            more,
+        });
+    }
 }
 
 /// Counts since the start.
@@ -57,6 +75,8 @@ pub(in crate::control) struct ClusterCounters {
     pub(in crate::control) leased: u64,
     /// Publishers that were let in without one, because Redis was away.
     pub(in crate::control) unleased: u64,
+    /// Times that a stream had no lease: it was published without one, or the lease ran out.
+    pub(in crate::control) lease_lost: u64,
     /// Publishers that were not let in because another node publishes the name.
     pub(in crate::control) refused: u64,
     /// Names that this node gave up for a publisher of another one.
@@ -406,6 +426,8 @@ impl Cluster {
     fn event(&mut self, event: StoreEvent, parts: &mut Parts<'_>, now: Moment, out: &mut Outgoing) {
         match event {
             StoreEvent::Up { generation, secret } => {
+                let away_ms = self.down_since.map(|since| now.since(since).as_millis() as u64);
+                parts.tell("redis_up", None, json!({ "node": self.node, "away_ms": away_ms }));
                 self.secret = Some(secret.clone());
                 self.link = Some(Link { generation, secret });
                 self.down_since = None;
@@ -477,6 +499,7 @@ impl Cluster {
         self.down_since = Some(now);
         self.sent = None;
         self.counters.redis_down += 1;
+        parts.tell("redis_down", None, json!({ "node": self.node }));
         self.texts.clear();
         self.leases.down();
         self.speaker.down(now, self.plan.lease);
@@ -632,15 +655,21 @@ impl Cluster {
                     stream = %name, node = owner.node, epoch = owner.epoch,
                     "another node owns the stream by now: its publisher here is closed"
                 );
+                let more = json!({ "node": owner.node, "epoch": owner.epoch });
+                parts.tell("fenced", Some(&name), more);
                 let by = format!("a publisher on node {}", owner.node);
                 parts.registry.fence(&name, &by, out);
                 self.pulls.end(&name, out);
             }
             Effect::Unleased(name) => {
+                self.counters.lease_lost += 1;
                 tracing::info!(stream = %name, "published without a lease: other nodes cannot fetch it");
+                parts.tell("unleased", Some(&name), json!({ "node": self.node }));
             }
             Effect::Leased(name) => {
                 tracing::info!(stream = %name, "published with a lease again");
+                let epoch = self.leases.epoch(&name, now);
+                parts.tell("leased", Some(&name), json!({ "node": self.node, "epoch": epoch }));
             }
         }
     }
