@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::sync::Barrier;
 use std::thread;
@@ -192,6 +194,76 @@ fn a_stream_is_sent_on_by_its_owner_only() {
     }
     nodes.nodes.into_iter().for_each(|node| node.server.stop());
     target.stop();
+}
+
+#[test]
+fn a_push_rule_that_is_read_later_is_for_the_owner_only() {
+    let target = Server::start(&[]);
+    let scratch = Scratch::new("cluster-reload");
+    let files = [0, 1].map(|number| {
+        let file = scratch.file(&format!("node{number}.toml"));
+        fs::write(&file, "").expect("it can be written");
+        file
+    });
+    let nodes = Nodes::start_with(Redis::start(), &files.clone().map(Some), &[]);
+    let mut player = Player::start(&nodes.server(1).rtmp_url(STREAM), scratch.file("player.md5"));
+    nodes.server(1).api().wait_for_viewers(STREAM, 1, SOON);
+    let url = nodes.server(0).rtmp_url(STREAM);
+    let mut publisher = publish(&ten_seconds().file(), &url, Pace::Endless);
+    (0..2).for_each(|number| _ = nodes.server(number).api().wait_for_frames(STREAM, 30, 2 * SOON));
+    // First the node with the copy, so that it would be the one to push.
+    for number in [1, 0] {
+        let rule = format!("[apps.live]\npush = [{{ url = \"{}\" }}]\n", target.rtmp_url("live"));
+        fs::write(&files[number], rule).expect("it can be written");
+        let process = nodes.server(number).process();
+        process.signal(libc::SIGHUP);
+        process.wait_for_stderr("configuration read again", SOON);
+    }
+    target.api().wait_for_frames(STREAM, 60, 2 * SOON);
+    let pushes = |number: usize| {
+        let all = relays(nodes.server(number));
+        all.iter().filter(|relay| relay["direction"] == "push").count()
+    };
+    assert_eq!((pushes(0), pushes(1)), (1, 0), "the owner has the publisher");
+    publisher.signal(libc::SIGINT);
+    publisher.wait(PUBLISH_LIMIT);
+    player.finish(END_LIMIT);
+    nodes.nodes.into_iter().for_each(|node| node.server.stop());
+    target.stop();
+}
+
+#[test]
+fn what_needs_somebodys_attention_is_told() {
+    let redis = Redis::start();
+    redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let nodes = Nodes::start_with(redis, &[None, None], &[]);
+    nodes.server(0).process().wait_for_stderr("maxmemory-policy", SOON);
+    let words = "redis_down,redis_up,unleased,leased,fenced";
+    let api = nodes.server(0).api().address();
+    let (feed, early) = http::get(api, &format!("/api/v1/events?event={words}")).into_parts();
+    let publish = |number: usize| Feed::try_start(nodes.rtmp(number), STREAM, None);
+    let first = publish(0).expect("it is free");
+    nodes.wait_for_lease(0, STREAM);
+    nodes.nodes[0].gate.shut();
+    eventually("its lease has run out", SOON, || {
+        (standing(&nodes.account(0), STREAM)?["state"] == "unleased").then_some(())
+    });
+    let _second = eventually("the name is free elsewhere", SOON, || publish(1).ok());
+    nodes.nodes[0].gate.open();
+    let why = first.end();
+    assert!(why.starts_with("NetStream.Publish.BadName"), "{why}");
+    let lines = BufReader::new(early.as_slice().chain(feed)).lines().map_while(Result::ok);
+    let data = lines.filter_map(|line| line.strip_prefix("data: ").map(str::to_owned));
+    let told: Vec<Value> =
+        data.take(4).map(|data| serde_json::from_str(&data).expect("JSON")).collect();
+    let words: Vec<&str> = told.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(words, ["redis_down", "unleased", "redis_up", "fenced"]);
+    let fenced = &told[3];
+    assert_eq!((&fenced["app"], &fenced["stream"]), (&"live".into(), &"cam".into()));
+    assert_eq!(fenced["node"], nodes.account(1)["node"]);
+    let counters = nodes.account(0)["counters"].clone();
+    assert_eq!((&counters["lease_lost"], &counters["fenced"]), (&1.into(), &1.into()));
 }
 
 /// One application for each policy.

@@ -1,6 +1,7 @@
 //! Several servers that are one cluster, each on ports of its own.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -11,10 +12,11 @@ use shardcast::proto::rtmp::node_path::NODES_PROPERTY;
 
 use super::gate::Gate;
 use super::ports::Port;
+use super::process::Process;
 use super::push::look;
 use super::redis::Redis;
 use super::rtmp_client::{RtmpClient, code_of};
-use super::server::Server;
+use super::server::{Server, command};
 use super::wait::{SOON, eventually};
 
 /// A node of a cluster.
@@ -34,8 +36,18 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// So many nodes, each with these settings; all of them have found Redis.
     pub(crate) fn start(count: usize, overrides: &[(&str, &str)]) -> Self {
-        let redis = Redis::start();
-        let nodes = (0..count).map(|_| NodeProcess::start(&redis, overrides)).collect();
+        Self::start_with(Redis::start(), &vec![None; count], overrides)
+    }
+
+    /// One node for each of these configuration files, if it is to have one, over this Redis.
+    pub(crate) fn start_with(
+        redis: Redis,
+        files: &[Option<PathBuf>],
+        overrides: &[(&str, &str)],
+    ) -> Self {
+        let count = files.len();
+        let start = |file: &Option<PathBuf>| NodeProcess::start(&redis, file.as_deref(), overrides);
+        let nodes = files.iter().map(start).collect();
         let nodes = Self { redis, nodes };
         for number in 0..count {
             nodes.wait_for_redis(number, true);
@@ -78,7 +90,7 @@ impl Nodes {
 }
 
 impl NodeProcess {
-    fn start(redis: &Redis, overrides: &[(&str, &str)]) -> Self {
+    fn start(redis: &Redis, file: Option<&Path>, overrides: &[(&str, &str)]) -> Self {
         let (port, gate) = (Port::reserve(), Gate::to(redis.port()));
         let (listen, url) = (port.address(), format!("redis://{}", gate.address()));
         let advertise = format!("rtmp://{listen}");
@@ -86,9 +98,16 @@ impl NodeProcess {
             ("rtmp.listen", listen.as_str()),
             ("cluster.redis", url.as_str()),
             ("cluster.advertise", advertise.as_str()),
+            ("server.shards", "2"),
+            ("server.accept", "round_robin"),
         ];
         all.extend_from_slice(overrides);
-        Self { server: Server::start(&all), gate, _port: port }
+        let mut command = command(&all);
+        if let Some(file) = file {
+            command.arg("--config").arg(file);
+        }
+        let server = Server::adopt(Process::spawn("shardcast", &mut command));
+        Self { server, gate, _port: port }
     }
 }
 
