@@ -747,3 +747,6 @@ impl std::fmt::Debug for Cluster {
 fn as_relay(client: &ClientInfo) -> Arc<ClientInfo> {
     Arc::new(ClientInfo { is_relay: true, ..client.clone() })
 }
+
+#[cfg(test)]
+mod tests;
