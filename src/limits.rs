@@ -124,6 +124,10 @@ pub const EVENT_LISTENERS_MAX: usize = 32;
 pub const EVENTS_WAITING_MAX: usize = 1024;
 /// Bytes of these events; likewise.
 pub const EVENT_BYTES_WAITING_MAX: usize = 1024 * 1024;
+/// Events kept for listeners that come back; of older ones they are told how many there were.
+pub const EVENTS_KEPT_MAX: usize = 1000;
+/// Bytes of these events; likewise.
+pub const EVENT_BYTES_KEPT_MAX: usize = 512 * 1024;
 /// Calls of hooks under way at one endpoint (scheme, host, port); more wait.
 pub const HOOK_CALLS_UNDER_WAY_MAX: usize = 128;
 /// Calls that wait for their turn at one endpoint; one more fails, and `on_failure` decides.
@@ -176,3 +180,6 @@ pub const CLUSTER_PUSH_BYTES_AT_ONCE: usize = 1024 * 1024;
 /// Push messages of other nodes that wait for room on the way to this one's members; one more is dropped and
 /// counted.
 pub const CLUSTER_HEARD_PUSHES_MAX: usize = 1024;
+/// Nodes of which the number of the last push message is known; of one more the longest silent is forgotten,
+/// and a message that it says twice would be taken twice.
+pub const CLUSTER_SPEAKERS_MAX: usize = 1024;

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::sync::Barrier;
 use std::thread;
@@ -18,13 +20,14 @@ use support::http;
 use support::link::{far_address, near_address, received_bytes, spawn_linked};
 use support::media::{Media, SMALL_VIDEO, Video};
 use support::namespace::with_own_network;
-use support::nodes::{Nodes, account, pull, standing};
+use support::nodes::{Nodes, account, connect_as_node, link_word, pull, pull_with, standing};
 use support::packets::Source;
 use support::palava::Palava;
 use support::publisher::{Feed, VIDEO_CONFIG};
 use support::push::{SECRET, post, token, wait_for_members};
 use support::redis::Redis;
 use support::relays::{relays, wait_for_relays};
+use support::rtmp_client::code_of;
 use support::scratch::Scratch;
 use support::server::Server;
 use support::stamp::{Stamp, now_nanos};
@@ -83,8 +86,7 @@ fn a_stream_of_one_node_is_the_same_on_all() {
         let refused = pull(nodes.rtmp(number), &nodes.secret(), STREAM);
         assert_eq!(refused, Err("NetStream.Play.StreamNotFound".to_owned()), "a copy is no source");
     }
-    let stranger = pull(nodes.rtmp(0), "a guess", STREAM);
-    assert_eq!(stranger, Err("NetConnection.Connect.Rejected".to_owned()));
+    only_nodes_that_fetch_it_get_it(&nodes);
     publisher.expect_success(PUBLISH_LIMIT);
     for (number, player) in early.iter_mut().enumerate() {
         let received = player.finish(END_LIMIT);
@@ -104,6 +106,27 @@ fn a_stream_of_one_node_is_the_same_on_all() {
     }
     assert_eq!(nodes.redis.keys("shardcast:stream:*"), [] as [String; 0]);
     nodes.nodes.into_iter().for_each(|node| node.server.stop());
+}
+
+/// What a word lets somebody do who has overheard it: fetch this stream of its owner, for a minute.
+fn only_nodes_that_fetch_it_get_it(nodes: &Nodes) {
+    let (owner, secret) = (nodes.rtmp(0), nodes.secret());
+    let rejected = Err("NetConnection.Connect.Rejected".to_owned());
+    assert_eq!(pull(owner, "a guess", STREAM), rejected);
+    assert!(pull(owner, &secret, STREAM).is_ok());
+    for later_s in [-120, 120] {
+        let word = link_word(&secret, STREAM, later_s);
+        assert_eq!(pull_with(owner, &word, STREAM), rejected, "{later_s} s from now");
+    }
+    let of_other = link_word(&secret, "live/other", 0);
+    let refused = pull_with(owner, &of_other, STREAM);
+    assert_eq!(refused, Err("NetStream.Play.StreamNotFound".to_owned()));
+    let mut client = connect_as_node(owner, "live", &of_other).expect("the word is right");
+    let message_stream = client.create_stream();
+    client.tell(message_stream, "publish", &["other".into(), "live".into()]);
+    let status = client.wait_until(SOON, |it| it.name == "onStatus").expect("an answer");
+    assert!(code_of(&status).starts_with("NetStream.Publish."), "{}", code_of(&status));
+    assert_ne!(code_of(&status), "NetStream.Publish.Start");
 }
 
 #[test]
@@ -171,6 +194,76 @@ fn a_stream_is_sent_on_by_its_owner_only() {
     }
     nodes.nodes.into_iter().for_each(|node| node.server.stop());
     target.stop();
+}
+
+#[test]
+fn a_push_rule_that_is_read_later_is_for_the_owner_only() {
+    let target = Server::start(&[]);
+    let scratch = Scratch::new("cluster-reload");
+    let files = [0, 1].map(|number| {
+        let file = scratch.file(&format!("node{number}.toml"));
+        fs::write(&file, "").expect("it can be written");
+        file
+    });
+    let nodes = Nodes::start_with(Redis::start(), &files.clone().map(Some), &[]);
+    let mut player = Player::start(&nodes.server(1).rtmp_url(STREAM), scratch.file("player.md5"));
+    nodes.server(1).api().wait_for_viewers(STREAM, 1, SOON);
+    let url = nodes.server(0).rtmp_url(STREAM);
+    let mut publisher = publish(&ten_seconds().file(), &url, Pace::Endless);
+    (0..2).for_each(|number| _ = nodes.server(number).api().wait_for_frames(STREAM, 30, 2 * SOON));
+    // First the node with the copy, so that it would be the one to push.
+    for number in [1, 0] {
+        let rule = format!("[apps.live]\npush = [{{ url = \"{}\" }}]\n", target.rtmp_url("live"));
+        fs::write(&files[number], rule).expect("it can be written");
+        let process = nodes.server(number).process();
+        process.signal(libc::SIGHUP);
+        process.wait_for_stderr("configuration read again", SOON);
+    }
+    target.api().wait_for_frames(STREAM, 60, 2 * SOON);
+    let pushes = |number: usize| {
+        let all = relays(nodes.server(number));
+        all.iter().filter(|relay| relay["direction"] == "push").count()
+    };
+    assert_eq!((pushes(0), pushes(1)), (1, 0), "the owner has the publisher");
+    publisher.signal(libc::SIGINT);
+    publisher.wait(PUBLISH_LIMIT);
+    player.finish(END_LIMIT);
+    nodes.nodes.into_iter().for_each(|node| node.server.stop());
+    target.stop();
+}
+
+#[test]
+fn what_needs_somebodys_attention_is_told() {
+    let redis = Redis::start();
+    redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let nodes = Nodes::start_with(redis, &[None, None], &[]);
+    nodes.server(0).process().wait_for_stderr("maxmemory-policy", SOON);
+    let words = "redis_down,redis_up,unleased,leased,fenced";
+    let api = nodes.server(0).api().address();
+    let (feed, early) = http::get(api, &format!("/api/v1/events?event={words}")).into_parts();
+    let publish = |number: usize| Feed::try_start(nodes.rtmp(number), STREAM, None);
+    let first = publish(0).expect("it is free");
+    nodes.wait_for_lease(0, STREAM);
+    nodes.nodes[0].gate.shut();
+    eventually("its lease has run out", SOON, || {
+        (standing(&nodes.account(0), STREAM)?["state"] == "unleased").then_some(())
+    });
+    let _second = eventually("the name is free elsewhere", SOON, || publish(1).ok());
+    nodes.nodes[0].gate.open();
+    let why = first.end();
+    assert!(why.starts_with("NetStream.Publish.BadName"), "{why}");
+    let lines = BufReader::new(early.as_slice().chain(feed)).lines().map_while(Result::ok);
+    let data = lines.filter_map(|line| line.strip_prefix("data: ").map(str::to_owned));
+    let told: Vec<Value> =
+        data.take(4).map(|data| serde_json::from_str(&data).expect("JSON")).collect();
+    let words: Vec<&str> = told.iter().filter_map(|event| event["event"].as_str()).collect();
+    assert_eq!(words, ["redis_down", "unleased", "redis_up", "fenced"]);
+    let fenced = &told[3];
+    assert_eq!((&fenced["app"], &fenced["stream"]), (&"live".into(), &"cam".into()));
+    assert_eq!(fenced["node"], nodes.account(1)["node"]);
+    let counters = nodes.account(0)["counters"].clone();
+    assert_eq!((&counters["lease_lost"], &counters["fenced"]), (&1.into(), &1.into()));
 }
 
 /// One application for each policy.
@@ -314,6 +407,69 @@ fn messages_and_rooms_reach_all_nodes() {
     second.tell(id.as_str().expect("text"), "hello");
     let heard = first.expect("message");
     assert_eq!((&heard["data"], &heard["sender_id"]), (&"hello".into(), &newcomer["peer_id"]));
+}
+
+/// A member of channel 10 on a node.
+fn member(nodes: &Nodes, number: usize) -> WebSocketViewer {
+    let server = nodes.server(number);
+    let target = format!("/push?session={}", token(number as i64, &[10]));
+    let socket = WebSocketViewer::ask(server.http(), &target, &[]);
+    wait_for_members(server.api().address(), 10, 1, SOON);
+    socket.unwrap_or_else(|status| panic!("status {status}"))
+}
+
+fn pushes(nodes: &Nodes, number: usize, way: &str) -> u64 {
+    nodes.account(number)["counters"][format!("pushes_{way}")].as_u64().expect("a number")
+}
+
+/// Reads until the last message, and says how many there were; none comes twice, and all are in order.
+fn read_until(member: &mut WebSocketViewer, last: &str) -> u64 {
+    let (mut count, mut before) = (0, None);
+    loop {
+        let text = text_of(member);
+        if text == last {
+            return count;
+        }
+        let number: u64 = text.parse().expect("a number");
+        assert!(before.is_none_or(|before| before < number), "{number} after {before:?}");
+        (before, count) = (Some(number), count + 1);
+    }
+}
+
+#[test]
+fn messages_that_redis_did_not_confirm_reach_all_nodes_once_and_all_others_are_counted() {
+    let mut nodes = Nodes::start(2, &[("push.secret", SECRET)]);
+    let mut members = [0, 1].map(|number| member(&nodes, number));
+    let api = nodes.server(0).api().address();
+    let say = |text: &str| post(api, "/channels/10/message", text);
+    say("1");
+    eventually("it is heard", SOON, || (pushes(&nodes, 1, "heard") == 1).then_some(()));
+    // The second message is on its way when the node is cut off; what is said then is not kept. What has
+    // waited on the way comes as well when Redis is there again, before the node says it once more.
+    nodes.nodes[0].gate.shut();
+    (2..5).for_each(|number| _ = say(&number.to_string()));
+    nodes.wait_for_redis(0, false);
+    nodes.nodes[0].gate.open();
+    nodes.wait_for_redis(0, true);
+    say("5");
+    eventually("all is said", SOON, || {
+        (pushes(&nodes, 0, "said") + pushes(&nodes, 0, "lost") == 5).then_some(())
+    });
+    assert!(pushes(&nodes, 0, "said") >= 3, "the one before, the one under way, the one after");
+    // Redis is stopped with a message, and dies before it has said it.
+    let said = pushes(&nodes, 0, "said");
+    nodes.redis.freeze();
+    say("6");
+    nodes.redis.kill();
+    (0..2).for_each(|number| nodes.wait_for_redis(number, false));
+    nodes.redis.start_again();
+    (0..2).for_each(|number| nodes.wait_for_redis(number, true));
+    eventually("it is said again", SOON, || (pushes(&nodes, 0, "said") > said).then_some(()));
+    say("end");
+    let [at_home, away] = members.each_mut().map(|member| read_until(member, "end"));
+    assert_eq!(at_home, 6, "members of the node itself miss nothing");
+    assert_eq!(away + pushes(&nodes, 0, "lost") + pushes(&nodes, 1, "lost"), 6);
+    assert!(away >= 4, "{away} of 1, 2, 5 and 6");
 }
 
 /// The text of the next push message.

@@ -7,7 +7,7 @@ mod support;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -25,6 +25,10 @@ const RECOVERY_MAX: Duration = Duration::from_secs(8);
 const CUT: Duration = Duration::from_secs(30);
 /// Between two looks from outside at every node.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
+/// Streams that every node is asked for at each look, by as many threads as [`PULLERS`]: some always, the others
+/// in turn.
+const PULLS_AT_ONCE: usize = 24;
+const PULLERS: usize = 8;
 /// Numbers of frames of encoders that take a name while its owner is cut off.
 const SECOND: u64 = 1_000_000;
 
@@ -47,30 +51,54 @@ struct Seen {
     epoch: u64,
 }
 
-/// Asks every node for some streams, over and over, as another node would; and which streams it says that
-/// it owns.
+/// Asks every node for streams, over and over, as another node would, some at each look and all others in
+/// turn; and which streams it says that it owns.
 struct Prober {
     seen: Arc<Mutex<Vec<Seen>>>,
+    looks: Arc<Looks>,
     /// By node.
-    threads: BTreeMap<usize, (Arc<AtomicBool>, [JoinHandle<()>; 2])>,
+    threads: BTreeMap<usize, (Arc<AtomicBool>, Vec<JoinHandle<()>>)>,
+}
+
+/// How often all of them have looked, by pulling.
+#[derive(Debug, Default)]
+struct Looks {
+    count: AtomicU64,
+    late: AtomicU64,
+    pulls: AtomicU64,
 }
 
 impl Prober {
-    fn start(nodes: &Nodes, streams: &[String]) -> Self {
+    fn start(nodes: &Nodes, always: &[String]) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let looks: Arc<Looks> = Arc::default();
         let threads = nodes.nodes.iter().enumerate().map(|(node, process)| {
             let (rtmp, api) = (process.server.rtmp(), process.server.api().address());
             let is_over = Arc::new(AtomicBool::new(false));
-            let (secret, streams) = (nodes.secret(), streams.to_vec());
-            let pulls = repeat(&is_over, &seen, move |seen| {
-                for stream in &streams {
-                    let asked = Instant::now();
-                    if let Ok(epoch) = pull(rtmp, &secret, stream) {
-                        let (stream, answered) = (stream.clone(), Instant::now());
-                        seen(Seen { stream, node, asked, answered, epoch });
-                    }
-                }
-            });
+            let mut threads: Vec<JoinHandle<()>> = (0..PULLERS)
+                .map(|puller| {
+                    let of_it = |number: &usize| number % PULLERS == puller;
+                    let (own, others): (Vec<String>, Vec<String>) =
+                        (0..STREAMS).filter(of_it).map(name).partition(|it| always.contains(it));
+                    let mut in_turn = others.into_iter().cycle();
+                    let (secret, looks) = (nodes.secret(), Arc::clone(&looks));
+                    repeat(&is_over, &seen, move |seen| {
+                        let begun = Instant::now();
+                        let others = in_turn.by_ref().take(PULLS_AT_ONCE / PULLERS - own.len());
+                        for stream in own.iter().cloned().chain(others) {
+                            let asked = Instant::now();
+                            looks.pulls.fetch_add(1, Ordering::Relaxed);
+                            if let Ok(epoch) = pull(rtmp, &secret, &stream) {
+                                let answered = Instant::now();
+                                seen(Seen { stream, node, asked, answered, epoch });
+                            }
+                        }
+                        looks.count.fetch_add(1, Ordering::Relaxed);
+                        let is_late = begun.elapsed() > PROBE_INTERVAL;
+                        looks.late.fetch_add(u64::from(is_late), Ordering::Relaxed);
+                    })
+                })
+                .collect();
             let accounts = repeat(&is_over, &seen, move |seen| {
                 let asked = Instant::now();
                 let account = look(api, "/api/v1/cluster");
@@ -82,10 +110,11 @@ impl Prober {
                     seen(Seen { stream, node, asked, answered, epoch });
                 }
             });
-            (node, (is_over, [pulls, accounts]))
+            threads.push(accounts);
+            (node, (is_over, threads))
         });
         let threads = threads.collect();
-        Self { seen, threads }
+        Self { seen, looks, threads }
     }
 
     /// Asks a node no more.
@@ -102,6 +131,9 @@ impl Prober {
         for node in self.threads.keys().copied().collect::<Vec<_>>() {
             self.leave(node);
         }
+        println!("looks from outside: {:?}", self.looks);
+        let pulls = self.looks.pulls.load(Ordering::Relaxed);
+        assert!(pulls > 20 * STREAMS as u64, "all were pulled again and again");
         let mut by_stream: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
         for seen in self.seen.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             by_stream.entry(seen.stream.clone()).or_default().push(seen);
@@ -114,7 +146,7 @@ impl Prober {
 fn repeat(
     is_over: &Arc<AtomicBool>,
     seen: &Arc<Mutex<Vec<Seen>>>,
-    look: impl Fn(&mut dyn FnMut(Seen)) + Send + 'static,
+    mut look: impl FnMut(&mut dyn FnMut(Seen)) + Send + 'static,
 ) -> JoinHandle<()> {
     let (is_over, seen) = (Arc::clone(is_over), Arc::clone(seen));
     thread::spawn(move || {
@@ -191,7 +223,8 @@ fn streams_outlive_a_killed_node_a_node_without_redis_and_a_redis_that_starts_an
     }
     audience.take_gaps();
     // Of the node that will be killed, of another, and of the one that will be cut off: those that will be
-    // taken from it, and another one. Of all streams the nodes are asked which they own.
+    // taken from it, and another one. The others are pulled in turn, and of all streams the nodes are asked
+    // which they own.
     let probed: Vec<String> = [0, 3, 1, 2, 8, 11, 5].map(name).into();
     let mut prober = Prober::start(&nodes, &probed);
     thread::sleep(Duration::from_secs(1));

@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -125,7 +126,7 @@ fn nginx(scratch: &Scratch, port: &Port, hook: &str) -> Process {
     let mut command = std::process::Command::new("/usr/sbin/nginx");
     command.arg("-p").arg(scratch.path()).arg("-c").arg(scratch.file("nginx.conf"));
     let process = Process::spawn("nginx-rtmp", &mut command);
-    eventually("nginx listens", SOON, || std::net::TcpStream::connect(port.address()).ok());
+    eventually("nginx listens", SOON, || TcpStream::connect(port.address()).ok());
     process
 }
 
@@ -356,11 +357,17 @@ fn the_api_adds_targets_to_a_live_stream_and_ends_them() {
 /// The feed of events, read by a thread.
 struct Feed {
     events: Arc<Mutex<Vec<Value>>>,
+    socket: TcpStream,
 }
 
 impl Feed {
     fn listen(server: &Server, query: &str) -> Self {
-        let head = format!("GET /api/v1/events{query} HTTP/1.1\r\nHost: h\r\n\r\n");
+        Self::listen_with(server, query, "")
+    }
+
+    /// The same with more header lines.
+    fn listen_with(server: &Server, query: &str, headers: &str) -> Self {
+        let head = format!("GET /api/v1/events{query} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         let response = http::send_raw(server.api().address(), head.as_bytes());
         assert_eq!(
             (response.status, response.header("Content-Type")),
@@ -368,7 +375,8 @@ impl Feed {
         );
         let (stream, early) = response.into_parts();
         stream.set_read_timeout(None).expect("it can be set");
-        let feed = Self { events: Arc::default() };
+        let socket = stream.try_clone().expect("there are descriptors");
+        let feed = Self { events: Arc::default(), socket };
         let events = Arc::clone(&feed.events);
         std::thread::spawn(move || {
             let lines = BufReader::new(early.as_slice().chain(stream)).lines();
@@ -384,6 +392,14 @@ impl Feed {
 
     fn all(&self) -> Vec<Value> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        self.all().iter().filter_map(|it| it["id"].as_u64()).collect()
+    }
+
+    fn hang_up(&self) {
+        self.socket.shutdown(Shutdown::Both).expect("it is open");
     }
 
     fn words(&self) -> Vec<String> {
@@ -519,11 +535,42 @@ fn listeners_hear_of_clients_and_streams() {
     assert_eq!(of("publish")[0]["client"], of("publish_done")[0]["client"]);
     assert!(of("disconnect").iter().any(|it| it["bytes_in"].as_u64() > Some(10_000)));
     assert_eq!(plays.words(), ["play", "play_done"]);
-    let ids: Vec<u64> = all.all().iter().filter_map(|it| it["id"].as_u64()).collect();
+    let ids = all.ids();
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]), "{ids:?}");
 
     let mut wrong = http::get(server.api().address(), "/api/v1/events?event=publish,nothing");
     let text = String::from_utf8(wrong.read_to_end()).expect("text");
     assert!(wrong.status == 400 && text.contains("no event"), "{text}");
+    server.stop();
+}
+
+#[test]
+fn a_listener_that_comes_back_is_sent_what_it_has_missed() {
+    let server = Server::start(&[]);
+    let publish_once = |stream: &str| {
+        let mut publisher = publish(&SHORT.file(), &server.rtmp_url(stream), Pace::Unpaced);
+        publisher.expect_success(LIMIT);
+    };
+    let first = Feed::listen(&server, "");
+    publish_once("live/first");
+    let of_one = ["connect", "publish", "publish_done", "disconnect"];
+    eventually("all is told", SOON, || (first.words() == of_one).then_some(()));
+    first.hang_up();
+    publish_once("live/second");
+    let ids = first.ids();
+    let last = ids.last().expect("there are some");
+    let back = format!("Last-Event-ID: {last}\r\n");
+    let second = Feed::listen_with(&server, "", &back);
+    eventually("what it has missed is told", SOON, || (second.words() == of_one).then_some(()));
+    let numbers: Vec<u64> = (1..=4).map(|number| last + number).collect();
+    assert_eq!(second.ids(), numbers, "no gap, before or within");
+    let some = Feed::listen_with(&server, "?event=publish", &back);
+    eventually("what it wants of it", SOON, || (some.words() == ["publish"]).then_some(()));
+    assert_eq!(some.all()[0]["stream"], "second");
+    // It has heard another server, of which this one knows nothing.
+    let stranger = Feed::listen_with(&server, "?event=connect", "Last-Event-ID: 12\r\n");
+    eventually("all of this one", SOON, || (stranger.all().len() == 3).then_some(()));
+    assert_eq!(stranger.words(), ["lost", "connect", "connect"]);
+    assert_eq!(stranger.all()[0], json!({ "event": "lost", "count": null }));
     server.stop();
 }

@@ -2,7 +2,7 @@
 //! word by which nodes of a cluster know each other.
 
 use shardcast::proto::amf0;
-use shardcast::proto::rtmp::cluster_link::{LINK_BYTES_MAX, is_word_of, word};
+use shardcast::proto::rtmp::cluster_link::{stream_of, word};
 use shardcast::proto::rtmp::node_path::{NODES_MAX, NodePath, metadata_to_publish};
 
 /// The body of a data message.
@@ -26,13 +26,15 @@ pub fn run(data: &[u8]) {
     assert_eq!(sent.len(), got.len());
 }
 
-/// A word that somebody says.
+/// A stream that a word is for, and a word that somebody says.
 fn link(text: &str) {
-    let right = word("secret", text);
-    assert!(is_word_of(&right, "secret", text) && !is_word_of(&right, "another", text));
-    assert!(!is_word_of(text, "secret", "node") || text.len() == LINK_BYTES_MAX);
-    // As long as a word.
-    let mut padded: String = text.chars().filter(char::is_ascii).take(LINK_BYTES_MAX).collect();
-    padded.extend(std::iter::repeat_n('0', LINK_BYTES_MAX - padded.len()));
-    is_word_of(&padded, "secret", "node");
+    let right = word("secret", "node", text, 1_000);
+    assert_eq!(stream_of(&right, "secret", "node", 1_030), Some(text));
+    assert_eq!(stream_of(&right, "another", "node", 1_030), None);
+    assert_eq!(stream_of(&right, "secret", "node", 1_100), None);
+    assert_eq!(stream_of(text, "secret", "node", 1_000), None);
+    // With a time, and as many digits as a word has.
+    let padding = std::iter::repeat('0');
+    let digits: String = text.chars().filter(char::is_ascii).chain(padding).take(64).collect();
+    assert_eq!(stream_of(&format!("1000.{digits}.{text}"), "secret", "node", 1_000), None);
 }

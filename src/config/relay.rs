@@ -54,7 +54,8 @@ pub struct RelayRule {
     pub relayed: bool,
     /// Fetched from the start on, whether there are viewers or not.
     pub is_static: bool,
-    /// The word by which the owner of a stream of the cluster knows this node; of such streams only.
+    /// The stream of the cluster that is fetched from its owner, as nodes name it to each other. The connection
+    /// shows by it whose it is, see [`cluster_link`](crate::proto::rtmp::cluster_link).
     pub link: Option<String>,
 }
 

@@ -433,6 +433,14 @@ fn rules_across_keys() {
             "f.toml:4:1: cluster.lease: ",
         ),
         ("[signalling]\nstore = \"etcd\"", "f.toml:2:1: signalling.store: "),
+        (
+            "[signalling]\nstore = \"rediss://h\"",
+            "f.toml:2:1: signalling.store: TLS to Redis is not built in",
+        ),
+        (
+            "[cluster]\nredis = \"rediss://h\"\nadvertise = \"rtmp://h\"",
+            "f.toml:2:1: cluster.redis: TLS to Redis is not built in",
+        ),
         ("[hooks]\nsrs_version = 2", "f.toml:2:1: hooks.srs_version: "),
     ];
     for (file, expected) in table {

@@ -238,11 +238,17 @@ fn hooks(hooks: &Hooks, path: &[&str], check: &mut Check<'_>) {
 
 fn signalling_and_cluster(config: &Config, check: &mut Check<'_>) {
     let redis = |url: &str| url.strip_prefix("redis://").is_some_and(|rest| !rest.is_empty());
+    let is_tls = |url: &str| url.starts_with("rediss://");
+    let no_tls =
+        "TLS to Redis is not built in: use redis:// on a private network or through a tunnel";
     let signalling = &config.signalling;
     if !signalling.path.starts_with('/') {
         check.at(&["signalling", "path"], "a path begins with /");
     }
-    if !["auto", "memory"].contains(&signalling.store.as_str()) && !redis(&signalling.store) {
+    if is_tls(&signalling.store) {
+        check.at(&["signalling", "store"], no_tls);
+    } else if !["auto", "memory"].contains(&signalling.store.as_str()) && !redis(&signalling.store)
+    {
         let text = "the store is \"auto\", \"memory\" or redis://HOST:PORT";
         check.at(&["signalling", "store"], text);
     }
@@ -251,7 +257,9 @@ fn signalling_and_cluster(config: &Config, check: &mut Check<'_>) {
     }
     let cluster = &config.cluster;
     if !cluster.redis.is_empty() {
-        if !redis(&cluster.redis) {
+        if is_tls(&cluster.redis) {
+            check.at(&["cluster", "redis"], no_tls);
+        } else if !redis(&cluster.redis) {
             check.at(&["cluster", "redis"], "the address is redis://HOST:PORT");
         }
         if let Some(wrong) = wrong_address(&cluster.advertise) {

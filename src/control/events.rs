@@ -1,20 +1,23 @@
 //! What happens on the server, for those who listen: connections, streams and relays, one event after the
 //! other. `GET /api/v1/events` is one listener's way to them (`listener`).
 //!
-//! What must hold: without listeners nothing is put into words; a listener that is too slow loses events,
-//! is told how many, and holds nobody up.
+//! What must hold: before the first listener nothing is put into words; a listener that is too slow loses
+//! events, is told how many, and holds nobody up; one that comes back sees from the numbers that nothing is
+//! missing, or is told.
 
 mod listener;
+mod memory;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::Waker;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 pub(super) use self::listener::Listener;
+use self::memory::Memory;
 use crate::limits;
 
 /// All listeners, and what they have not been sent yet.
@@ -25,7 +28,12 @@ pub(super) struct Events {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Numbers begin behind it. Those of an earlier process are below.
+    start: u64,
     last_event: Cell<u64>,
+    /// Somebody has listened, and may come back.
+    is_wanted: Cell<bool>,
+    memory: RefCell<Memory>,
     last_listener: Cell<u64>,
     /// Events that had no room, of all listeners.
     lost: Cell<u64>,
@@ -71,32 +79,45 @@ pub(super) struct Happening<'a> {
 }
 
 /// The words for events.
-pub(super) const WORDS: [&str; 9] = [
+pub(super) const WORDS: [&str; 14] = [
     "connect",
     "disconnect",
+    "fenced",
+    "leased",
     "play",
     "play_done",
     "publish",
     "publish_done",
+    "redis_down",
+    "redis_up",
     "refused",
     "relay",
+    "unleased",
     "update",
 ];
 
 impl Filter {
-    fn fits(&self, happening: &Happening<'_>) -> bool {
+    fn fits(&self, event: &str, app: &str, stream: &str) -> bool {
         let fits =
             |list: &[String], value: &str| list.is_empty() || list.iter().any(|it| it == value);
-        fits(&self.events, happening.event)
-            && fits(&self.apps, happening.app)
-            && fits(&self.streams, happening.stream)
+        fits(&self.events, event) && fits(&self.apps, app) && fits(&self.streams, stream)
     }
 }
 
 impl Events {
-    /// Whether anybody listens.
-    pub(super) fn has_listeners(&self) -> bool {
-        !self.shared.queues.borrow().is_empty()
+    /// None yet. Numbers begin with the time, so that no other process of this server has used them.
+    pub(super) fn new() -> Self {
+        Self::behind(unix_time().as_micros() as u64)
+    }
+
+    fn behind(start: u64) -> Self {
+        let shared = Shared { start, last_event: Cell::new(start), ..Shared::default() };
+        Self { shared: Rc::new(shared) }
+    }
+
+    /// Whether anybody listens, or has done so and may want to know later.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.shared.is_wanted.get()
     }
 
     /// How many listen.
@@ -111,30 +132,39 @@ impl Events {
 
     /// Tells the listeners.
     pub(super) fn say(&self, happening: Happening<'_>) {
-        if !self.has_listeners() {
+        if !self.is_wanted() {
             return;
         }
         let id = self.shared.last_event.get() + 1;
         self.shared.last_event.set(id);
-        let mut text: Option<Rc<str>> = None;
+        let text = write(id, &happening);
         for queue in self.shared.queues.borrow_mut().values_mut() {
-            if queue.filter.fits(&happening) {
-                let text = text.get_or_insert_with(|| write(id, &happening));
-                if !queue.push(Rc::clone(text)) {
-                    self.shared.lost.set(self.shared.lost.get() + 1);
-                }
+            if queue.filter.fits(happening.event, happening.app, happening.stream)
+                && !queue.push(Rc::clone(&text))
+            {
+                self.shared.lost.set(self.shared.lost.get() + 1);
             }
         }
+        self.shared.memory.borrow_mut().keep(id, text, &happening);
     }
 
-    /// One more listener; `None` when there are as many as there may be.
-    pub(super) fn listen(&self, filter: Filter) -> Option<Listener> {
+    /// One more listener; `None` when there are as many as there may be. One that has heard all up to a
+    /// number is sent first what came since then.
+    pub(super) fn listen(&self, filter: Filter, last_heard: Option<u64>) -> Option<Listener> {
         if self.listeners() >= limits::EVENT_LISTENERS_MAX {
             return None;
         }
         let number = self.shared.last_listener.get() + 1;
         self.shared.last_listener.set(number);
-        let queue = Queue { filter, ..Queue::default() };
+        self.shared.is_wanted.set(true);
+        let mut queue = Queue { filter, ..Queue::default() };
+        if let Some(last) = last_heard {
+            let (start, newest) = (self.shared.start, self.shared.last_event.get());
+            for text in self.shared.memory.borrow().since(last, start, newest, &queue.filter) {
+                queue.bytes += text.len();
+                queue.events.push_back(text);
+            }
+        }
         self.shared.queues.borrow_mut().insert(number, queue);
         Some(Listener::new(Rc::clone(&self.shared), number))
     }
@@ -168,17 +198,24 @@ impl Queue {
         self.bytes = 0;
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
-            out.push_str(&format!(
-                "event: lost\ndata: {{\"event\":\"lost\",\"count\":{lost}}}\n\n"
-            ));
+            out.push_str(&loss(Some(lost)));
         }
         out
     }
 }
 
+/// How many events are missing at this place, if that is known.
+fn loss(count: Option<u64>) -> String {
+    format!("event: lost\ndata: {}\n\n", json!({ "event": "lost", "count": count }))
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
 /// An event as it is sent.
 fn write(id: u64, happening: &Happening<'_>) -> Rc<str> {
-    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = unix_time();
     let Happening { event, vhost, app, stream, more } = happening;
     let mut object = json!({
         "id": id, "event": event, "time_ms": time.as_millis() as u64, "vhost": vhost, "app": app,
@@ -216,10 +253,10 @@ mod tests {
     fn listeners_are_sent_what_they_want() {
         let events = Events::default();
         events.say(happening("publish", "live", "nobody hears it"));
-        let all = events.listen(Filter::default()).unwrap();
+        let all = events.listen(Filter::default(), None).unwrap();
         let some = Filter { events: list("publish play"), apps: list("live"), ..Filter::default() };
-        let some = events.listen(some).unwrap();
-        let one = events.listen(Filter { streams: list("b"), ..Filter::default() }).unwrap();
+        let some = events.listen(some, None).unwrap();
+        let one = events.listen(Filter { streams: list("b"), ..Filter::default() }, None).unwrap();
         for (event, app, stream) in
             [("connect", "live", ""), ("publish", "live", "a"), ("play", "other", "b")]
         {
@@ -244,7 +281,7 @@ mod tests {
     #[test]
     fn who_is_too_slow_loses_events_and_is_told_how_many() {
         let events = Events::default();
-        let slow = events.listen(Filter::default()).unwrap();
+        let slow = events.listen(Filter::default(), None).unwrap();
         for _ in 0..limits::EVENTS_WAITING_MAX + 5 {
             events.say(happening("publish", "live", "a"));
         }
@@ -266,10 +303,46 @@ mod tests {
     fn there_is_an_end_to_listeners() {
         let events = Events::default();
         let all: Vec<_> = (0..limits::EVENT_LISTENERS_MAX)
-            .map(|_| events.listen(Filter::default()).expect("room"))
+            .map(|_| events.listen(Filter::default(), None).expect("room"))
             .collect();
-        assert!(events.listen(Filter::default()).is_none());
+        assert!(events.listen(Filter::default(), None).is_none());
         drop(all);
-        assert!(events.listen(Filter::default()).is_some());
+        assert!(events.listen(Filter::default(), None).is_some());
+    }
+
+    #[test]
+    fn who_comes_back_hears_what_came_meanwhile_or_how_much_is_missing() {
+        let events = Events::behind(100);
+        let first = events.listen(Filter::default(), None).unwrap();
+        events.say(happening("publish", "live", "a"));
+        assert_eq!(sent(&first)[0]["id"], 101);
+        drop(first);
+        for stream in ["b", "c", "b"] {
+            events.say(happening("play", "live", stream));
+        }
+        let come_back = |filter: Filter, last| {
+            let listener = events.listen(filter, Some(last)).unwrap();
+            let count = |it: &Value| it["count"].as_u64().map(|count| count + 9_000);
+            let ids = |it: Value| it["id"].as_u64().or_else(|| count(&it));
+            sent(&listener).into_iter().map(ids).collect::<Vec<_>>()
+        };
+        let all = Filter::default;
+        assert_eq!(come_back(all(), 101), [Some(102), Some(103), Some(104)]);
+        let some = Filter { streams: list("b"), ..all() };
+        assert_eq!(come_back(some, 101), [Some(102), Some(104)], "by its own choice");
+        assert_eq!(come_back(all(), 104), []);
+        assert_eq!(come_back(all(), 999), [], "there has been no such event");
+        // Of another process: nobody knows how many.
+        let of_all = [None, Some(101), Some(102), Some(103), Some(104)];
+        assert_eq!(come_back(all(), 7), of_all);
+        // More than are kept.
+        for _ in 0..limits::EVENTS_KEPT_MAX + 3 {
+            events.say(happening("play", "live", "b"));
+        }
+        let got = come_back(all(), 101);
+        assert_eq!((got.len(), got[0]), (limits::EVENTS_KEPT_MAX + 1, Some(9_006)));
+        let long = "x".repeat(limits::EVENT_BYTES_KEPT_MAX / 3);
+        (0..3).for_each(|_| events.say(happening("play", "live", &long)));
+        assert_eq!(come_back(all(), 104).len(), 1 + 2, "bytes are bounded as well");
     }
 }

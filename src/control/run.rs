@@ -82,6 +82,7 @@ struct Control {
     mesh: MeshEnd<Box<Envelope>>,
     outbox: Outbox,
     hooks: Hooks,
+    happenings: Events,
     relays: Rc<RefCell<Relays>>,
     cluster: Rc<RefCell<Option<Cluster>>>,
     reports: Reports,
@@ -118,8 +119,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     let registry = Rc::new(RefCell::new(Registry::new(Arc::clone(&plan.settings))));
     let reports = Reports::new(shards, plan.mesh.doorbell().bell());
     let settings = CurrentSettings::new(Arc::clone(&plan.settings));
-    let events = Events::default();
-    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell(), &events);
+    let happenings = Events::new();
+    let hooks = Hooks::new(&settings, plan.mesh.doorbell().bell(), &happenings);
     let doorbell = plan.mesh.doorbell();
     let relays = Relays::new(&settings, doorbell, &plan.accepted.open, shards);
     let relays = Rc::new(RefCell::new(relays));
@@ -140,7 +141,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         reports: reports.clone(),
         orders: orders.clone(),
         hooks: hooks.clone(),
-        events,
+        events: happenings.clone(),
         relays: Rc::clone(&relays),
         cluster: Rc::clone(&cluster),
         accepted: Arc::clone(&plan.accepted),
@@ -158,6 +159,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
         mesh: plan.mesh,
         outbox: Outbox::new(nodes),
         hooks,
+        happenings,
         relays,
         cluster,
         reports,
@@ -333,7 +335,7 @@ impl Control {
                 Notice::Withdrawn(token) => {
                     registry.withdrawn(token);
                     if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
-                        cluster.withdrawn(token);
+                        cluster.withdrawn(token, &registry);
                     }
                 }
                 Notice::Disconnected(client) => registry.disconnected(&client),
@@ -395,8 +397,13 @@ impl Control {
                     };
                     self.hooks.verdict(*token, refusal, now);
                     if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
-                        cluster.verdict(*token, refusal.is_none());
+                        cluster.answered(*token, &self.registry.borrow());
                     }
+                }
+                if let (Notice::Relay(new), Some(cluster)) =
+                    (&mut notice, self.cluster.borrow().as_ref())
+                {
+                    cluster.sign(&mut new.order);
                 }
                 // Whatever was posted before a verdict is said before it.
                 for (node, notice) in router.take_outgoing() {
@@ -418,6 +425,7 @@ impl Control {
                 registry: &mut self.registry.borrow_mut(),
                 relays: &mut self.relays.borrow_mut(),
                 push: &self.push,
+                events: &self.happenings,
             };
             cluster.turn(&mut parts, now, &mut out);
         }

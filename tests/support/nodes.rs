@@ -1,18 +1,22 @@
 //! Several servers that are one cluster, each on ports of its own.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use shardcast::proto::amf0::Value as Amf;
+use shardcast::proto::name::{DEFAULT_INSTANCE, DEFAULT_VHOST};
 use shardcast::proto::rtmp::cluster_link::{EPOCH_PROPERTY, LINK_PROPERTY, word};
 use shardcast::proto::rtmp::node_path::NODES_PROPERTY;
 
 use super::gate::Gate;
 use super::ports::Port;
+use super::process::Process;
 use super::push::look;
 use super::redis::Redis;
 use super::rtmp_client::{RtmpClient, code_of};
-use super::server::Server;
+use super::server::{Server, command};
 use super::wait::{SOON, eventually};
 
 /// A node of a cluster.
@@ -32,8 +36,18 @@ pub(crate) struct Nodes {
 impl Nodes {
     /// So many nodes, each with these settings; all of them have found Redis.
     pub(crate) fn start(count: usize, overrides: &[(&str, &str)]) -> Self {
-        let redis = Redis::start();
-        let nodes = (0..count).map(|_| NodeProcess::start(&redis, overrides)).collect();
+        Self::start_with(Redis::start(), &vec![None; count], overrides)
+    }
+
+    /// One node for each of these configuration files, if it is to have one, over this Redis.
+    pub(crate) fn start_with(
+        redis: Redis,
+        files: &[Option<PathBuf>],
+        overrides: &[(&str, &str)],
+    ) -> Self {
+        let count = files.len();
+        let start = |file: &Option<PathBuf>| NodeProcess::start(&redis, file.as_deref(), overrides);
+        let nodes = files.iter().map(start).collect();
         let nodes = Self { redis, nodes };
         for number in 0..count {
             nodes.wait_for_redis(number, true);
@@ -76,7 +90,7 @@ impl Nodes {
 }
 
 impl NodeProcess {
-    fn start(redis: &Redis, overrides: &[(&str, &str)]) -> Self {
+    fn start(redis: &Redis, file: Option<&Path>, overrides: &[(&str, &str)]) -> Self {
         let (port, gate) = (Port::reserve(), Gate::to(redis.port()));
         let (listen, url) = (port.address(), format!("redis://{}", gate.address()));
         let advertise = format!("rtmp://{listen}");
@@ -84,9 +98,16 @@ impl NodeProcess {
             ("rtmp.listen", listen.as_str()),
             ("cluster.redis", url.as_str()),
             ("cluster.advertise", advertise.as_str()),
+            ("server.shards", "2"),
+            ("server.accept", "round_robin"),
         ];
         all.extend_from_slice(overrides);
-        Self { server: Server::start(&all), gate, _port: port }
+        let mut command = command(&all);
+        if let Some(file) = file {
+            command.arg("--config").arg(file);
+        }
+        let server = Server::adopt(Process::spawn("shardcast", &mut command));
+        Self { server, gate, _port: port }
     }
 }
 
@@ -101,19 +122,43 @@ pub(crate) fn standing(account: &Value, stream: &str) -> Option<Value> {
     streams.iter().find(|it| it["stream"] == stream).cloned()
 }
 
-/// Asks a node for `app/name` as another node of its cluster does: the number of the ownership, or the
-/// code of the refusal.
-pub(crate) fn pull(address: SocketAddr, secret: &str, stream: &str) -> Result<u64, String> {
+/// The word by which a node named `probe` fetches `app/name`, made so many seconds from now.
+pub(crate) fn link_word(secret: &str, stream: &str, later_s: i64) -> String {
     let (app, name) = stream.split_once('/').expect("app/name");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+    let now = i64::try_from(now.as_secs()).expect("it fits");
+    word(
+        secret,
+        "probe",
+        &format!("{DEFAULT_VHOST}/{app}/{DEFAULT_INSTANCE}/{name}"),
+        now + later_s,
+    )
+}
+
+/// Connects with such a word: the code of the refusal, should there be one.
+pub(crate) fn connect_as_node(
+    address: SocketAddr,
+    app: &str,
+    word: &str,
+) -> Result<RtmpClient, String> {
     let mut client = RtmpClient::open(address);
-    let word = word(secret, "probe");
-    let more = [(NODES_PROPERTY, "probe"), (LINK_PROPERTY, word.as_str())];
+    let more = [(NODES_PROPERTY, "probe"), (LINK_PROPERTY, word)];
     client.connect(app, &format!("rtmp://{address}/{app}"), &more);
     let answer = client.wait_until(SOON, |it| matches!(it.name.as_str(), "_result" | "_error"));
     let answer = answer.ok_or("closed")?;
-    if answer.name == "_error" {
-        return Err(code_of(&answer));
-    }
+    if answer.name == "_error" { Err(code_of(&answer)) } else { Ok(client) }
+}
+
+/// Asks a node for `app/name` as another node of its cluster does: the number of the ownership, or the
+/// code of the refusal.
+pub(crate) fn pull(address: SocketAddr, secret: &str, stream: &str) -> Result<u64, String> {
+    pull_with(address, &link_word(secret, stream, 0), stream)
+}
+
+/// The same with this word.
+pub(crate) fn pull_with(address: SocketAddr, word: &str, stream: &str) -> Result<u64, String> {
+    let (app, name) = stream.split_once('/').expect("app/name");
+    let mut client = connect_as_node(address, app, word)?;
     let message_stream = client.create_stream();
     client.tell(message_stream, "play", &[name.into()]);
     let is_word = |code: &str| !code.ends_with("Play.Reset");

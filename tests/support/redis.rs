@@ -58,6 +58,19 @@ impl Redis {
         }
     }
 
+    /// Stops it where it is: it answers nobody, and keeps its connections.
+    pub(crate) fn freeze(&self) {
+        self.process.as_ref().expect("it runs").signal(libc::SIGSTOP);
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.signal(libc::SIGKILL);
+            process.wait(Duration::from_secs(10));
+        }
+    }
+
     /// Its port on loopback.
     pub(crate) fn port(&self) -> u16 {
         self.port

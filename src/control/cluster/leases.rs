@@ -6,8 +6,11 @@
 //! - Whoever gives a name away stops being its owner before Redis hears of it.
 //! - A name that this node does not publish is not left leased: an answer that nobody awaits any more is
 //!   followed by a release.
+//! - Whatever this node publishes has its entry here, so that it is renewed, told to be unleased, and fenced:
+//!   of two publishers who were granted one name, the one who loses takes nothing from the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -107,6 +110,8 @@ pub(super) struct Standing {
 pub(super) struct Leases<T> {
     lease: Duration,
     names: BTreeMap<StreamName, Entry<T>>,
+    /// Who may begin, and has not heard so yet. There may be several for one name: the registry chooses.
+    granted: HashMap<T, StreamName>,
     /// Leases to give back, by number: what was sent long ago and comes late does no harm.
     releases: BTreeMap<StreamName, u64>,
     is_up: bool,
@@ -182,12 +187,13 @@ impl<T> Entry<T> {
     }
 }
 
-impl<T: Copy + PartialEq> Leases<T> {
+impl<T: Copy + Eq + Hash> Leases<T> {
     /// None yet, and Redis is not there.
     pub(super) fn new(lease: Duration) -> Self {
         Self {
             lease,
             names: BTreeMap::new(),
+            granted: HashMap::new(),
             releases: BTreeMap::new(),
             is_up: false,
             has_asks: false,
@@ -215,12 +221,9 @@ impl<T: Copy + PartialEq> Leases<T> {
     ) {
         match self.names.get(name) {
             // One publisher of this node follows another.
-            Some(Entry::Owned(_)) => {
-                self.effects.push(Effect::Grant { asker, is_takeover: false });
-            }
+            Some(Entry::Owned(_)) => self.grant(name, asker, false),
             Some(Entry::Waiting(_)) => {
-                let why = format!("{name} is about to be published by another client");
-                self.effects.push(Effect::Refuse { asker, why });
+                self.effects.push(Effect::Refuse { asker, why: about_to_be_published(name) });
             }
             None if !self.is_up => self.own_without_lease(name.clone(), asker),
             None => {
@@ -240,21 +243,58 @@ impl<T: Copy + PartialEq> Leases<T> {
         }
     }
 
+    fn grant(&mut self, name: &StreamName, asker: T, is_takeover: bool) {
+        self.granted.insert(asker, name.clone());
+        self.effects.push(Effect::Grant { asker, is_takeover });
+    }
+
     fn own_without_lease(&mut self, name: StreamName, asker: T) {
-        self.effects.push(Effect::Grant { asker, is_takeover: false });
+        self.grant(&name, asker, false);
+        self.adopt(name);
+    }
+
+    /// The name is published here without a lease, which is asked for with the next renewal.
+    fn adopt(&mut self, name: StreamName) {
         self.effects.push(Effect::Unleased(name.clone()));
         let owned = Owned { epoch: 0, until: Moment::ZERO, is_told_unleased: true };
         self.names.insert(name, Entry::Owned(owned));
     }
 
-    /// Whoever asked awaits no answer any more.
-    pub(super) fn withdrawn(&mut self, asker: T) {
+    /// Whoever asked awaits no answer any more. `is_published` is whether this node publishes a name now.
+    pub(super) fn withdrawn(&mut self, asker: T, is_published: impl FnOnce(&StreamName) -> bool) {
         // A lease that comes all the same finds nobody, and is given back.
         self.names.retain(|_, entry| !matches!(entry, Entry::Waiting(it) if it.asker == asker));
+        self.settled(asker, is_published);
     }
 
-    /// This node publishes the name no longer.
+    /// Whoever asked was answered, one way or the other. Of those who were granted the name one may publish
+    /// it now: then it stays this node's, whatever the others were told.
+    pub(super) fn settled(&mut self, asker: T, is_published: impl FnOnce(&StreamName) -> bool) {
+        let Some(name) = self.granted.remove(&asker) else { return };
+        if !is_published(&name) {
+            return self.freed(&name);
+        }
+        // Another node has taken the name between the grant and the beginning: Redis is asked anew, and
+        // fences this publisher if that is so still.
+        match self.names.get(&name) {
+            Some(Entry::Owned(_)) => return,
+            Some(Entry::Waiting(_)) => self.refuse(&name, about_to_be_published(&name)),
+            None => {}
+        }
+        self.adopt(name);
+        self.next_renewal = Moment::ZERO;
+    }
+
+    /// Somebody was granted the name, and may begin any moment.
+    pub(super) fn is_awaited(&self, name: &StreamName) -> bool {
+        self.granted.values().any(|it| it == name)
+    }
+
+    /// This node publishes the name no longer. It stays its own for whoever was granted it.
     pub(super) fn freed(&mut self, name: &StreamName) {
+        if self.is_awaited(name) {
+            return;
+        }
         if let Some(Entry::Owned(owned)) = self.names.get(name) {
             let epoch = owned.epoch;
             self.names.remove(name);
@@ -376,7 +416,7 @@ impl<T: Copy + PartialEq> Leases<T> {
                         let owned = Owned { epoch, until, is_told_unleased: false };
                         self.next_tick = self.next_tick.min(until);
                         self.names.insert(name.clone(), Entry::Owned(owned));
-                        self.effects.push(Effect::Grant { asker, is_takeover });
+                        self.grant(name, asker, is_takeover);
                     }
                     Answer::Other(owner, left) => self.contest(name, owner, now + left, now),
                     Answer::Quarantine(left) => {
@@ -530,6 +570,10 @@ impl<T: Copy + PartialEq> Leases<T> {
             Entry::Waiting(_) => None,
         })
     }
+}
+
+fn about_to_be_published(name: &StreamName) -> String {
+    format!("{name} is about to be published by another client")
 }
 
 #[cfg(test)]

@@ -105,6 +105,8 @@ impl NodeText {
 pub(super) struct PushText {
     /// The node that was given it.
     pub(super) from: String,
+    /// Its number among those of that node; 0 from nodes of earlier versions.
+    pub(super) number: u64,
     /// Of which vhost.
     pub(super) vhost: String,
     /// For whom.
@@ -116,6 +118,8 @@ pub(super) struct PushText {
 #[derive(Serialize, Deserialize)]
 struct PushJson {
     from: String,
+    #[serde(default)]
+    number: u64,
     vhost: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     channel: Option<PushName>,
@@ -136,7 +140,7 @@ impl PushText {
             PushBody::Json(value) => value.clone(),
         };
         let (from, vhost) = (self.from.clone(), self.vhost.clone());
-        let json = PushJson { from, vhost, channel, user, message };
+        let json = PushJson { from, number: self.number, vhost, channel, user, message };
         serde_json::to_string(&json).unwrap_or_default()
     }
 
@@ -149,7 +153,7 @@ impl PushText {
             _ => return None,
         };
         let body = PushBody::of_json(json.message);
-        Some(Self { from: json.from, vhost: json.vhost, address, body })
+        Some(Self { from: json.from, number: json.number, vhost: json.vhost, address, body })
     }
 }
 
@@ -195,9 +199,11 @@ mod tests {
             .zip([PushAddress::Channel(10.into()), PushAddress::User("ada".parse().unwrap())])
         {
             let (from, vhost) = ("a.1".to_owned(), "v".to_owned());
-            let said = PushText { from, vhost, address, body };
+            let said = PushText { from, number: 7, vhost, address, body };
             assert_eq!(PushText::parse(&said.to_text()), Some(said));
         }
         assert_eq!(PushText::parse("{\"from\":\"a\",\"vhost\":\"v\",\"message\":1}"), None);
+        let unnumbered = r#"{"from":"a","vhost":"v","user":"ada","message":1}"#;
+        assert_eq!(PushText::parse(unnumbered).map(|it| it.number), Some(0));
     }
 }

@@ -20,6 +20,7 @@
 //! | `leases`  | which streams this node owns; no I/O, no clock                       |
 //! | `lookups` | which streams are looked for elsewhere; no I/O, no clock             |
 //! | `pulls`   | which nodes fetch from this one                                      |
+//! | `pushes`  | messages of the push channel, each once; no I/O, no clock            |
 //! | `message` | what nodes say to each other, and the names of keys and channels     |
 //! | `store`   | the control shard's end of the bridge to Redis                       |
 //! | `worker`  | the threads between                                                  |
@@ -30,6 +31,7 @@ mod leases;
 mod lookups;
 mod message;
 mod pulls;
+mod pushes;
 mod scripts;
 mod service;
 mod store;

@@ -1,6 +1,6 @@
 //! Which nodes of the cluster are connected to this one, and what they fetch.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::control::registry::Outgoing;
 use crate::proto::name::StreamName;
@@ -10,19 +10,25 @@ use crate::shard::{AskToken, Notice};
 /// Connections of other nodes.
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
-    nodes: HashSet<ClientId>,
+    /// What each may fetch.
+    nodes: HashMap<ClientId, StreamName>,
     pulls: HashMap<ClientId, (AskToken, StreamName)>,
 }
 
 impl Pulls {
-    /// A connection has shown that it is a node's.
-    pub(super) fn connected(&mut self, client: ClientId) {
-        self.nodes.insert(client);
+    /// A connection has shown that it is a node's, and may fetch this stream.
+    pub(super) fn connected(&mut self, client: ClientId, name: StreamName) {
+        self.nodes.insert(client, name);
     }
 
     /// Whether it has.
     pub(super) fn is_node(&self, client: ClientId) -> bool {
-        self.nodes.contains(&client)
+        self.nodes.contains_key(&client)
+    }
+
+    /// Whether it may fetch this stream.
+    pub(super) fn may_fetch(&self, client: ClientId, name: &StreamName) -> bool {
+        self.nodes.get(&client) == Some(name)
     }
 
     /// It fetches a stream.
@@ -33,7 +39,7 @@ impl Pulls {
     /// A connection is gone. Says whether it was a node's.
     pub(super) fn gone(&mut self, client: ClientId) -> bool {
         self.pulls.remove(&client);
-        self.nodes.remove(&client)
+        self.nodes.remove(&client).is_some()
     }
 
     /// The stream is not this node's any more: whoever fetches it has to look for the owner.

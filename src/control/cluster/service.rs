@@ -5,27 +5,33 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::leases::{Answer, Effect, Leases, Owner};
 use super::lookups::Lookups;
 use super::message::{
     self, NodeText, PUSH_CHANNEL, PushText, STREAMS_CHANNEL, node_channel, stream_of, stream_text,
 };
 use super::pulls::Pulls;
+use super::pushes::{Ears, Speaker};
 use super::store::Store;
 use super::worker::{Plan, Round, StoreEvent};
 use crate::config::{ClusterSettings, RelayRule};
-use crate::control::push::Push;
+use crate::control::events::{Events, Happening};
+use crate::control::push::{Forward, Push, unix_s};
 use crate::control::registry::{Outgoing, Registry, StreamEvent};
 use crate::control::relays::Relays;
 use crate::control::settings::CurrentSettings;
 use crate::limits;
 use crate::media::Moment;
+use crate::proto::amf0::Value as Amf;
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::cluster_link;
 use crate::proto::rtmp::node_path::NodePath;
 use crate::rt::doorbell::Doorbell;
 use crate::session::{
-    Ask, ClientInfo, Departure, Fetched, Grant, Refusal, RefusalReason, Verdict, Want,
+    Ask, ClientInfo, Departure, Fetched, Grant, Refusal, RefusalReason, RelayOrder, Task, Verdict,
+    Want,
 };
 use crate::shard::{AskToken, Notice};
 
@@ -41,6 +47,21 @@ pub(in crate::control) struct Parts<'a> {
     pub(in crate::control) registry: &'a mut Registry,
     pub(in crate::control) relays: &'a mut Relays,
     pub(in crate::control) push: &'a Push,
+    pub(in crate::control) events: &'a Events,
+}
+
+impl Parts<'_> {
+    /// Tells those who listen to the API, of a stream or of the node as a whole.
+    fn tell(&self, event: &'static str, name: Option<&StreamName>, more: Value) {
+        let app = name.map(StreamName::app_text);
+        self.events.say(Happening {
+            event,
+            vhost: name.map_or("", StreamName::vhost),
+            app: app.as_deref().unwrap_or_default(),
+            stream: name.map_or("", StreamName::stream),
+            more,
+        });
+    }
 }
 
 /// Counts since the start.
@@ -54,6 +75,8 @@ pub(in crate::control) struct ClusterCounters {
     pub(in crate::control) leased: u64,
     /// Publishers that were let in without one, because Redis was away.
     pub(in crate::control) unleased: u64,
+    /// Times that a stream had no lease: it was published without one, or the lease ran out.
+    pub(in crate::control) lease_lost: u64,
     /// Publishers that were not let in because another node publishes the name.
     pub(in crate::control) refused: u64,
     /// Names that this node gave up for a publisher of another one.
@@ -70,11 +93,12 @@ pub(in crate::control) struct ClusterCounters {
     pub(in crate::control) pulls: u64,
     /// Those that were not: the stream was not this node's.
     pub(in crate::control) pulls_refused: u64,
-    /// Push messages said to other nodes.
+    /// Push messages said to other nodes, as Redis has confirmed.
     pub(in crate::control) pushes_said: u64,
     /// Push messages of other nodes.
     pub(in crate::control) pushes_heard: u64,
-    /// Push messages that reached no other node, or came when there was no room.
+    /// Push messages of this node that no other one may have heard, and those of others that this one has
+    /// missed or had no room for.
     pub(in crate::control) pushes_lost: u64,
 }
 
@@ -85,20 +109,22 @@ pub(in crate::control) struct Cluster {
     settings: CurrentSettings,
     store: Store,
     link: Option<Link>,
+    /// What only nodes of this cluster know, as soon as Redis has told; it stays when Redis is away.
+    secret: Option<String>,
     /// Since when Redis is away.
     pub(super) down_since: Option<Moment>,
     sent: Option<Sent>,
     pub(super) leases: Leases<AskToken>,
     /// Publishers that wait for a lease.
     asks: HashMap<AskToken, Ask>,
-    /// Those that have it, and have not heard so.
-    granted: HashMap<AskToken, StreamName>,
     lookups: Lookups<(AskToken, Ask)>,
     /// What is to be said to other nodes: channel, text, and the contest that it asks about.
     texts: Vec<(String, String, Option<u64>)>,
     /// Contests of other nodes: who asks, and under which number.
     contests: HashMap<u64, (String, u64)>,
     next_contest: u64,
+    speaker: Speaker,
+    ears: Ears,
     heard: VecDeque<PushText>,
     pub(super) pulls: Pulls,
     counters: ClusterCounters,
@@ -114,7 +140,7 @@ struct Sent {
     at: Moment,
     claims: Vec<StreamName>,
     lookups: Vec<StreamName>,
-    /// Of each text that was said: the contest that it asked about.
+    /// Of each text that was said to a node: the contest that it asked about. Those for all come after them.
     contests: Vec<Option<u64>>,
 }
 
@@ -148,14 +174,16 @@ impl Cluster {
             plan,
             settings: settings.clone(),
             link: None,
+            secret: None,
             down_since: Some(now),
             sent: None,
             asks: HashMap::new(),
-            granted: HashMap::new(),
             lookups: Lookups::default(),
             texts: Vec::new(),
             contests: HashMap::new(),
             next_contest: 1,
+            speaker: Speaker::default(),
+            ears: Ears::default(),
             heard: VecDeque::new(),
             pulls: Pulls::default(),
             counters: ClusterCounters::default(),
@@ -179,15 +207,17 @@ impl Cluster {
 
     /// Whether more could be said to other nodes at once, or dropped.
     pub(in crate::control) fn takes_forwards(&self) -> bool {
-        self.sent.is_none()
+        self.sent.is_none() && !self.speaker.pauses()
     }
 
     /// When [`Cluster::turn`] has something to do anyway.
     pub(in crate::control) fn next_deadline(&self, now: Moment) -> Option<Moment> {
         let room = (!self.heard.is_empty()).then(|| now + ROOM_RETRY);
         // While Redis works at a round the next one waits.
-        let leases = self.leases.next_deadline().filter(|at| self.sent.is_none() || *at > now);
-        [room, leases].into_iter().flatten().min()
+        let is_free = |at: &Moment| self.sent.is_none() || *at > now;
+        let leases = self.leases.next_deadline().filter(is_free);
+        let pushes = self.speaker.next_deadline(self.link.is_some()).filter(is_free);
+        [room, leases, pushes].into_iter().flatten().min()
     }
 
     /// A question comes from another node: lifts the rules and limits for clients, and says under which
@@ -207,14 +237,23 @@ impl Cluster {
                     return Err(Refusal::new(RefusalReason::Unavailable, text));
                 };
                 let node = client.nodes.last().unwrap_or_default();
-                if !cluster_link::is_word_of(word, &link.secret, node) {
-                    let text = "the connection names a node that is not in the cluster of this one";
+                let stream = cluster_link::stream_of(word, &link.secret, node, unix_s());
+                let Some(name) = stream.and_then(stream_of) else {
+                    let text = "the connection names a node that is not in the cluster of this one, or \
+                                whose clock is more than a minute away";
                     return Err(Refusal::new(RefusalReason::Denied, text));
-                }
-                self.pulls.connected(client.id);
+                };
+                self.pulls.connected(client.id, name);
+            }
+            // Nodes only fetch from each other; whoever has overheard a word does not get in by it.
+            Want::Publish { name, .. } if self.pulls.is_node(client.id) => {
+                let text = format!("{name} may not be published by a node that fetches a stream");
+                return Err(Refusal::new(RefusalReason::Denied, text));
             }
             Want::Play { name, .. } if self.pulls.is_node(client.id) => {
-                let epoch = self.leases.epoch(name, now).filter(|_| registry.has_publisher(name));
+                let is_given =
+                    registry.has_publisher(name) && self.pulls.may_fetch(client.id, name);
+                let epoch = self.leases.epoch(name, now).filter(|_| is_given);
                 let Some(epoch) = epoch else {
                     self.counters.pulls_refused += 1;
                     let text = format!("{name} is not owned by node {}", self.node);
@@ -250,25 +289,38 @@ impl Cluster {
         }
     }
 
+    /// Gives a connection to another node the word that shows whose it is. It is made when the connection
+    /// stands, because it does not hold for long.
+    pub(in crate::control) fn sign(&self, order: &mut Arc<RelayOrder>) {
+        if order.fetched != Fetched::InCluster {
+            return;
+        }
+        if let (Task::Remote(remote), Some(secret)) = (&mut Arc::make_mut(order).task, &self.secret)
+        {
+            for (key, value) in &mut remote.client.connect_properties {
+                if key == cluster_link::LINK_PROPERTY {
+                    let stream = value.as_str().unwrap_or_default();
+                    let word = cluster_link::word(secret, self.node, stream, unix_s());
+                    *value = Amf::from(word.as_str());
+                }
+            }
+        }
+    }
+
     /// A connection is gone. One of another node was no client.
     pub(in crate::control) fn gone(&mut self, gone: &mut Departure) {
         gone.is_relay |= self.pulls.gone(gone.id);
     }
 
     /// Nobody awaits the answer to this question about publishing any more.
-    pub(in crate::control) fn withdrawn(&mut self, token: AskToken) {
-        if self.asks.remove(&token).is_some() {
-            self.leases.withdrawn(token);
-        }
+    pub(in crate::control) fn withdrawn(&mut self, token: AskToken, registry: &Registry) {
+        self.asks.remove(&token);
+        self.leases.withdrawn(token, |name| registry.is_published(name));
     }
 
     /// A question was answered.
-    pub(in crate::control) fn verdict(&mut self, token: AskToken, is_accepted: bool) {
-        if let Some(name) = self.granted.remove(&token)
-            && !is_accepted
-        {
-            self.leases.freed(&name);
-        }
+    pub(in crate::control) fn answered(&mut self, token: AskToken, registry: &Registry) {
+        self.leases.settled(token, |name| registry.is_published(name));
     }
 
     /// Something has happened to a stream; relays have heard it.
@@ -374,11 +426,15 @@ impl Cluster {
     fn event(&mut self, event: StoreEvent, parts: &mut Parts<'_>, now: Moment, out: &mut Outgoing) {
         match event {
             StoreEvent::Up { generation, secret } => {
+                let away_ms = self.down_since.map(|since| now.since(since).as_millis() as u64);
+                parts.tell("redis_up", None, json!({ "node": self.node, "away_ms": away_ms }));
+                self.secret = Some(secret.clone());
                 self.link = Some(Link { generation, secret });
                 self.down_since = None;
                 self.sent = None;
                 self.counters.redis_up += 1;
                 self.leases.up(now);
+                self.speaker.up(now);
                 // What was said meanwhile is lost: each of these may be another node's by now.
                 for name in parts.registry.viewed_from_elsewhere() {
                     self.want(&name, NodePath::default(), parts.relays, out);
@@ -402,8 +458,11 @@ impl Cluster {
                 }
             }
             StoreEvent::Heard(channel, text) if channel == PUSH_CHANNEL => {
-                if let Some(text) = PushText::parse(&text).filter(|it| it.from != self.node) {
+                if let Some(text) = PushText::parse(&text).filter(|it| it.from != self.node)
+                    && let Some(missed) = self.ears.hear(&text.from, text.number)
+                {
                     self.counters.pushes_heard += 1;
+                    self.counters.pushes_lost += missed;
                     if self.heard.len() < limits::CLUSTER_HEARD_PUSHES_MAX {
                         self.heard.push_back(text);
                     } else {
@@ -420,7 +479,12 @@ impl Cluster {
                     if !parts.registry.is_published(&name) {
                         self.leases.disowned(&name, epoch);
                     }
-                    parts.registry.contend(contest, &name, peer, now, out);
+                    if parts.registry.is_published(&name) || !self.leases.is_awaited(&name) {
+                        parts.registry.contend(contest, &name, peer, now, out);
+                    } else {
+                        let why = format!("{name} is about to be published on node {}", self.node);
+                        self.answer_contest(contest, Err(why));
+                    }
                 }
                 Some(NodeText::Answer { id, refusal }) => {
                     self.leases.contest_answered(id, refusal.map_or(Ok(()), Err));
@@ -435,8 +499,10 @@ impl Cluster {
         self.down_since = Some(now);
         self.sent = None;
         self.counters.redis_down += 1;
+        parts.tell("redis_down", None, json!({ "node": self.node }));
         self.texts.clear();
         self.leases.down();
+        self.speaker.down(now, self.plan.lease);
         for (name, wanted) in self.lookups.take_all() {
             self.counters.lookups_failed += 1;
             for (token, ask) in wanted.questions {
@@ -457,6 +523,7 @@ impl Cluster {
         now: Moment,
         out: &mut Outgoing,
     ) {
+        self.counters.pushes_said += self.speaker.confirmed() as u64;
         for (name, answer) in sent.claims.iter().zip(answers) {
             self.leases.answered(name, answer, sent.at, now);
         }
@@ -520,13 +587,12 @@ impl Cluster {
         now: Moment,
         out: &mut Outgoing,
     ) {
-        let Some(link) = &self.link else { return };
         // What a rule has fetched until now may still be ending.
-        if !parts.registry.is_viewed(name) || parts.registry.is_clients(name) {
+        if self.link.is_none() || !parts.registry.is_viewed(name) || parts.registry.is_clients(name)
+        {
             return;
         }
-        let word = cluster_link::word(&link.secret, self.node);
-        match RelayRule::of_cluster(&owner.address, name, word) {
+        match RelayRule::of_cluster(&owner.address, name, stream_text(name)) {
             Ok(rule) => parts.relays.fetch_from(name, &Arc::new(rule), nodes, now, out),
             Err(error) => tracing::warn!(
                 stream = %name, node = owner.node, address = owner.address, %error,
@@ -556,13 +622,14 @@ impl Cluster {
     ) {
         match effect {
             Effect::Grant { asker, is_takeover } => {
-                let Some(ask) = self.asks.remove(&asker) else { return };
+                let Some(ask) = self.asks.remove(&asker) else {
+                    return self.answered(asker, parts.registry);
+                };
                 let Want::Publish { name, .. } = &ask.what else { return };
                 match self.leases.epoch(name, now) {
                     Some(_) => self.counters.leased += 1,
                     None => self.counters.unleased += 1,
                 }
-                self.granted.insert(asker, name.clone());
                 parts.registry.leased(asker, &ask, now, out);
                 if is_takeover {
                     parts.registry.has_taken_over(name, ask.peer.ip(), now);
@@ -587,15 +654,21 @@ impl Cluster {
                     stream = %name, node = owner.node, epoch = owner.epoch,
                     "another node owns the stream by now: its publisher here is closed"
                 );
+                let more = json!({ "node": owner.node, "epoch": owner.epoch });
+                parts.tell("fenced", Some(&name), more);
                 let by = format!("a publisher on node {}", owner.node);
                 parts.registry.fence(&name, &by, out);
                 self.pulls.end(&name, out);
             }
             Effect::Unleased(name) => {
+                self.counters.lease_lost += 1;
                 tracing::info!(stream = %name, "published without a lease: other nodes cannot fetch it");
+                parts.tell("unleased", Some(&name), json!({ "node": self.node }));
             }
             Effect::Leased(name) => {
                 tracing::info!(stream = %name, "published with a lease again");
+                let epoch = self.leases.epoch(&name, now);
+                parts.tell("leased", Some(&name), json!({ "node": self.node, "epoch": epoch }));
             }
         }
     }
@@ -610,7 +683,8 @@ impl Cluster {
     /// Asks Redis for what is due, if it has answered what it was asked last.
     fn send_round(&mut self, push: &Push, now: Moment) {
         let Some(generation) = self.link.as_ref().map(|link| link.generation) else {
-            // Nobody keeps messages for nodes that cannot be reached.
+            self.counters.pushes_lost += self.speaker.give_up(now) as u64;
+            // Nobody keeps new messages for nodes that cannot be reached.
             loop {
                 let lost = push.with(|router| router.take_forwards(usize::MAX)).len();
                 self.counters.pushes_lost += lost as u64;
@@ -633,14 +707,16 @@ impl Cluster {
             says.push((channel, text));
             contests.push(contest);
         }
-        let bytes_max = limits::CLUSTER_PUSH_BYTES_AT_ONCE;
-        for forward in push.with(|router| router.take_forwards(bytes_max)) {
-            self.counters.pushes_said += 1;
-            let (from, vhost) = (self.node.to_owned(), forward.vhost);
-            let text = PushText { from, vhost, address: forward.address, body: forward.body };
-            says.push((PUSH_CHANNEL.to_owned(), text.to_text()));
-            contests.push(None);
-        }
+        let pushes = self.speaker.take_round(now, |speaker| {
+            let bytes_max = limits::CLUSTER_PUSH_BYTES_AT_ONCE;
+            let forwards = push.with(|router| router.take_forwards(bytes_max)).into_iter();
+            let texts = forwards.map(|Forward { vhost, address, body }| {
+                let (from, number) = (self.node.to_owned(), speaker.number());
+                PushText { from, number, vhost, address, body }.to_text()
+            });
+            texts.collect()
+        });
+        says.extend(pushes.into_iter().map(|text| (PUSH_CHANNEL.to_owned(), text)));
         if releases.is_empty() && claims.is_empty() && lookups.is_empty() && says.is_empty() {
             return;
         }
@@ -655,7 +731,8 @@ impl Cluster {
 
     /// Whether Redis knows that the node has left; for when nobody publishes any more.
     pub(in crate::control) fn is_over(&self) -> bool {
-        self.link.is_none() || (self.sent.is_none() && !self.leases.has_releases())
+        let is_silent = self.sent.is_none() && !self.speaker.has_unconfirmed();
+        self.link.is_none() || (is_silent && !self.leases.has_releases())
     }
 }
 
@@ -669,3 +746,6 @@ impl std::fmt::Debug for Cluster {
 fn as_relay(client: &ClientInfo) -> Arc<ClientInfo> {
     Arc::new(ClientInfo { is_relay: true, ..client.clone() })
 }
+
+#[cfg(test)]
+mod tests;

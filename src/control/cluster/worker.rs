@@ -113,6 +113,8 @@ pub(super) struct Worker {
     heard_by: Arc<AtomicU64>,
     attempts: Attempts,
     next_wake: Instant,
+    /// How Redis drops keys, as the log says.
+    warned_of: Option<String>,
 }
 
 struct Link {
@@ -139,6 +141,7 @@ impl Worker {
             heard_by: Arc::default(),
             attempts: Attempts::new(),
             next_wake: Instant::now(),
+            warned_of: None,
         }
     }
 
@@ -195,6 +198,7 @@ impl Worker {
         self.heard_by.store(self.generation, Ordering::Relaxed);
         let mut commands = connect(&self.client)?;
         let scripts = Scripts::load(&mut commands)?;
+        self.warn_of_eviction(&mut commands)?;
         let info: String = cmd("INFO").arg("server").query(&mut commands)?;
         let run = info.lines().find_map(|line| line.strip_prefix("run_id:"));
         let run = run.ok_or_else(|| broken("INFO server names no run_id"))?.trim();
@@ -215,6 +219,21 @@ impl Worker {
             })
             .map_err(|error| broken(&error.to_string()))?;
         Ok(secret)
+    }
+
+    /// A Redis that drops keys when its memory is full may drop a lease that its owner counts on.
+    fn warn_of_eviction(&mut self, commands: &mut Connection) -> RedisResult<()> {
+        let info: String = cmd("INFO").arg("memory").query(commands)?;
+        let policy = evicts(&info).map(str::to_owned);
+        if let Some(policy) = policy.as_ref().filter(|_| policy != self.warned_of) {
+            tracing::warn!(
+                policy,
+                "the Redis of cluster.redis drops keys when its memory is full, and leases are among them: two \
+                 nodes may then own one stream; set maxmemory-policy to noeviction"
+            );
+        }
+        self.warned_of = policy;
+        Ok(())
     }
 
     /// Nothing that is said from now on is missed.
@@ -378,6 +397,37 @@ fn say(events: &InboxSender<StoreEvent>, event: StoreEvent) {
     }
 }
 
+/// By which policy a Redis with this `INFO memory` drops keys, if it does.
+fn evicts(info: &str) -> Option<&str> {
+    let value = |key: &str| {
+        let mut pairs = info.lines().filter_map(|line| line.split_once(':'));
+        pairs.find(|(of, _)| *of == key).map(|(_, value)| value.trim())
+    };
+    let is_bounded = value("maxmemory").is_some_and(|bytes| bytes != "0");
+    value("maxmemory_policy").filter(|policy| is_bounded && *policy != "noeviction")
+}
+
 fn broken(why: &str) -> RedisError {
     RedisError::from(io::Error::other(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_that_may_drop_leases_is_known_by_its_memory() {
+        for (max, policy, expected) in [
+            ("0", "allkeys-lru", None),
+            ("1048576", "noeviction", None),
+            ("1048576", "volatile-ttl", Some("volatile-ttl")),
+        ] {
+            let info = format!(
+                "# Memory\r\nused_memory:9\r\nmaxmemory:{max}\r\nmaxmemory_human:1M\r\n\
+                 maxmemory_policy:{policy}\r\n"
+            );
+            assert_eq!(evicts(&info), expected, "{max} {policy}");
+        }
+        assert_eq!(evicts("# Memory\r\n"), None, "one that says nothing");
+    }
 }

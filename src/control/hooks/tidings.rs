@@ -14,7 +14,7 @@ use crate::shard::AskToken;
 
 /// A question has its answer.
 pub(super) fn verdict(shared: &Shared, token: AskToken, refusal: Option<&Refusal>) {
-    if !shared.events.has_listeners() {
+    if !shared.events.is_wanted() {
         return;
     }
     let Some((caller, stream)) = shared.sessions.borrow().question(token) else { return };
@@ -36,7 +36,7 @@ pub(super) fn verdict(shared: &Shared, token: AskToken, refusal: Option<&Refusal
 
 /// A publish or play has ended.
 pub(super) fn ended(shared: &Shared, client: ClientId, serial: u32) {
-    if !shared.events.has_listeners() {
+    if !shared.events.is_wanted() {
         return;
     }
     let started = shared.sessions.borrow().started(client, serial);
@@ -47,7 +47,7 @@ pub(super) fn ended(shared: &Shared, client: ClientId, serial: u32) {
 
 /// A connection is gone, and with it what it published and played.
 pub(super) fn closed(shared: &Shared, gone: &Departure) {
-    if !shared.events.has_listeners() {
+    if !shared.events.is_wanted() {
         return;
     }
     let Some((caller, streams)) = shared.sessions.borrow().running(gone.id) else { return };
@@ -74,7 +74,7 @@ pub(super) fn update(
 
 /// A relay has another state.
 pub(super) fn relay(shared: &Shared, change: &RelayChange) {
-    if !shared.events.has_listeners() {
+    if !shared.events.is_wanted() {
         return;
     }
     let name = &change.name;

@@ -16,6 +16,8 @@ pub(super) fn write(page: &mut Page, cluster: Option<&Cluster>, relays: &Relays,
     page.gauge("shardcast_cluster_streams", "Streams published here, by whether with a lease.")
         .sample(&[("state", &"leased")], leased)
         .sample(&[("state", &"unleased")], unleased);
+    let help = "Times that a stream here had no lease: published without one, or run out.";
+    page.counter("shardcast_cluster_lease_lost_total", help).sample(&[], counters.lease_lost);
     page.gauge("shardcast_cluster_copies", "Streams fetched from the nodes that own them.")
         .sample(&[], relays.copies().count());
     let help = "Publishers, by what the cluster said to them.";

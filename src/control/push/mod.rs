@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+pub(super) use forward::Forward;
 pub(super) use http::serve;
 pub use router::{MessageToJudge, PushCounters, Router};
 

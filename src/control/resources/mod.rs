@@ -165,7 +165,9 @@ pub(super) async fn serve(
 
 /// `GET /api/v1/events`
 fn events(shared: &Shared, request: &Request) -> Answer {
-    match Filter::of(request).map(|filter| shared.parts.events.listen(filter)) {
+    // What a browser says when its connection has broken and it comes back.
+    let last_heard = request.header("Last-Event-ID").and_then(|id| id.trim().parse().ok());
+    match Filter::of(request).map(|filter| shared.parts.events.listen(filter, last_heard)) {
         Ok(Some(listener)) => Answer::events(listener),
         Ok(None) => Answer::error(503, "as many listen as may: limits are in docs/events.md"),
         Err(why) => Answer::error(400, why),

@@ -37,6 +37,7 @@ fn owning() -> Leases<u32> {
     assert_eq!(leases.take_round(at(0)).1.len(), 1);
     leases.answered(&name(0), Answer::Held(7), at(0), at(100));
     assert_eq!(leases.take_effects(), [Effect::Grant { asker: 1, is_takeover: false }]);
+    leases.settled(1, |_| true);
     leases
 }
 
@@ -172,7 +173,7 @@ fn a_name_is_given_back_when_nobody_publishes_it() {
     let (releases, claims) = leases.take_round(at(200));
     assert_eq!(releases, [(name(0), 7)]);
     assert_eq!(claims, [Claim { name: name(0), epoch: 0, is_valid: false }]);
-    leases.withdrawn(2);
+    leases.withdrawn(2, |_| false);
     leases.answered(&name(0), Answer::Held(8), at(200), at(201));
     assert_eq!(leases.take_round(at(201)).0, [(name(0), 8)]);
     assert_eq!(leases.take_effects(), []);
@@ -191,6 +192,56 @@ fn one_publisher_of_a_node_follows_another_under_the_same_lease() {
     assert_eq!(leases.epoch(&name(0), at(300)), None);
     let fenced = Effect::Fenced { name: name(0), owner: other(8) };
     assert_eq!(leases.take_effects(), [fenced]);
+}
+
+#[test]
+fn a_refused_rival_takes_nothing_from_the_publisher() {
+    let mut leases = Leases::new(LEASE);
+    for asker in [1, 2] {
+        leases.want(&name(0), asker, peer(), PATIENCE, at(0));
+    }
+    let grant = |asker| Effect::Grant { asker, is_takeover: false };
+    assert_eq!(leases.take_effects(), [grant(1), Effect::Unleased(name(0)), grant(2)]);
+    // Before it is known who of them publishes, the name is not given away.
+    leases.disowned(&name(0), 5);
+    assert!(leases.is_awaited(&name(0)));
+    leases.settled(1, |_| true);
+    leases.settled(2, |_| true);
+    assert!(!leases.is_awaited(&name(0)));
+    leases.up(at(100));
+    let claim = Claim { name: name(0), epoch: 0, is_valid: false };
+    assert_eq!(leases.take_round(at(100)), (vec![], vec![claim]));
+    leases.answered(&name(0), Answer::Held(7), at(100), at(101));
+    assert_eq!(leases.take_effects(), [Effect::Leased(name(0))]);
+    // One who goes away before it has begun, either.
+    leases.want(&name(0), 3, peer(), PATIENCE, at(200));
+    leases.withdrawn(3, |_| true);
+    assert_eq!(leases.epoch(&name(0), at(200)), Some(7));
+    leases.want(&name(0), 4, peer(), PATIENCE, at(300));
+    leases.freed(&name(0));
+    assert_eq!(leases.take_round(at(300)).0, [], "somebody is about to publish it");
+    leases.withdrawn(4, |_| false);
+    assert_eq!(leases.take_round(at(300)).0, [(name(0), 7)]);
+}
+
+#[test]
+fn who_begins_when_another_node_has_taken_the_name_is_fenced() {
+    let mut leases = up();
+    leases.want(&name(0), 1, peer(), PATIENCE, at(0));
+    leases.take_round(at(0));
+    leases.answered(&name(0), Answer::Held(7), at(0), at(1));
+    leases.announced(&name(0), &other(8));
+    let fenced = |epoch| Effect::Fenced { name: name(0), owner: other(epoch) };
+    assert_eq!(leases.take_effects(), [Effect::Grant { asker: 1, is_takeover: false }, fenced(8)]);
+    leases.want(&name(0), 2, peer(), PATIENCE, at(2));
+    leases.settled(1, |_| true);
+    let effects = leases.take_effects();
+    assert!(matches!(effects[0], Effect::Refuse { asker: 2, .. }), "{effects:?}");
+    assert_eq!(effects[1..], [Effect::Unleased(name(0))]);
+    assert!(leases.is_due(at(2)));
+    assert_eq!(leases.take_round(at(2)).1.len(), 1);
+    leases.answered(&name(0), Answer::Other(other(8), LEASE), at(2), at(3));
+    assert_eq!(leases.take_effects(), [fenced(8)]);
 }
 
 /// What the scripts do.
@@ -267,6 +318,8 @@ struct Node {
     run: Option<u64>,
     round: Option<Round>,
     publishers: Vec<bool>,
+    /// Who was granted a name, and has not heard so.
+    granted: Vec<u64>,
     says: Vec<Said>,
     /// Its clock runs so many thousandths slower or faster.
     rate: i64,
@@ -312,8 +365,9 @@ impl World {
     fn fresh(&mut self, rate: i64) -> Node {
         self.next_id += 1;
         let leases = Leases::new(LEASE);
-        let publishers = vec![false; NAMES];
-        Node { id: self.next_id, leases, run: None, round: None, publishers, says: vec![], rate }
+        let (publishers, granted) = (vec![false; NAMES], Vec::new());
+        let id = self.next_id;
+        Node { id, leases, run: None, round: None, publishers, granted, says: vec![], rate }
     }
 
     fn redis_now(&self) -> Moment {
@@ -338,10 +392,13 @@ impl World {
                 }
             }
             1 => {
-                if !self.nodes[node].publishers[number] {
-                    self.next_asker += 1;
-                    let asker = self.next_asker * NAMES as u64 + number as u64;
-                    self.nodes[node].leases.want(&name(number), asker, peer(), PATIENCE, now);
+                // Often two at once. While one publishes, the registry asks for nobody.
+                for _ in 0..1 + arg % 2 {
+                    if !self.nodes[node].publishers[number] {
+                        self.next_asker += 1;
+                        let asker = self.next_asker * NAMES as u64 + number as u64;
+                        self.nodes[node].leases.want(&name(number), asker, peer(), PATIENCE, now);
+                    }
                 }
             }
             2 => {
@@ -417,7 +474,21 @@ impl World {
                     self.hear(said, arg);
                 }
             }
-            _ => self.disk = self.redis.keys.clone(),
+            17 => self.disk = self.redis.keys.clone(),
+            _ => {
+                let it = &mut self.nodes[node];
+                if !it.granted.is_empty() {
+                    let asker = it.granted.remove(arg as usize / 4 % it.granted.len());
+                    // It begins, if nobody was faster, or is refused, or goes away.
+                    it.publishers[asker as usize % NAMES] |= arg % 4 < 2;
+                    let is_published = it.publishers[asker as usize % NAMES];
+                    if arg % 4 == 2 {
+                        it.leases.withdrawn(asker, |_| is_published);
+                    } else {
+                        it.leases.settled(asker, |_| is_published);
+                    }
+                }
+            }
         }
         self.carry_out();
     }
@@ -447,7 +518,9 @@ impl World {
             Said::Contest { to, from, id, name: of, epoch } => {
                 let Some(it) = self.nodes.iter_mut().find(|it| it.id == to) else { return };
                 let number = usize::from(of != name(0));
-                let word = if it.publishers[number] && arg.is_multiple_of(2) {
+                let is_live = it.publishers[number] && arg.is_multiple_of(2);
+                let is_awaited = !it.publishers[number] && it.leases.is_awaited(&of);
+                let word = if is_live || is_awaited {
                     Err("it is live".to_owned())
                 } else {
                     if std::mem::take(&mut it.publishers[number]) {
@@ -471,9 +544,7 @@ impl World {
         for it in &mut self.nodes {
             for effect in it.leases.take_effects() {
                 match effect {
-                    Effect::Grant { asker, .. } => {
-                        it.publishers[asker as usize % NAMES] = true;
-                    }
+                    Effect::Grant { asker, .. } => it.granted.push(asker),
                     Effect::Contest { id, name, owner, .. } => it.says.push(Said::Contest {
                         to: owner.node.parse().unwrap(),
                         from: it.id,
@@ -490,7 +561,7 @@ impl World {
         }
     }
 
-    /// The one thing that counts.
+    /// What counts: nobody owns what another node owns, and what is published is accounted for.
     fn check(&mut self) -> Result<(), TestCaseError> {
         for number in 0..NAMES {
             let mut owners = Vec::new();
@@ -506,6 +577,11 @@ impl World {
                 }
             }
             prop_assert!(owners.len() <= 1, "s{number} has owners {owners:?}");
+            for (node, it) in self.nodes.iter().enumerate() {
+                let mut owned = it.leases.owned(self.now_of(node));
+                let is_known = owned.any(|(of, _)| *of == name(number));
+                prop_assert!(is_known || !it.publishers[number], "s{number} is in no account");
+            }
         }
         Ok(())
     }
@@ -517,7 +593,7 @@ impl World {
                 if self.nodes[node].run.is_some_and(|run| run != self.redis.run) {
                     self.step((9, node, 0));
                 }
-                for op in [10, 3, 5, 7, 15] {
+                for op in [10, 3, 5, 7, 15, 18] {
                     self.step((op, node, 1));
                 }
             }
@@ -532,7 +608,7 @@ proptest! {
     #[test]
     fn a_name_never_has_two_owners(
         rates in prop::collection::vec(-4_i64..=4, 3),
-        steps in prop::collection::vec((0_u8..18, 0_usize..3, 0_u64..1_500), 1..400),
+        steps in prop::collection::vec((0_u8..20, 0_usize..3, 0_u64..1_500), 1..400),
     ) {
         let mut world = World::new(&rates);
         for node in 0..3 {
