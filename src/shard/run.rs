@@ -32,7 +32,7 @@ use crate::rt::poller::Poller;
 use crate::rt::waiter::{Waiter, Wake};
 
 /// Ready sockets taken per turn; more are taken in the next.
-const EVENTS_MAX: usize = 1024;
+pub(super) const EVENTS_MAX: usize = 1024;
 /// The scratch buffer that reads go to.
 const SCRATCH_BYTES: usize = 64 * 1024;
 

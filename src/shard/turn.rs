@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ingest::PUBLISHERS;
+use super::run::EVENTS_MAX;
 use super::{ConnKey, DueLog, Envelope, Node, Notice, Scope, Shard};
 use crate::limits;
 use crate::media::Moment;
@@ -123,8 +124,9 @@ impl Shard {
             tracing::error!(shard = self.index, %error, "asking for ready sockets failed");
         }
         let any = !ready.is_empty() || !self.newcomers.is_empty();
-        // Media first: what the others say may wait for it.
-        if ready.iter().any(|event| event.token == PUBLISHERS) {
+        // Media first: what the others say may wait for it. When very many are ready, publishers may not be among
+        // those that are named.
+        if ready.len() >= EVENTS_MAX || ready.iter().any(|event| event.token == PUBLISHERS) {
             self.note_publishers(now);
         }
         for event in &ready {
@@ -184,6 +186,9 @@ impl Shard {
                 let scope = if is_hold_over { Scope::All } else { Scope::Waiting };
                 if scope == Scope::All {
                     stream.end_not_before = now + END_PAUSE;
+                } else if stream.ending.is_some() {
+                    // Who was slow may have everything now.
+                    stream.end_not_before = stream.end_not_before.min(now + END_PAUSE);
                 }
                 due.push(DueLog::new(state, &stream.settings, scope));
             }
@@ -506,6 +511,26 @@ mod tests {
             assert_eq!(late.media(), ["h9", "3"]);
             assert_eq!(stuck.media(), ["1", "h9", "3"]);
             assert!(stuck.has("EOF") && stuck.has("NetStream.Play.PublishNotify"));
+        });
+    }
+
+    #[test]
+    fn a_slow_viewer_is_told_of_the_end_as_soon_as_it_has_everything() {
+        run(|| async {
+            let mut rig = Rig::new(REALTIME, 1);
+            let mut publisher = rig.client(0, Role::Publish, "s");
+            let mut viewer = rig.client(0, Role::Play, "s");
+            let mut slow = rig.client(0, Role::Play, "s");
+            rig.run(20, &mut [&mut publisher, &mut viewer, &mut slow]).await;
+            slow.is_stuck = true;
+            publisher.video(true, 1, 3_000_000);
+            publisher.close();
+            rig.run(100, &mut [&mut publisher, &mut viewer, &mut slow]).await;
+            assert!(viewer.has("EOF") && !slow.has("EOF"));
+            slow.is_stuck = false;
+            rig.run(400, &mut [&mut slow]).await;
+            assert_eq!(slow.media(), ["1"]);
+            assert!(slow.has("EOF"), "it has had everything for a while");
         });
     }
 
