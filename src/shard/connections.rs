@@ -25,7 +25,7 @@ use crate::session::{
 
 /// How long a connection on its way out may take to send its last words and be closed by its peer.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
-/// A list of events longer than this is given back after its use.
+/// Room for so many events is kept between reads.
 const EVENTS_KEPT_MAX: usize = 1024;
 
 impl Shard {
@@ -138,10 +138,10 @@ impl Shard {
         for event in events.drain(..) {
             self.event(key, event, now);
         }
-        // A nested call may have left a list behind; the longer one is kept, unless many tiny messages
-        // have made it so.
-        let is_kept = events.capacity() <= EVENTS_KEPT_MAX;
-        if is_kept && self.events.capacity() < events.capacity() {
+        // A nested call may have left a list behind; the longer one is kept, but not at the length that
+        // many tiny messages give it.
+        events.shrink_to(EVENTS_KEPT_MAX);
+        if self.events.capacity() < events.capacity() {
             self.events = events;
         }
         self.withdraw_asks(key, |conn, serial| conn.session.message_stream_of(serial).is_none());
