@@ -315,12 +315,12 @@ impl Cluster {
     /// Nobody awaits the answer to this question about publishing any more.
     pub(in crate::control) fn withdrawn(&mut self, token: AskToken, registry: &Registry) {
         self.asks.remove(&token);
-        self.leases.withdrawn(token, |name| registry.is_published(name));
+        self.leases.withdrawn(token, |name| registry.is_clients(name));
     }
 
     /// A question was answered.
     pub(in crate::control) fn answered(&mut self, token: AskToken, registry: &Registry) {
-        self.leases.settled(token, |name| registry.is_published(name));
+        self.leases.settled(token, |name| registry.is_clients(name));
     }
 
     /// Something has happened to a stream; relays have heard it.
