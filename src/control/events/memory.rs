@@ -48,10 +48,13 @@ impl Memory {
         filter: &Filter,
     ) -> Vec<Rc<str>> {
         let oldest = self.events.front().map_or(newest + 1, |it| it.id);
-        let missing = match last {
-            last if last < start => Some(loss(None)),
-            last if last + 1 < oldest => Some(loss(Some(oldest - last - 1))),
-            _ => None,
+        // A number from before the start, or from behind a clock that was set back, tells nothing.
+        let is_known = (start..=newest).contains(&last);
+        let last = if is_known { last } else { start };
+        let missing = match (oldest - 1).saturating_sub(last) {
+            _ if !is_known => Some(loss(None)),
+            0 => None,
+            count => Some(loss(Some(count))),
         };
         let fits = |it: &&Kept| it.id > last && filter.fits(it.event, &it.app, &it.stream);
         let events = self.events.iter().filter(fits).map(|it| Rc::clone(&it.text));
