@@ -87,6 +87,8 @@ pub const RELAY_DIALS_MAX: usize = 64;
 pub const RELAY_DIALS_PER_HOST_MAX: usize = 8;
 /// Of the same, those that only sources may have, the owners of copies included: viewers wait for them.
 pub const RELAY_DIALS_OF_SOURCES: usize = 16;
+/// Of the same, those that only targets may have.
+pub const RELAY_DIALS_OF_TARGETS: usize = 16;
 /// Addresses of one host that are tried in one attempt, each for [`RELAY_DIAL_MAX`]; further ones are not.
 pub const RELAY_ADDRESSES_MAX: usize = 4;
 /// Another server's address must accept a connection within this time.

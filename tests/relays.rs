@@ -141,7 +141,7 @@ fn viewers_of_both_names_go_on_when_the_publisher_comes_back() {
     std::thread::sleep(Duration::from_secs(4));
     let mut publisher = send();
     server.api().wait_for_publisher(STREAM, SOON);
-    server.api().wait_for_publisher(again, Duration::from_secs(1));
+    server.api().wait_for_publisher(again, Duration::from_secs(2));
     publisher.expect_success(PUBLISH_LIMIT);
     let digests = |track: &Track| -> Vec<String> {
         track.packets.iter().map(|packet| packet.md5.clone()).collect()

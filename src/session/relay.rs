@@ -256,7 +256,7 @@ impl RelaySession {
         let end = match reason {
             _ if self.is_over => RelayEnd::Over,
             CloseReason::SourceEnded => RelayEnd::SourceGone,
-            CloseReason::NotPublished(_) => RelayEnd::Idle,
+            CloseReason::NotPublished(_) if !self.is_push() => RelayEnd::Idle,
             _ => RelayEnd::Failed,
         };
         (self.failed.clone(), end)

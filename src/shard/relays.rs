@@ -49,7 +49,7 @@ impl Shard {
             }
             None => match self.mirror_place(&order) {
                 Ok(place) => place,
-                Err(why) => return self.relay_failed(relay, why, RelayEnd::SourceGone),
+                Err((why, end)) => return self.relay_failed(relay, why, end),
             },
         };
         let wait = self.settings.verdict_wait;
@@ -77,11 +77,18 @@ impl Shard {
 
     /// What stands for the socket of a mirror: a descriptor that is never ready. Its address is that of
     /// the stream's publisher.
-    fn mirror_place(&self, order: &RelayOrder) -> Result<(OwnedFd, SocketAddr), String> {
+    fn mirror_place(
+        &self,
+        order: &RelayOrder,
+    ) -> Result<(OwnedFd, SocketAddr), (String, RelayEnd)> {
         let source = self.published_as(&order.name).and_then(|id| self.publications.get(&id));
         let conn = source.and_then(|source| self.conns.get(source.connection));
-        let conn = conn.ok_or("the stream is not published on this shard any more")?;
-        let nothing = EventFd::new().map_err(|error| error.to_string())?;
+        let gone = || {
+            let why = "the stream is not published on this shard any more";
+            (why.to_owned(), RelayEnd::SourceGone)
+        };
+        let conn = conn.ok_or_else(gone)?;
+        let nothing = EventFd::new().map_err(|error| (error.to_string(), RelayEnd::Failed))?;
         Ok((nothing.into_fd(), conn.session.peer()))
     }
 

@@ -226,9 +226,11 @@ impl Dialler {
     }
 
     fn has_room(&self, purpose: Purpose) -> bool {
-        let is_kept_free = purpose == Purpose::Target
-            && self.to_targets >= limits::RELAY_DIALS_MAX - limits::RELAY_DIALS_OF_SOURCES;
-        self.under_way < limits::RELAY_DIALS_MAX && !is_kept_free
+        let (of_own, kept_free) = match purpose {
+            Purpose::Target => (self.to_targets, limits::RELAY_DIALS_OF_SOURCES),
+            Purpose::Source => (self.under_way - self.to_targets, limits::RELAY_DIALS_OF_TARGETS),
+        };
+        self.under_way < limits::RELAY_DIALS_MAX && of_own < limits::RELAY_DIALS_MAX - kept_free
     }
 
     fn start(&mut self, call: Call, key: HostKey) {

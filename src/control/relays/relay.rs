@@ -315,7 +315,9 @@ impl Relay {
     /// The source sends nothing, and there is another one; returns the pause before that.
     pub(super) fn source_idle(&mut self, why: String, now: Moment) -> Duration {
         self.last_error = why;
-        self.pause(RETRY_FIRST.min(self.rule.retry), After::Idle, now)
+        // The first one at once, but all of them may be idle for long.
+        let pause = self.next_pause();
+        self.pause(pause, After::Idle, now)
     }
 
     fn next_pause(&mut self) -> Duration {
