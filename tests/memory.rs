@@ -107,9 +107,13 @@ fn a_stream_with_a_viewer_costs_its_group_of_pictures_once_more_in_segments() {
     };
     let mut streams: Vec<_> = (0..10).map(start).collect();
     let each = growth_each(&server, 60, "a stream with a viewer", || {
-        streams.extend((10..70).map(start));
-        for (_, _, stream) in &streams {
-            server.api().wait_for_frames(stream, 60, SOON);
+        for number in 10..70 {
+            streams.push(start(number));
+            streams.iter_mut().for_each(|(_, viewer, _)| viewer[0].pump());
+        }
+        while !streams.iter().all(|(_, _, stream)| server.api().snapshot().frames_in(stream) >= 60)
+        {
+            streams.iter_mut().for_each(|(_, viewer, _)| viewer[0].pump());
         }
     });
     // The log begins with the newest keyframe, or in the segment that it lies in.
