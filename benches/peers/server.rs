@@ -261,11 +261,7 @@ fn nginx(rtmp_port: u16, workers: usize, push_to: Option<u16>) -> Command {
     let push = push_to.map_or(String::new(), |port| format!("push rtmp://127.0.0.1:{port}/live;"));
     fs::create_dir_all(prefix.join("logs")).expect("the prefix can be made");
     // Else the viewers of one worker see nothing of a stream that another one has.
-    let auto_push = if workers > 1 {
-        format!("rtmp_auto_push on; rtmp_socket_dir {};", prefix.display())
-    } else {
-        String::new()
-    };
+    let auto_push = if workers > 1 { "rtmp_auto_push on;" } else { "" };
     let configuration = format!(
         "load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
 daemon off;
