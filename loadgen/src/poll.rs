@@ -120,18 +120,7 @@ pub(crate) fn discard(fd: RawFd, bytes_max: usize) -> io::Result<usize> {
 
 /// Lets the kernel note when what a socket receives has come.
 pub(crate) fn note_arrivals(fd: RawFd) -> io::Result<()> {
-    let on: libc::c_int = 1;
-    // SAFETY: the value is a `c_int` of the length that is passed, valid for the call.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPNS,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    turn_on(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS)
 }
 
 /// Receives, and says when the last of it came, in nanoseconds of real time, if the socket notes that
@@ -170,17 +159,14 @@ pub(crate) fn receive(fd: RawFd, buffer: &mut [u8]) -> io::Result<(usize, Option
 /// Lets a socket that is bound to an address find its port at connect, so that one port can serve
 /// connections to several destinations.
 pub(crate) fn bind_address_no_port(fd: RawFd) -> io::Result<()> {
+    turn_on(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+}
+
+fn turn_on(fd: RawFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the value is a `c_int` of the length that is passed, valid for the call.
-    let result = unsafe {
-        libc::setsockopt(
-            fd,
-            libc::IPPROTO_IP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
-            size_of::<libc::c_int>() as libc::socklen_t,
-        )
-    };
+    let result = unsafe { libc::setsockopt(fd, level, option, (&raw const on).cast(), len) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
