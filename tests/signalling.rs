@@ -6,11 +6,13 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use support::gate::Gate;
 use support::http;
 use support::palava::{PATH, Palava, text};
 use support::redis::Redis;
@@ -715,6 +717,124 @@ fn members_of_a_killed_node_leave_within_its_lease() {
     let mut expected = vec![ruby.to_owned(), stays_id];
     expected.sort_unstable();
     assert_eq!(look_at(&joined), expected);
+}
+
+/// Node and room → members of the node: 50 in this room, `LOST_MEMBERS` in all.
+const LOST_NODE: &str = r"
+local node, room = unpack(ARGV)
+local now = redis.call('TIME')[1]
+for number = 1, 5000 do
+  local peer, token = string.format('00000000-0000-4000-8000-%012x', number), string.format('%032x', number)
+  local of = string.rep('0', 120) .. string.format('%08x', number % 500)
+  if number % 100 == 0 then of = room end
+  redis.call('SADD', 'store:room:members:' .. of, peer)
+  redis.call('SET', 'store:connection:joined:' .. peer, now)
+  redis.call('SET', 'store:connection:room:' .. peer, of)
+  redis.call('HSET', 'shardcast:rooms:members:' .. node, peer, of .. ' ' .. token)
+  redis.call('SET', 'shardcast:rooms:resume:' .. token, peer .. ' ' .. of .. ' ' .. node)
+end
+redis.call('SADD', 'shardcast:rooms:nodes', node)
+return redis.call('HLEN', 'shardcast:rooms:members:' .. node)
+";
+const LOST_MEMBERS: &str = "5000";
+
+/// They are far more than one look into the hash of members finds.
+#[test]
+fn all_members_of_a_large_lost_node_leave_and_nobody_waits_for_that() {
+    let World::Redis(redis, servers) = World::redis(&[]) else { unreachable!() };
+    let mut stays = Palava::open(servers[0].http());
+    stays.join("room", None);
+    let keys = redis.keys("store:room:members:*");
+    let room = keys[0].rsplit(':').next().expect("a digest");
+    assert_eq!(redis.cli(&["EVAL", LOST_NODE, "0", "lost", room]), LOST_MEMBERS);
+    let mut comes = Palava::open(servers[1].http());
+    let began = Instant::now();
+    eventually("the lost node is no more", SOON, || {
+        comes.join("elsewhere", None);
+        comes.send(&json!({ "event": "leave_room" }));
+        (redis.cli(&["SISMEMBER", "shardcast:rooms:nodes", "lost"]) == "0").then_some(())
+    });
+    println!("gone after {:?}", began.elapsed());
+    let mut left: Vec<String> =
+        (0..50).map(|_| text(&stays.expect("peer_left"), "sender_id").to_owned()).collect();
+    left.sort_unstable();
+    let peer = |number: u32| format!("00000000-0000-4000-8000-{:012x}", 100 * number);
+    assert_eq!(left, (1..=50).map(peer).collect::<Vec<_>>());
+    stays.expect_nothing();
+    eventually("nothing of the lost members is left", SOON, || {
+        (redis.keys("store:connection:*").len() == 2).then_some(())
+    });
+    assert_eq!(redis.keys("store:room:members:*"), keys);
+    assert_eq!(redis.keys("shardcast:rooms:members:lost"), [] as [String; 0]);
+}
+
+fn resume(joined: &Value) -> Value {
+    let token = text(joined, "resume_token");
+    json!({ "event": "join_room", "room_id": "room", "resume_token": token })
+}
+
+/// Whatever step of the join the end of the old connection falls into.
+#[test]
+fn an_id_goes_on_while_its_old_connection_closes() {
+    let redis = Redis::start();
+    let url = redis.url();
+    let server = Server::start(&[("signalling.store", url.as_str())]);
+    wait_for_store(&server, true);
+    let (mut stays, mut old) = (Palava::open(server.http()), Palava::open(server.http()));
+    stays.join("room", None);
+    let mut joined = old.join("room", None);
+    stays.expect("new_peer");
+    let own = id(&joined);
+    for round in 0..300 {
+        let mut again = Palava::open(server.http());
+        again.send(&resume(&joined));
+        // Not to let something happen: each round closes at another moment.
+        thread::sleep(Duration::from_micros(10 * round));
+        drop(old);
+        joined = again.expect("joined_room");
+        assert_eq!(id(&joined), own);
+        assert_eq!(text(&stays.expect("peer_left"), "sender_id"), own);
+        assert_eq!(text(&stays.expect("new_peer"), "peer_id"), own);
+        again.tell(&own, "heard");
+        assert_eq!(again.expect("message")["data"], "heard", "round {round}");
+        old = again;
+    }
+    old.close();
+    assert_eq!(text(&stays.expect("peer_left"), "sender_id"), own);
+    stays.expect_nothing();
+    assert_eq!(redis.keys("store:connection:joined:*").len(), 1);
+}
+
+/// The leave is carried out while the join waits for its channel.
+#[test]
+fn a_resumed_id_keeps_its_channel_when_the_old_connection_leaves() {
+    let redis = Redis::start();
+    let gate = Gate::to(redis.port());
+    let url = format!("redis://{}", gate.address());
+    let server = Server::start(&[("signalling.store", url.as_str())]);
+    wait_for_store(&server, true);
+    let [mut stays, mut old, mut again] = [(); 3].map(|()| Palava::open(server.http()));
+    stays.join("room", None);
+    let joined = old.join("room", None);
+    stays.expect("new_peer");
+    let own = id(&joined);
+    let messages = || rooms(&server)["messages"]["messages"].as_u64().expect("a count");
+    let before = messages();
+    gate.shut();
+    again.send(&resume(&joined));
+    eventually("the join is read", SOON, || (messages() > before).then_some(()));
+    drop(old);
+    eventually("the old connection is missed", SOON, || {
+        (rooms(&server)["members"] == 1).then_some(())
+    });
+    gate.open();
+    assert_eq!(id(&again.expect("joined_room")), own);
+    assert_eq!(text(&stays.expect("peer_left"), "sender_id"), own);
+    assert_eq!(text(&stays.expect("new_peer"), "peer_id"), own);
+    stays.tell(&own, "hello");
+    assert_eq!(again.expect("message")["data"], "hello");
+    again.close();
+    assert_eq!(text(&stays.expect("peer_left"), "sender_id"), own);
 }
 
 #[test]

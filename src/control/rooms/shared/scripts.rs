@@ -149,14 +149,19 @@ enter(peer, room, joined, node, token, name, agent)
 return 1
 "#;
 
-/// dead node, now, milliseconds for which ids can be resumed → members that are left, -1 when it lives
+/// dead node, now, milliseconds for which ids can be resumed, cursor (at first 0) →
+/// `{members that are left or -1 when it lives, the next cursor, found}`. One call is a short step. All have
+/// been looked at when the cursor is 0 again and nothing was found.
 const REAP: &str = r#"
-local node, now, keep = unpack(ARGV)
-if redis.call('EXISTS', 'shardcast:rooms:lease:' .. node) == 1 then return -1 end
+local node, now, keep, cursor = unpack(ARGV)
+if redis.call('EXISTS', 'shardcast:rooms:lease:' .. node) == 1 then return {-1, 0, 0} end
 local key = 'shardcast:rooms:members:' .. node
-local found = redis.call('HSCAN', key, 0, 'COUNT', 100)[2]
+-- One call sees at most 1,000 buckets: always from 0, it would never get past those that are empty by now.
+local page = redis.call('HSCAN', key, cursor, 'COUNT', 100)
+local following, found, texts = page[1], page[2], 0
 for i = 1, #found, 2 do
   local peer, room, token = found[i], string.match(found[i + 1], '^(%S+) (%S+)$')
+  texts = texts + redis.call('SCARD', 'store:room:members:' .. room)
   leave(peer, room, tonumber(now))
   redis.call('HDEL', key, peer)
   if tonumber(keep) > 0 then
@@ -164,10 +169,15 @@ for i = 1, #found, 2 do
   else
     redis.call('DEL', 'shardcast:rooms:resume:' .. token)
   end
+  -- Many to tell: the same cursor finds the rest.
+  if texts >= 10000 then
+    following = cursor
+    break
+  end
 end
 local left = redis.call('HLEN', key)
 if left == 0 then redis.call('SREM', 'shardcast:rooms:nodes', node) end
-return left
+return {left, following, #found}
 "#;
 
 /// The scripts as Redis knows them.

@@ -81,6 +81,13 @@ struct Departed {
     is_known: bool,
 }
 
+/// Another node, whose lease may have run out.
+struct Suspect {
+    node: String,
+    /// How far its members have been looked at.
+    cursor: i64,
+}
+
 /// What the answer to a command is for.
 enum Awaited {
     Lookup(Joining),
@@ -111,6 +118,7 @@ pub(super) struct Worker {
     epoch: Option<String>,
     attempts: Attempts,
     next_renewal: Instant,
+    suspects: VecDeque<Suspect>,
 }
 
 impl Worker {
@@ -138,6 +146,7 @@ impl Worker {
             epoch: None,
             attempts: Attempts::new(),
             next_renewal: Instant::now(),
+            suspects: VecDeque::new(),
         }
     }
 
@@ -150,6 +159,9 @@ impl Worker {
             until = self.make_up_at.map_or(until, |at| until.min(at));
             if !self.listens.is_empty() {
                 until = until.min(Instant::now() + QUEUE_RETRY);
+            }
+            if up && !self.suspects.is_empty() {
+                until = Instant::now();
             }
             let wait = until.saturating_duration_since(Instant::now());
             let mut next = match self.work.recv_timeout(wait) {
@@ -218,7 +230,9 @@ impl Worker {
             }
             StoreRequest::Leave { peer, keep } => {
                 let is_own = self.own.get(&peer).is_some_and(|own| own.connection == connection);
-                let Some(own) = self.own.remove(&peer).filter(|_| is_own) else {
+                // The id may go on with another connection, which has resumed it.
+                let own = if is_own { self.own.remove(&peer) } else { None };
+                let Some(own) = own else {
                     return self.answer(connection, Reply::Done(Ok(())));
                 };
                 let (room, token) = (own.room, own.token);
@@ -273,6 +287,11 @@ impl Worker {
 
     /// What is sent to a newcomer has to be heard before it is one.
     fn listen_and_join(&mut self, joining: Joining) {
+        // Who has lost its id to another connection may join again by it before it is closed.
+        if self.joining.contains_key(&joining.own) {
+            let refused = Reply::Joined(Err(RoomError::AlreadyJoined));
+            return self.answer(joining.connection, refused);
+        }
         self.listens.push_back(Listen::Subscribe(joining.own));
         self.joining.insert(joining.own, joining);
     }
@@ -470,8 +489,19 @@ impl Worker {
         }
     }
 
+    /// The channel of who left stays if the id has been resumed since, or is about to be.
+    fn keep_resumed_channels(&mut self) {
+        self.listens.retain(|change| match change {
+            Listen::Subscribe(_) => true,
+            Listen::Unsubscribe(peer) => {
+                !self.own.contains_key(peer) && !self.joining.contains_key(peer)
+            }
+        });
+    }
+
     /// Hands changes to the listener, and wakes it.
     fn push_listens(&mut self) {
+        self.keep_resumed_channels();
         let Some(link) = &self.link else { return };
         let mut has_pushed = false;
         while let Some(change) = self.listens.pop_front() {
@@ -490,7 +520,8 @@ impl Worker {
         }
     }
 
-    /// Connects, renews the lease, and does what could not be done without Redis, each when it is due.
+    /// Connects, renews the lease, does what could not be done without Redis, each when it is due, and a
+    /// step of what is to be done for nodes that are gone.
     fn keep_up(&mut self) {
         let now = Instant::now();
         if self.link.is_none() && self.attempts.next() <= now {
@@ -519,11 +550,17 @@ impl Worker {
                 self.lost(&error.to_string());
             }
         }
+        if self.link.is_some()
+            && let Err(error) = self.reap()
+        {
+            self.lost(&error.to_string());
+        }
     }
 
     fn connect(&mut self) -> Result<(), RedisError> {
         self.generation += 1;
         self.listens.clear();
+        self.suspects.clear();
         let members: Vec<PeerId> = self.own.keys().copied().collect();
         let work = self.to_work.clone();
         let mut link = Link::open(&self.client, &self.plan.node, &members, self.generation, work)?;
@@ -559,7 +596,7 @@ impl Worker {
         Ok(answers.first().and_then(number) == Some(1))
     }
 
-    /// Renews the lease, and takes away the members of nodes that have not renewed theirs.
+    /// Renews the lease, and lists the nodes that may not have renewed theirs.
     fn renew(&mut self) -> Result<(), RedisError> {
         self.next_renewal = Instant::now() + self.plan.lease / 6;
         if !self.renew_lease()? {
@@ -574,21 +611,35 @@ impl Worker {
             }
             _ => Vec::new(),
         };
-        let now = unix_s().to_string();
-        let keep = self.plan.resume.as_millis().to_string();
-        for node in nodes.iter().filter(|node| **node != self.plan.node) {
-            loop {
-                let mut reap = Pipeline::new();
-                reap.add_command(link.scripts.reap.call(&[node, &now, &keep]));
-                let left = link.run(&reap)?.first().and_then(number).unwrap_or_default();
-                if left == 0 {
-                    tracing::warn!(node, "a node that shared rooms is gone: its members left");
-                }
-                if left <= 0 {
-                    break;
-                }
+        for node in nodes {
+            let is_listed = self.suspects.iter().any(|suspect| suspect.node == node);
+            if node != self.plan.node && !is_listed {
+                self.suspects.push_back(Suspect { node, cursor: 0 });
             }
         }
+        Ok(())
+    }
+
+    /// Takes away some members of a node that has not renewed its lease. The rest is for the next turns:
+    /// requests and the own lease do not wait for all of them.
+    fn reap(&mut self) -> Result<(), RedisError> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        let Some(Suspect { node, cursor }) = self.suspects.pop_front() else { return Ok(()) };
+        let mut commands = Pipeline::new();
+        commands.add_command(link.scripts.reap.call(&[
+            &node,
+            &unix_s().to_string(),
+            &self.plan.resume.as_millis().to_string(),
+            &cursor.to_string(),
+        ]));
+        let parts = link.run(&commands)?.first().map(numbers).unwrap_or_default();
+        let [left, cursor, found] = parts[..] else { return Ok(()) };
+        if left == 0 {
+            tracing::warn!(node, "a node that shared rooms is gone: its members left");
+        } else if left > 0 && (cursor != 0 || found > 0) {
+            self.suspects.push_back(Suspect { node, cursor });
+        }
+        // Otherwise it lives, or what is left has just come: the next renewal lists it again.
         Ok(())
     }
 
@@ -739,3 +790,7 @@ fn numbers(answer: &Value) -> Vec<i64> {
 fn unix_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
+
+#[cfg(test)]
+#[path = "worker/tests.rs"]
+mod tests;
