@@ -380,7 +380,9 @@ fn what_is_wrong_is_said_in_json_and_secrets_are_not_said() {
     assert_eq!(error("GET", "/api/v1/nothing", &[token]).0, 404);
     let long = format!("Content-Length: {}", 1024 * 1024 + 1);
     assert_eq!(error("POST", "/notify", &[token, &long]).0, 413);
-    assert_eq!(error("POST", "/notify", &[token, "Transfer-Encoding: chunked"]).0, 411);
+    for coded in ["Transfer-Encoding: chunked", "Transfer-Encoding: gzip"] {
+        assert_eq!(error("POST", "/notify", &[token, coded]).0, 411, "{coded}");
+    }
 
     let mut served = http::request(address, "GET", "/api/v1/openapi.json", &[token]);
     let served: Value = serde_json::from_slice(&served.read_to_end()).expect("JSON");

@@ -339,13 +339,52 @@ fn the_api_takes_messages_in_every_form_and_refuses_the_rest_in_a_sentence() {
         assert_eq!(response.status, status, "{target}");
         assert!(!response.read_to_end().is_empty(), "{target}: no sentence");
     }
-    let chunked = format!(
-        "POST {TARGET} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"
-    );
-    assert_eq!(http::send_raw(api, chunked.as_bytes()).status, 411);
+    // A body whose end is not known is not taken for a request.
+    for coding in ["chunked", "gzip", "identity"] {
+        let mut response = http::send_raw(api, coded(coding).as_bytes());
+        assert_eq!(response.status, 411, "{coding}");
+        assert_eq!(response.header("Connection"), Some("close"), "{coding}");
+        assert!(!response.read_to_end().is_empty(), "{coding}: no sentence");
+        assert!(response.is_closed_by_server(), "{coding}: there is another answer");
+    }
     assert_eq!(http::get(api, TARGET).status, 405);
     assert_eq!(http::get(api, "/users").status, 404);
     server.stop();
+}
+
+/// A post whose body looks like another request.
+fn coded(coding: &str) -> String {
+    format!(
+        "POST {TARGET} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: {coding}\r\n\r\n\
+         GET /health/live HTTP/1.1\r\nHost: h\r\n\r\n"
+    )
+}
+
+#[test]
+fn a_message_to_many_is_kept_once() {
+    let (server, api) = start(&[]);
+    let text = "x".repeat(100_000);
+    let batch = |receivers: usize| {
+        let body = json!([{ "channels": vec![1; receivers], "message": text }]).to_string();
+        post_raw(api, "/push/messages", &[JSON], body.as_bytes()).status
+    };
+    assert_eq!(batch(1), 200);
+    let before = peak_bytes(server.process());
+    assert_eq!(batch(10_000), 200);
+    assert_eq!(batch(20_000), 413);
+    // A copy for each would be a gigabyte and two.
+    let more = peak_bytes(server.process()) - before;
+    assert!(more < 100_000_000, "{more} bytes");
+    server.stop();
+}
+
+/// The most memory that a process has had at a time.
+fn peak_bytes(process: &Process) -> u64 {
+    let file = format!("/proc/{}/status", process.id());
+    let status = std::fs::read_to_string(file).expect("a running process has a status file");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the peak");
+    let number = line.split_whitespace().next().expect("a number");
+    number.parse::<u64>().expect("a number") * 1024
 }
 
 #[test]
@@ -356,6 +395,10 @@ fn the_token_of_the_api_covers_the_push_channel() {
     for target in ["/channels", "/notify/list"] {
         assert_eq!(http::get(api, target).status, 401);
     }
+    let mut refused = http::send_raw(api, coded("gzip").as_bytes());
+    assert_eq!((refused.status, refused.header("Connection")), (401, Some("close")));
+    refused.read_to_end();
+    assert!(refused.is_closed_by_server(), "there is another answer");
     let headers = ["Content-Type: text/plain", "Authorization: Bearer key"];
     assert_eq!(post_raw(api, TARGET, &headers, b"a").status, 200);
     server.stop();

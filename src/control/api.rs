@@ -183,7 +183,7 @@ impl Api {
         stream: &mut Stream,
     ) -> io::Result<(Answer, bool)> {
         let length = request.content_length().ok().flatten();
-        let has_body = request.is_chunked() || length.is_some_and(|length| length > 0);
+        let has_body = is_coded(request) || length.is_some_and(|length| length > 0);
         let settings = self.shared.parts.settings.get();
         if let Some(token) = settings.api.token.as_deref().filter(|_| serves == Serves::All)
             && resources::needs_token(request)
@@ -208,8 +208,8 @@ impl Api {
         stream: &mut Stream,
         deadline: Moment,
     ) -> io::Result<Result<Vec<u8>, Answer>> {
-        if request.is_chunked() {
-            let text = "send the body with Content-Length, not in chunks";
+        if is_coded(request) {
+            let text = "send the body with Content-Length, without Transfer-Encoding";
             return Ok(Err(Answer::error(411, text)));
         }
         let length = request.content_length().ok().flatten().unwrap_or_default();
@@ -231,6 +231,11 @@ impl Api {
         let behind = rest.split_off(length);
         Ok(Ok(std::mem::replace(rest, behind)))
     }
+}
+
+/// Whether there is a body whose end only its coding tells, chunked or any other.
+fn is_coded(request: &Request) -> bool {
+    request.header("transfer-encoding").is_some()
 }
 
 fn is_authorised(request: &Request, token: &str) -> bool {

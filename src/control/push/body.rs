@@ -1,5 +1,7 @@
 //! Messages in the bodies of requests: a form as Erlyvideo takes it, JSON, or plain text.
 
+use std::rc::Rc;
+
 use serde::Deserialize;
 use serde_json::Value as Json;
 
@@ -50,8 +52,12 @@ pub(super) fn notification(body: &[u8], bytes_max: usize) -> Result<(PushName, P
 }
 
 /// `POST /push/messages`: an array of `{"channel":10,"channels":[…],"user":5,"users":[…],"message":…}`,
-/// each with at least one receiver. One message per receiver, in order.
-pub(super) fn batch(body: &[u8], bytes_max: usize) -> Result<Vec<(PushAddress, PushBody)>, Wrong> {
+/// each with at least one receiver. One message per receiver, in order; those of an entry share it, for
+/// there may be thousands of them.
+pub(super) fn batch(
+    body: &[u8],
+    bytes_max: usize,
+) -> Result<Vec<(PushAddress, Rc<PushBody>)>, Wrong> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Entry {
@@ -67,17 +73,19 @@ pub(super) fn batch(body: &[u8], bytes_max: usize) -> Result<Vec<(PushAddress, P
     for entry in json::<Vec<Entry>>(body)? {
         let message = PushBody::of_json(entry.message);
         check_length(&message, bytes_max)?;
-        let channels = entry.channel.into_iter().chain(entry.channels).map(PushAddress::Channel);
-        let users = entry.user.into_iter().chain(entry.users).map(PushAddress::User);
-        let before = all.len();
-        all.extend(channels.chain(users).map(|address| (address, message.clone())));
-        if all.len() == before {
+        let channels = usize::from(entry.channel.is_some()) + entry.channels.len();
+        let users = usize::from(entry.user.is_some()) + entry.users.len();
+        if channels + users == 0 {
             return Err((400, "an entry names no channel and no user".to_owned()));
         }
-        if all.len() > limits::PUSH_BATCH_TARGETS_MAX {
+        if all.len() + channels + users > limits::PUSH_BATCH_TARGETS_MAX {
             let most = limits::PUSH_BATCH_TARGETS_MAX;
             return Err((413, format!("a batch has at most {most} receivers")));
         }
+        let message = Rc::new(message);
+        let channels = entry.channel.into_iter().chain(entry.channels).map(PushAddress::Channel);
+        let users = entry.user.into_iter().chain(entry.users).map(PushAddress::User);
+        all.extend(channels.chain(users).map(|address| (address, Rc::clone(&message))));
     }
     Ok(all)
 }
@@ -150,14 +158,16 @@ mod tests {
             { "channel": 1, "message": "a" },
             { "users": [2, 3], "channels": ["d"], "message": { "b": 1 } },
         ]));
-        let object = PushBody::Json(json!({ "b": 1 }));
-        let expected = vec![
-            (PushAddress::Channel(1.into()), PushBody::Text("a".to_owned())),
-            (PushAddress::Channel(PushName::Text("d".into())), object.clone()),
-            (PushAddress::User(2.into()), object.clone()),
+        let all = all.unwrap();
+        let object = Rc::new(PushBody::Json(json!({ "b": 1 })));
+        let expected = [
+            (PushAddress::Channel(1.into()), Rc::new(PushBody::Text("a".to_owned()))),
+            (PushAddress::Channel(PushName::Text("d".into())), Rc::clone(&object)),
+            (PushAddress::User(2.into()), Rc::clone(&object)),
             (PushAddress::User(3.into()), object),
         ];
-        assert_eq!(all, Ok(expected));
+        assert_eq!(all, expected);
+        assert_eq!(Rc::strong_count(&all[1].1), 3, "the receivers of an entry share its message");
         assert_eq!(read(json!([])), Ok(Vec::new()));
         for (body, status) in [
             (json!([{ "message": "a" }]), 400),

@@ -150,12 +150,14 @@ impl History {
         let Some(entry) = self.entries.remove(&offset) else { return };
         self.bytes -= entry.message.bytes();
         let Some(track) = self.tracks.get_mut(&entry.key) else { return };
-        // Offsets of a track go in order: always its first.
-        debug_assert_eq!(track.offsets.front(), Some(&offset));
-        track.offsets.pop_front();
-        track.lost = offset;
+        // Not always its first: messages of before a reload may be kept for longer.
+        if let Ok(at) = track.offsets.binary_search(&offset) {
+            track.offsets.remove(at);
+        }
+        // Newer ones may be lost already.
+        track.lost = track.lost.max(offset);
         if track.offsets.is_empty() {
-            self.forgotten = self.forgotten.max(offset);
+            self.forgotten = self.forgotten.max(track.lost);
             self.tracks.remove(&entry.key);
         }
     }
@@ -229,6 +231,35 @@ mod tests {
         history.pass(1, &key(1));
         assert_eq!(missed(&mut history, &[1], 0), (vec![], true));
         assert_eq!(missed(&mut history, &[1], 1), (vec![], false));
+    }
+
+    #[test]
+    fn what_is_too_old_goes_from_behind_what_is_kept_for_longer() {
+        let mut history = History::default();
+        history.keep(1, key(1), kept(1), 9, None, at(0));
+        // A reload has given the vhost an age.
+        let age = Some(Duration::from_secs(10));
+        history.keep(2, key(1), kept(1), 9, age, at(80));
+        history.keep(3, key(1), kept(1), 9, age, at(95));
+        assert_eq!(missed(&mut history, &[1], 0), (vec![1, 3], true));
+        assert_eq!(missed(&mut history, &[1], 2), (vec![3], false));
+        assert_eq!(history.size(), (2, 2));
+        // The older one goes later, because there are too many.
+        history.keep(4, key(1), kept(1), 2, age, at(100));
+        assert_eq!(missed(&mut history, &[1], 1), (vec![3, 4], true));
+        assert_eq!(missed(&mut history, &[1], 2), (vec![3, 4], false));
+    }
+
+    #[test]
+    fn what_was_not_kept_stays_a_gap_when_older_messages_go() {
+        let mut history = History::default();
+        history.keep(1, key(1), kept(1), 9, Some(Duration::from_secs(10)), at(0));
+        // A reload has switched the history off.
+        history.pass(2, &key(1));
+        assert_eq!(missed(&mut history, &[1], 1), (vec![], true));
+        assert_eq!(history.size(), (0, 0));
+        assert_eq!(missed(&mut history, &[1], 1), (vec![], true), "of what is forgotten, too");
+        assert_eq!(missed(&mut history, &[1], 2), (vec![], false));
     }
 
     #[test]

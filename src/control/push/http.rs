@@ -4,11 +4,15 @@ use serde_json::json;
 
 use super::Push;
 use super::body::{self, Wrong};
+use super::router::Presence;
 use crate::control::answer::Answer;
+use crate::control::census::Pace;
+use crate::control::resources::PacedJson;
 use crate::media::Moment;
 use crate::proto::http::{Method, Request};
 use crate::proto::push_message::{PushAddress, PushBody};
 use crate::proto::push_name::PushName;
+use crate::session::ClientId;
 
 /// Says how many connections a message was sent to.
 const REACHED: &str = "Push-Reached";
@@ -16,6 +20,8 @@ const REACHED: &str = "Push-Reached";
 const TOTAL: &str = "Push-Total";
 /// Connections of one answer, unless the query says fewer.
 const COUNT_MAX: usize = 10_000;
+/// In the pace of a batch, a message that is longer counts for several.
+const STEP_BYTES: usize = 4 * 1024;
 
 /// What a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +59,7 @@ pub(in crate::control) async fn serve(
     let host = named.as_deref().or_else(|| request.header("host")).unwrap_or_default();
     let vhost = push.with(|router| router.vhost_of(host));
     if !is_post {
-        return Some(look(push, request, resource, &vhost));
+        return Some(look(push, request, resource, &vhost).await);
     }
     let answer = match resource {
         Resource::Batch => batch(push, body, &vhost, deadline).await,
@@ -112,12 +118,16 @@ async fn batch(push: &Push, body: &[u8], vhost: &str, deadline: Moment) -> Resul
     let bytes_max = push.with(|router| router.message_bytes_max(vhost));
     let all = body::batch(body, bytes_max)?;
     let mut reached = 0;
+    let mut pace = Pace::default();
     for (done, (address, message)) in all.iter().enumerate() {
         let Ok(count) = post(push, vhost, address, message, deadline).await else {
             let value = json!({ "error": "busy", "messages": done, "reached": reached });
             return Ok(Answer::json(503, &value).with("Retry-After", 1));
         };
         reached += count;
+        for _ in 0..=message.len() / STEP_BYTES {
+            pace.step().await;
+        }
     }
     let value = json!({ "messages": all.len(), "reached": reached });
     Ok(Answer::json(200, &value).with(REACHED, reached))
@@ -134,40 +144,130 @@ async fn post(
     push.post(vhost, address, message, deadline).await.ok_or_else(busy)
 }
 
-/// Who is there.
-fn look(push: &Push, request: &Request, resource: Resource, vhost: &str) -> Answer {
+/// Who is there. Lines are written one by one: who has gone by then has none.
+async fn look(push: &Push, request: &Request, resource: Resource, vhost: &str) -> Answer {
     let number = |key| request.query().value(key).and_then(|text| text.parse::<usize>().ok());
     let start = number("start").unwrap_or_default();
     let count = number("count").unwrap_or(COUNT_MAX).min(COUNT_MAX);
-    let (total, value) = push.with(|router| match resource {
+    let members_of = |address: Option<&PushAddress>| {
+        push.with(|router| router.members_of(vhost, address, start, count))
+    };
+    let presence = |client: ClientId| push.with(|router| router.presence(client));
+    let mut text = PacedJson::default();
+    let total = match resource {
         Resource::Presence(address) => {
-            let (total, members) = router.presence(vhost, Some(&address), start, count);
+            let (total, members) = members_of(Some(&address));
             let (kind, name) = match &address {
                 PushAddress::Channel(name) => ("channel", name),
                 PushAddress::User(name) => ("user_id", name),
             };
-            (total, json!({ kind: name, "connections": total, "members": members }))
+            let head = json!({ kind: name, "connections": total });
+            text.object_with(&head, "members", members.into_iter().filter_map(presence)).await;
+            total
         }
         Resource::Channels => {
-            let all = router.channels(vhost);
+            let all = push.with(|router| router.channels(vhost));
             let lines = all.iter().skip(start).take(count);
-            let lines: Vec<_> =
-                lines.map(|(id, count)| json!({ "channel": id, "connections": count })).collect();
-            (all.len(), json!({ "channels": lines }))
+            let lines = lines.map(|(id, count)| json!({ "channel": id, "connections": count }));
+            text.raw("{\"channels\":");
+            text.list(lines).await;
+            text.raw("}");
+            all.len()
         }
         _ => {
-            let (total, all) = router.presence(vhost, None, start, count);
-            let lines =
-                all.iter().map(|it| json!({ "user_id": it.user_id, "channels": it.channels }));
-            (total, lines.collect())
+            let (total, members) = members_of(None);
+            let lines = members.into_iter().filter_map(presence);
+            let line = |it: Presence| json!({ "user_id": it.user_id, "channels": it.channels });
+            text.list(lines.map(line)).await;
+            total
         }
-    });
-    Answer::json(200, &value).with(TOTAL, total)
+    };
+    text.into_answer().with(TOTAL, total)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::config::{Settings, Sources};
+    use crate::control::resources::testing::count_pauses;
+    use crate::limits;
+    use crate::proto::http::parse_request;
+    use crate::proto::name::DEFAULT_VHOST;
+    use crate::proto::push_session::PushSession;
+    use crate::rt::clock;
+    use crate::rt::doorbell::Doorbell;
+    use crate::session::{ClientInfo, PushAsk, PushWire};
+    use crate::shard::{AskToken, ConnKey};
+
+    fn push() -> Push {
+        let toml = "[push]\nsecret = \"s\"\nhistory = { messages = 10, age = \"1m\" }\n";
+        let file = Some(("test.toml".to_owned(), toml.to_owned()));
+        let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+        let settings = Arc::new(Settings::load(&sources).unwrap());
+        Push::new(&settings, Doorbell::new().unwrap().bell())
+    }
+
+    #[test]
+    fn other_work_goes_on_while_a_batch_is_posted() {
+        let posted = |count: usize, bytes: usize| {
+            count_pauses(move || async move {
+                let push = push();
+                let users: Vec<usize> = (0..count).collect();
+                let body = json!([{ "users": users, "message": "x".repeat(bytes) }]).to_string();
+                let deadline = clock::now() + Duration::from_secs(10);
+                let answer = batch(&push, body.as_bytes(), DEFAULT_VHOST, deadline).await;
+                answer.unwrap().status
+            })
+        };
+        assert_eq!(posted(255, 1), (0, 200));
+        let (pauses, status) = posted(limits::PUSH_BATCH_TARGETS_MAX, 1);
+        assert!(pauses >= 20, "{pauses}");
+        assert_eq!(status, 200);
+        let (pauses, status) = posted(200, 20 * STEP_BYTES);
+        assert!(pauses >= 8, "{pauses}: a long message counts for several");
+        assert_eq!(status, 200);
+    }
+
+    #[test]
+    fn other_work_goes_on_while_members_are_listed() {
+        let (pauses, answer) = count_pauses(|| async {
+            let push = push();
+            for number in 0..2_000_u32 {
+                let user = i64::from(number).into();
+                let session = PushSession { user, channels: vec![10.into()], expires_unix_s: None };
+                let client = ClientInfo {
+                    id: ClientId(number.into()),
+                    vhost: DEFAULT_VHOST.to_owned(),
+                    session: Some(session.sign("s")),
+                    ..ClientInfo::default()
+                };
+                let ask = PushAsk {
+                    peer: "192.0.2.1:1000".parse().unwrap(),
+                    client: Arc::new(client),
+                    wire: PushWire::Sse,
+                    since: None,
+                };
+                let connection = ConnKey { slot: number, generation: 0 };
+                let token = AskToken { node: 0, connection, serial: 0 };
+                push.with(|router| router.subscribe(token, &ask, clock::now(), 0));
+            }
+            let head = b"GET /notify/list?start=100 HTTP/1.0\r\n\r\n";
+            let request = parse_request(head).unwrap().unwrap();
+            let answer = look(&push, &request, Resource::NotifyList, DEFAULT_VHOST).await;
+            String::from_utf8(answer.encode(false, false)).unwrap()
+        });
+        assert!(pauses >= 4, "{pauses}");
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("Push-Total: 2000"), "{head}");
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body.as_array().map(Vec::len), Some(1_900));
+        assert_eq!(body[0], json!({ "user_id": 100, "channels": [10] }));
+    }
 
     #[test]
     fn paths() {

@@ -533,21 +533,14 @@ impl Router {
 
     /// Connections on a channel, of a user, or (`None`) all of a vhost: how many there are, and `count`
     /// of them from the one numbered `start` on.
-    pub(super) fn presence(
+    pub(super) fn members_of(
         &self,
         vhost: &str,
         address: Option<&PushAddress>,
         start: usize,
         count: usize,
-    ) -> (usize, Vec<Presence>) {
+    ) -> (usize, Vec<ClientId>) {
         let Some(&vhost) = self.vhosts.get(vhost) else { return (0, Vec::new()) };
-        let line = |(client, member): (&ClientId, &Member)| Presence {
-            user_id: member.user.clone(),
-            channels: member.channels.clone(),
-            client: *client,
-            protocol: member.wire,
-            address: member.peer.to_string(),
-        };
         match address {
             Some(address) => {
                 let Some(target) = self.targets.get(&Key { vhost, address: address.clone() })
@@ -555,15 +548,29 @@ impl Router {
                     return (0, Vec::new());
                 };
                 let found = target.members().iter().skip(start).take(count);
-                let lines = found.filter_map(|client| self.members.get_key_value(client));
-                (target.members().len(), lines.map(line).collect())
+                (target.members().len(), found.copied().collect())
             }
             None => {
-                let of_vhost = |member: &Member| member.keys.iter().any(|key| key.vhost == vhost);
+                // All keys of a member are of its vhost.
+                let of_vhost =
+                    |member: &Member| member.keys.first().is_some_and(|key| key.vhost == vhost);
                 let all = || self.members.iter().filter(|(_, member)| of_vhost(member));
-                (all().count(), all().skip(start).take(count).map(line).collect())
+                let found = all().skip(start).take(count).map(|(client, _)| *client);
+                (all().count(), found.collect())
             }
         }
+    }
+
+    /// What there is to be said of a member, as long as it is one.
+    pub(super) fn presence(&self, client: ClientId) -> Option<Presence> {
+        let member = self.members.get(&client)?;
+        Some(Presence {
+            user_id: member.user.clone(),
+            channels: member.channels.clone(),
+            client,
+            protocol: member.wire,
+            address: member.peer.to_string(),
+        })
     }
 
     /// Channels of a vhost that have members, with the number of their connections.

@@ -9,14 +9,19 @@
 //! | `stat`     | nginx-rtmp's statistics in XML                                 |
 //! | `control`  | nginx-rtmp's control: drop, redirect                           |
 //! | `relays`   | relays: list, add, end, retry                                  |
+//! | `paced_json` | long lists, written in pieces                                |
 
 mod control;
 mod own;
+mod paced_json;
 mod relays;
 mod srs;
 mod stat;
 mod summary;
+#[cfg(test)]
+pub(super) mod testing;
 
+pub(super) use paced_json::PacedJson;
 pub(super) use summary::Look;
 
 use super::answer::Answer;

@@ -1,9 +1,11 @@
 //! The server's account of its shards, as the project's own tests and tools read it.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
+use super::PacedJson;
 use crate::control::answer::Answer;
 use crate::control::api::Shared;
 use crate::rt::clock;
@@ -13,17 +15,18 @@ pub(super) async fn shards(shared: &Shared) -> Answer {
     let shards = shared.parts.reports.gather().await;
     let accepted = &shared.parts.accepted;
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let registry = shared.parts.registry.borrow();
-    let body = json!({
+    let (counters, streams) = {
+        let registry = shared.parts.registry.borrow();
+        (registry.counters(), registry.entries())
+    };
+    let control = json!({
+        "registry": counters,
+        "push": shared.parts.push.with(|router| router.counters()),
+        "cpu_us": clock::thread_cpu().as_micros() as u64,
+    });
+    let server = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "uptime_s": clock::now().since(shared.started).as_secs(),
-        "shards": shards.iter().map(|it| &**it).collect::<Vec<_>>(),
-        "control": {
-            "registry": registry.counters(),
-            "streams": registry.entries(),
-            "push": shared.parts.push.with(|router| router.counters()),
-            "cpu_us": clock::thread_cpu().as_micros() as u64,
-        },
         "acceptor": {
             "open": accepted.open.load(Ordering::Relaxed),
             "accepted": count(&accepted.accepted),
@@ -37,7 +40,25 @@ pub(super) async fn shards(shared: &Shared) -> Answer {
             "access_lines_lost": shared.parts.log_losses.access_lines(),
         },
     });
-    Answer::json(200, &body)
+    let mut text = PacedJson::default();
+    text.begin(&server, "control");
+    text.object_with(&control, "streams", &streams).await;
+    text.raw(",\"shards\":[");
+    for (index, report) in shards.into_iter().enumerate() {
+        if index > 0 {
+            text.raw(",");
+        }
+        // Whoever asked at the same time has the same report.
+        let mut report = Rc::unwrap_or_clone(report);
+        let streams = std::mem::take(&mut report.streams);
+        let mut report = json!(report);
+        if let Some(keys) = report.as_object_mut() {
+            keys.remove("streams");
+        }
+        text.object_with(&report, "streams", &streams).await;
+    }
+    text.raw("]}");
+    text.into_answer()
 }
 
 /// `GET /api/v1/cluster`

@@ -16,6 +16,9 @@ use crate::shard::{ClientReport, ClientStream, MediaInfo};
 /// Who does what with a stream.
 type Clients<'a> = BTreeMap<u64, Vec<(&'a ClientReport, &'a ClientStream)>>;
 
+/// The streams of a vhost by application, with their numbers.
+type Apps<'a> = BTreeMap<String, Vec<(u64, &'a Stream)>>;
+
 /// Applications by vhost, in the order in which they are shown.
 pub(super) fn vhosts(shared: &Shared) -> Vec<String> {
     let settings = shared.parts.settings.get();
@@ -28,8 +31,11 @@ pub(super) fn vhosts(shared: &Shared) -> Vec<String> {
 pub(super) async fn answer(shared: &Shared) -> Answer {
     let census = Census::of_clients(&shared.parts.reports).await;
     let mut clients: Clients<'_> = BTreeMap::new();
+    let (mut bits_in, mut bits_out) = (0, 0);
     let mut pace = Pace::default();
     for client in census.clients() {
+        bits_in += client.bits_per_second_in;
+        bits_out += client.bits_per_second_out;
         for does in &client.streams {
             clients.entry(does.stream.0).or_default().push((client, does));
         }
@@ -39,12 +45,8 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
         // The newest first.
         list.sort_unstable_by_key(|(client, _)| std::cmp::Reverse(client.id));
     }
+    let used = by_app(&census.streams, &mut pace).await;
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"utf-8\" ?>\n<rtmp>\n");
-    let (mut bits_in, mut bits_out) = (0, 0);
-    for client in census.clients() {
-        bits_in += client.bits_per_second_in;
-        bits_out += client.bits_per_second_out;
-    }
     let bytes_in: u64 = census.shards().iter().map(|shard| shard.read_bytes).sum();
     let bytes_out: u64 = census.shards().iter().map(|shard| shard.sent_bytes()).sum();
     let version = concat!("shardcast ", env!("CARGO_PKG_VERSION"));
@@ -64,14 +66,12 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
     }
     for vhost in vhosts(shared) {
         out.push_str("<server>\n");
-        for app in apps(shared, &census, &vhost) {
+        let used = used.get(vhost.as_str());
+        for app in apps(shared, &vhost, used) {
             let _ = write!(out, "<application>\n<name>{}</name>\n<live>\n", Escaped(&app));
             let mut count = 0;
-            for (number, stream) in &census.streams {
-                let is_here = |name: &StreamName| name.vhost() == vhost && name.app_text() == app;
-                if !stream.name.as_ref().is_some_and(is_here) {
-                    continue;
-                }
+            let streams = used.and_then(|used| used.get(&app)).map(Vec::as_slice);
+            for (number, stream) in streams.unwrap_or_default() {
                 let of_stream = clients.get(number).map(Vec::as_slice).unwrap_or_default();
                 count += of_stream.len();
                 open_stream(&mut out, stream);
@@ -80,8 +80,10 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
                     pace.step().await;
                 }
                 close_stream(&mut out, stream, of_stream.len());
+                pace.step().await;
             }
             let _ = write!(out, "<nclients>{count}</nclients>\n</live>\n</application>\n");
+            pace.step().await;
         }
         out.push_str("</server>\n");
     }
@@ -89,14 +91,29 @@ pub(super) async fn answer(shared: &Shared) -> Answer {
     Answer::plain(200, out).of_kind("text/xml")
 }
 
+/// Streams by vhost and application: each is looked at once, however many applications there are.
+async fn by_app<'a>(
+    streams: &'a BTreeMap<u64, Stream>,
+    pace: &mut Pace,
+) -> BTreeMap<&'a str, Apps<'a>> {
+    let mut used: BTreeMap<&str, Apps<'_>> = BTreeMap::new();
+    for (number, stream) in streams {
+        if let Some(name) = &stream.name {
+            let of_vhost = used.entry(name.vhost()).or_default();
+            of_vhost.entry(name.app_text()).or_default().push((*number, stream));
+        }
+        pace.step().await;
+    }
+    used
+}
+
 /// Those that are configured, and those with a stream.
-fn apps(shared: &Shared, census: &Census, vhost: &str) -> BTreeSet<String> {
+fn apps(shared: &Shared, vhost: &str, used: Option<&Apps<'_>>) -> BTreeSet<String> {
     let settings = shared.parts.settings.get();
     let of_vhost = settings.config.vhosts.get(vhost);
     let configured = of_vhost.map_or(&settings.config.apps, |table| &table.apps);
-    let names = census.streams.values().filter_map(|stream| stream.name.as_ref());
-    let used = names.filter(|name| name.vhost() == vhost).map(StreamName::app_text);
-    configured.keys().filter(|app| *app != "default").cloned().chain(used).collect()
+    let used = used.into_iter().flat_map(BTreeMap::keys);
+    configured.keys().filter(|app| *app != "default").chain(used).cloned().collect()
 }
 
 fn open_stream(out: &mut String, stream: &Stream) {
@@ -236,9 +253,40 @@ impl std::fmt::Display for Escaped<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::resources::testing::count_pauses;
 
     #[test]
     fn text_cannot_leave_its_element() {
         assert_eq!(Escaped("a<b>&\"c\"\0\u{FFFE}ü").to_string(), "a&lt;b&gt;&amp;&quot;c&quot;  ü");
+    }
+
+    #[test]
+    fn streams_are_sorted_by_app_once_and_in_pieces() {
+        let (pauses, found) = count_pauses(|| async {
+            let mut streams = BTreeMap::new();
+            for number in 0..2_000 {
+                let vhost = if number < 1_000 { DEFAULT_VHOST } else { "v" };
+                let instance = if number % 2 == 0 { "" } else { "i" };
+                let name = StreamName::new(vhost, "a", instance, &format!("s{number}")).unwrap();
+                streams.insert(number, Stream { name: Some(name), ..Stream::default() });
+            }
+            streams.insert(2_000, Stream::default());
+            let mut found = Vec::new();
+            for (vhost, apps) in by_app(&streams, &mut Pace::default()).await {
+                for (app, streams) in apps {
+                    let numbers: Vec<u64> = streams.iter().map(|(number, _)| *number).collect();
+                    found.push((format!("{vhost} {app}"), numbers));
+                }
+            }
+            found
+        });
+        assert!(pauses >= 4, "{pauses}");
+        let expected = [
+            (format!("{DEFAULT_VHOST} a"), (0..1_000).step_by(2).collect()),
+            (format!("{DEFAULT_VHOST} a/i"), (1..1_000).step_by(2).collect()),
+            ("v a".to_owned(), (1_000..2_000).step_by(2).collect::<Vec<u64>>()),
+            ("v a/i".to_owned(), (1_001..2_000).step_by(2).collect()),
+        ];
+        assert_eq!(found, expected);
     }
 }
