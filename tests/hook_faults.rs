@@ -4,13 +4,17 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use shardcast::proto::amf0::Value;
 use support::certificate::certificate;
 use support::hook_server::{HookServer, Nobody, Recorded, Reply};
 use support::http;
+use support::name_server::answer_unless_silent;
+use support::namespace::{replace_file, with_own_network};
 use support::noise::go_first;
 use support::process::Process;
 use support::rtmp_client::{RtmpClient, code_of, description_of};
@@ -413,4 +417,70 @@ fn kept_connections_that_close_at_random_fail_no_question() {
         recorder.requests().iter().map(|it: &Recorded| it.connection).collect();
     assert!(connections.len() <= 16, "connections are kept: {connections:?}");
     server.stop();
+}
+
+/// Runs `work` in a network of its own, where names are asked for on loopback and answers waited for long.
+fn with_own_names(work: impl FnOnce() + Send) {
+    let scratch = Scratch::new("names");
+    let resolver = scratch.file("resolv.conf");
+    fs::write(&resolver, "nameserver 127.0.0.1\noptions timeout:8 attempts:1\n")
+        .expect("it can be written");
+    with_own_network(|| {
+        replace_file(Path::new("/etc/resolv.conf"), &resolver);
+        work();
+    });
+}
+
+/// A name server that falls silent: the address that was known goes on.
+#[test]
+fn a_silent_name_server_stops_no_hook() {
+    with_own_names(|| {
+        let is_silent = answer_unless_silent("hooks");
+        let recorder = HookServer::start(|_| Reply::ok());
+        let url = format!("http://hooks.test:{}/hook", recorder.address().port());
+        for (dns_cache, asks) in [("1s", 5), ("0s", 2)] {
+            is_silent.store(false, Ordering::Relaxed);
+            let server = Server::start(&[
+                ("hooks.timeout", "3s"),
+                ("hooks.dns_cache", dns_cache),
+                ("hooks.on_play", &url),
+            ]);
+            assert_eq!(ask(&server, Question::PlayHttp), Outcome::Accepted);
+            is_silent.store(true, Ordering::Relaxed);
+            // What was learnt a moment ago needs no question.
+            std::thread::sleep(Duration::from_millis(1_100));
+            for _ in 0..asks {
+                let started = Instant::now();
+                assert_eq!(ask(&server, Question::PlayHttp), Outcome::Accepted, "{dns_cache}");
+                let took = started.elapsed();
+                assert!(took < Duration::from_millis(2_500), "{dns_cache}: {took:?}");
+            }
+            let started = Instant::now();
+            assert_eq!(http::get(server.api().address(), "/metrics").status, 200);
+            assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+            server.stop();
+        }
+    });
+}
+
+/// More names that nobody answers for than there are threads: nobody else waits for one.
+#[test]
+fn names_without_an_answer_leave_a_thread_to_others() {
+    with_own_names(|| {
+        let is_silent = answer_unless_silent("test");
+        is_silent.store(true, Ordering::Relaxed);
+        let urls: Vec<String> =
+            (0..6).map(|number| format!("\"http://h{number}.test/hook\"")).collect();
+        let server = Server::start(&[
+            ("hooks.timeout", "1s"),
+            ("hooks.on_failure", "accept"),
+            ("hooks.on_play", &format!("[{}]", urls.join(", "))),
+        ]);
+        // One look-up of each name is under way then, or waits.
+        assert_eq!(ask(&server, Question::PlayHttp), Outcome::Accepted);
+        let started = Instant::now();
+        assert_eq!(http::get(server.api().address(), "/metrics").status, 200);
+        assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        server.stop();
+    });
 }

@@ -90,7 +90,7 @@ pub(super) enum Failure {
     Connect,
     /// No address.
     Dns,
-    /// Too many calls wait.
+    /// Too many calls wait, or its turn did not come in time.
     Queue,
     /// The certificate does not verify, or the peer speaks no TLS.
     Tls,
@@ -106,6 +106,8 @@ pub(super) struct CallError {
     text: String,
     /// The request was written, so that the back end may have seen it.
     pub(super) may_be_processed: bool,
+    /// Most of its time was over when its turn came.
+    is_own_delay: bool,
 }
 
 /// What a call is for.
@@ -127,10 +129,10 @@ impl Client {
     ) -> Result<Response, CallError> {
         let endpoint = self.endpoint(target);
         let now = clock::now();
-        if !endpoint.breaker.borrow_mut().admits(now) {
+        let Some(is_probe) = endpoint.admits(now) else {
             let text = "it has failed again and again and is left alone for a while";
             return Err(CallError::new(Failure::Breaker, text));
-        }
+        };
         let deadline = now + target.timeout;
         let mut call = Call {
             client: self,
@@ -139,21 +141,18 @@ impl Client {
             dns_cache: target.dns_cache,
             deadline,
             reader: ResponseReader::new(limits::HOOK_ANSWER_BODY_BYTES_MAX),
+            seated: None,
             is_written: false,
         };
         let result = match before(deadline, call.run(purpose)).await {
             Some(result) => result,
-            None => match call.reader.response() {
+            None => {
+                let late = call.late(target.timeout);
                 // As in the original a status that has come counts, although the rest has not.
-                Some(response) => Ok(response),
-                None => Err(CallError {
-                    failure: Failure::Timeout,
-                    text: format!("no answer within {} ms", target.timeout.as_millis()),
-                    may_be_processed: call.is_written,
-                }),
-            },
+                call.reader.response().ok_or(late)
+            }
         };
-        endpoint.report(&result);
+        endpoint.report(&result, is_probe);
         result
     }
 
@@ -227,7 +226,7 @@ impl Client {
         fresh_for: Duration,
         deadline: Moment,
     ) -> Result<Connection, CallError> {
-        let addresses = self.resolver.addresses(&key.host, fresh_for).await;
+        let addresses = self.resolver.addresses(&key.host, fresh_for, deadline).await;
         let addresses = addresses.map_err(|error| {
             CallError::new(Failure::Dns, format!("{} cannot be resolved: {error}", key.host))
         })?;
@@ -290,6 +289,8 @@ struct Call<'a> {
     dns_cache: Duration,
     deadline: Moment,
     reader: ResponseReader,
+    /// When its turn came.
+    seated: Option<Moment>,
     is_written: bool,
 }
 
@@ -301,6 +302,7 @@ impl Call<'_> {
             let max = limits::HOOK_CALLS_WAITING_MAX;
             CallError::new(Failure::Queue, format!("{max} calls wait for it already"))
         })?;
+        self.seated = Some(clock::now());
         let _under_way = UnderWay::new(&endpoint.under_way);
         if self.request.keep_alive
             && let Some(mut connection) = endpoint.take_idle()
@@ -357,11 +359,34 @@ impl Call<'_> {
             failure: Failure::Answer,
             text: format!("no answer from {}: {error}", self.endpoint.key),
             may_be_processed: self.is_written,
+            is_own_delay: false,
+        }
+    }
+
+    /// Its time is over.
+    fn late(&self, timeout: Duration) -> CallError {
+        let ms = timeout.as_millis();
+        let Some(seated) = self.seated else {
+            let max = limits::HOOK_CALLS_UNDER_WAY_MAX;
+            let text = format!("its turn did not come within {ms} ms: {max} calls are under way");
+            return CallError::new(Failure::Queue, text);
+        };
+        CallError {
+            failure: Failure::Timeout,
+            text: format!("no answer within {ms} ms"),
+            may_be_processed: self.is_written,
+            is_own_delay: self.deadline.since(seated) < timeout / 2,
         }
     }
 }
 
 impl Endpoint {
+    /// Whether a call may go through now, and then whether it tries the endpoint for the others.
+    fn admits(&self, now: Moment) -> Option<bool> {
+        let mut breaker = self.breaker.borrow_mut();
+        breaker.admits(now).then(|| breaker.is_open())
+    }
+
     /// A kept connection whose peer has not closed it.
     fn take_idle(&self) -> Option<Connection> {
         let now = clock::now();
@@ -383,13 +408,19 @@ impl Endpoint {
         idle.push((clock::now(), connection));
     }
 
-    fn report(&self, result: &Result<Response, CallError>) {
+    fn report(&self, result: &Result<Response, CallError>, is_probe: bool) {
         let mut breaker = self.breaker.borrow_mut();
         let change = match result {
             Ok(response) if matches!(response.status, 502..=504) => breaker.failed(clock::now()),
             Ok(_) => breaker.succeeded(),
-            // Says nothing of the endpoint.
-            Err(error) if error.failure == Failure::Queue => breaker.abandoned(),
+            // Says nothing of the endpoint. That another call tries it stays true.
+            Err(error) if error.failure == Failure::Queue || error.is_own_delay => {
+                if is_probe {
+                    breaker.abandoned()
+                } else {
+                    Change::None
+                }
+            }
             Err(_) => breaker.failed(clock::now()),
         };
         match (change, result) {
@@ -452,7 +483,7 @@ impl Drop for UnderWay<'_> {
 
 impl CallError {
     fn new(failure: Failure, text: impl Into<String>) -> Self {
-        Self { failure, text: text.into(), may_be_processed: false }
+        Self { failure, text: text.into(), may_be_processed: false, is_own_delay: false }
     }
 }
 
@@ -481,5 +512,97 @@ impl Failure {
             Self::Tls => "tls",
             Self::Timeout => "timeout",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use futures_lite::future::zip;
+
+    use super::super::event::tests::target;
+    use super::*;
+    use crate::config::HookEvent;
+    use crate::rt::executor::{sleep, spawn_pinned};
+
+    /// As many as open a breaker, and one more.
+    const CALLS: usize = 6;
+
+    fn request() -> HookRequest {
+        HookRequest { bytes: b"POST / HTTP/1.0\r\n\r\n".to_vec(), keep_alive: false }
+    }
+
+    async fn failure(client: &Client, target: &HookTarget) -> Failure {
+        client.call(target, &request(), Purpose::Gate).await.unwrap_err().failure
+    }
+
+    /// How calls end at a back end that takes connections and says nothing, when their turn comes after so
+    /// long, and whether the endpoint is left alone then.
+    fn failures(timeout_ms: u64, turn_after_ms: Option<u64>) -> (Vec<Failure>, bool) {
+        spawn_pinned("test", None, move || async move {
+            let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = silent.local_addr().unwrap();
+            let toml = format!("timeout = \"{timeout_ms}ms\"\non_play = \"http://{address}/\"");
+            let target = target(&toml, HookEvent::Play);
+            let client = Client::default();
+            let endpoint = client.endpoint(&target);
+            let mut failures = Vec::new();
+            for _ in 0..CALLS {
+                let mut seats = Vec::new();
+                if turn_after_ms != Some(0) {
+                    for _ in 0..limits::HOOK_CALLS_UNDER_WAY_MAX {
+                        seats.push(endpoint.seats.take(true).await.unwrap());
+                    }
+                }
+                let others = async {
+                    sleep(Duration::from_millis(turn_after_ms.unwrap_or(2 * timeout_ms))).await;
+                    drop(seats);
+                };
+                let (failure, ()) = zip(failure(&client, &target), others).await;
+                failures.push(failure);
+            }
+            let is_open = endpoint.breaker.borrow().is_open();
+            (failures, is_open)
+        })
+        .unwrap()
+        .join()
+        .unwrap()
+    }
+
+    #[test]
+    fn calls_whose_turn_does_not_come_say_nothing_of_the_endpoint() {
+        assert_eq!(failures(50, None), (vec![Failure::Queue; CALLS], false));
+    }
+
+    #[test]
+    fn calls_whose_turn_comes_late_say_nothing_of_the_endpoint() {
+        let (failures, is_open) = failures(400, Some(300));
+        assert!(!failures.contains(&Failure::Breaker) && !is_open, "{failures:?}");
+    }
+
+    #[test]
+    fn calls_that_had_their_time_open_the_breaker() {
+        let (failures, is_open) = failures(50, Some(0));
+        assert_eq!(failures[..CALLS - 1], [Failure::Timeout; CALLS - 1]);
+        assert_eq!((failures[CALLS - 1], is_open), (Failure::Breaker, true));
+    }
+
+    #[test]
+    fn only_the_call_that_tries_the_endpoint_lets_another_try_it() {
+        let target = target("on_play = \"http://h/\"", HookEvent::Play);
+        let endpoint = Client::default().endpoint(&target);
+        let at = |ms| Moment::ZERO + Duration::from_millis(ms);
+        assert_eq!(endpoint.admits(at(0)), Some(false));
+        while !endpoint.breaker.borrow().is_open() {
+            endpoint.breaker.borrow_mut().failed(at(0));
+        }
+        assert_eq!(endpoint.admits(at(999)), None);
+        assert_eq!(endpoint.admits(at(1_000)), Some(true));
+        let waited = Err(CallError::new(Failure::Queue, "its turn did not come"));
+        endpoint.report(&waited, false);
+        assert_eq!(endpoint.admits(at(1_000)), None, "it is being tried");
+        endpoint.report(&waited, true);
+        assert_eq!(endpoint.admits(at(1_000)), Some(true));
     }
 }

@@ -17,7 +17,7 @@ use super::sessions::Due;
 use crate::config::Retry;
 use crate::limits;
 use crate::rt::clock;
-use crate::rt::executor::{sleep, spawn_local};
+use crate::rt::executor::{before, spawn_local};
 use crate::session::ClientId;
 
 /// Pause before the second attempt; each further one is twice as long.
@@ -44,6 +44,8 @@ struct Chain {
     events: RefCell<VecDeque<Due>>,
     /// The first one is between two attempts.
     is_pausing: Cell<bool>,
+    /// Wakes its task from the pause.
+    sleeper: RefCell<Option<Waker>>,
     wakers: RefCell<Vec<Waker>>,
 }
 
@@ -66,6 +68,24 @@ impl Deliveries {
     /// Gives up what waits for another attempt, and what will fail from now on.
     pub(super) fn end(&self) {
         self.is_ending.set(true);
+        for chain in self.chains.borrow().values() {
+            if let Some(sleeper) = chain.sleeper.take() {
+                sleeper.wake();
+            }
+        }
+    }
+
+    /// Waits until another attempt is due, or the server ends. Thousands may wait: none is woken in between.
+    async fn pause(&self, chain: &Chain, pause: Duration) {
+        let ending = std::future::poll_fn(|context| {
+            if self.is_ending.get() {
+                return Poll::Ready(());
+            }
+            *chain.sleeper.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        });
+        before(clock::now() + pause, ending).await;
+        *chain.sleeper.borrow_mut() = None;
     }
 
     /// Waits until all earlier events of a connection have been told, or at least tried: a start event
@@ -172,11 +192,7 @@ async fn tell_one(shared: &Rc<Shared>, chain: &Chain, event: &Due) {
         chain.is_pausing.set(true);
         chain.wake();
         shared.deliveries.pausing.set(shared.deliveries.pausing.get() + 1);
-        let until = clock::now() + pause;
-        while clock::now() < until && !shared.deliveries.is_ending.get() {
-            // Short, so that a server that ends does not wait for it.
-            sleep(until.since(clock::now()).min(Duration::from_millis(100))).await;
-        }
+        shared.deliveries.pause(chain, pause).await;
         shared.deliveries.pausing.set(shared.deliveries.pausing.get() - 1);
         if shared.deliveries.is_ending.get() {
             return give_up(shared, event, "shutdown", &why);
@@ -195,5 +211,53 @@ pub(super) fn give_up(shared: &Shared, event: &Due, reason: &'static str, why: &
             event = occurrence.event.key(), url = target.url.text,
             client = %occurrence.caller.info.id, left_out, "an event was not told: {why}"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::rt::executor::spawn_pinned;
+
+    #[test]
+    fn a_pause_wakes_nobody_before_it_is_over() {
+        let (polls, took) = spawn_pinned("test", None, || async {
+            let (deliveries, chain) = (Deliveries::default(), Chain::default());
+            let started = clock::now();
+            let mut pause = pin!(deliveries.pause(&chain, Duration::from_millis(500)));
+            let mut polls = 0;
+            std::future::poll_fn(|context| {
+                polls += 1;
+                pause.as_mut().poll(context)
+            })
+            .await;
+            (polls, clock::now().since(started))
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+        assert!(took >= Duration::from_millis(500), "{took:?}");
+        assert!(polls <= 3, "woken {polls} times");
+    }
+
+    #[test]
+    fn the_end_ends_pauses() {
+        let took = spawn_pinned("test", None, || async {
+            let (deliveries, chain) = (Rc::new(Deliveries::default()), Rc::new(Chain::default()));
+            deliveries.chains.borrow_mut().insert(ClientId(1), Rc::clone(&chain));
+            let ends = Rc::clone(&deliveries);
+            spawn_local(async move { ends.end() });
+            let started = clock::now();
+            deliveries.pause(&chain, Duration::from_secs(20)).await;
+            // From now on there are none.
+            deliveries.pause(&chain, Duration::from_secs(20)).await;
+            clock::now().since(started)
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+        assert!(took < Duration::from_secs(10), "{took:?}");
     }
 }

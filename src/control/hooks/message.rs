@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde_json::{Value, json};
 
+use super::complaints::Complaint;
 use super::consult::consult;
 use super::event::{HookRequest, Identity, Judgement, extra_headers};
 use super::{HookResult, Shared};
@@ -54,11 +55,14 @@ async fn judge(
             }
             Answer::Fail(why) => {
                 let accepts = target.on_failure == OnFailure::Accept;
-                tracing::warn!(
-                    url = target.url.text, client = %message.client, channel = %message.channel,
-                    "a hook failed, and a client's message is {}: {why}",
-                    if accepts { "passed on (on_failure)" } else { "refused" }
-                );
+                let event = HookEvent::Message;
+                if let Some(left_out) = shared.complains(Complaint::Failed, event, target) {
+                    tracing::warn!(
+                        url = target.url.text, client = %message.client, channel = %message.channel,
+                        left_out, "a hook failed, and a client's message is {}: {why}",
+                        if accepts { "passed on (on_failure)" } else { "refused" }
+                    );
+                }
                 if !accepts {
                     return Err(SendRefusal::Unavailable);
                 }
@@ -159,20 +163,55 @@ fn read(response: &Response) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+
+    use super::super::Hooks;
     use super::super::event::tests::{identity, target};
     use super::*;
+    use crate::config::{Settings, Sources};
+    use crate::control::events::Events;
+    use crate::control::settings::CurrentSettings;
+    use crate::rt::doorbell::Doorbell;
+    use crate::rt::executor::spawn_pinned;
     use crate::session::ClientId;
 
-    #[test]
-    fn one_object_says_who_says_what_and_where() {
-        let message = MessageToJudge {
+    fn message() -> MessageToJudge {
+        MessageToJudge {
             client: ClientId(7),
             peer: "[::ffff:192.0.2.1]:1000".parse().unwrap(),
             vhost: "v.test".to_owned(),
             user: "alice".parse().unwrap(),
             channel: 10.into(),
             body: PushBody::Text("a \"b\"".to_owned()),
-        };
+        }
+    }
+
+    #[test]
+    fn failures_are_complained_of_once_a_second() {
+        let left_out = spawn_pinned("test", None, || async {
+            // Nobody listens there any more.
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let toml = format!("[hooks]\non_message = \"http://{address}/\"\n");
+            let file = Some(("test.toml".to_owned(), toml));
+            let sources = Sources { file, environment: Vec::new(), set: Vec::new() };
+            let settings = Arc::new(Settings::load(&sources).unwrap());
+            let doorbell = Doorbell::new().unwrap();
+            let events = Events::default();
+            let hooks = Hooks::new(&CurrentSettings::new(settings), doorbell.bell(), &events);
+            let shared = &hooks.shared;
+            let verdict = judge(shared, &mut message()).await;
+            assert_eq!(verdict, Err(SendRefusal::Unavailable));
+            let plan = shared.settings.get().connection_hooks("v.test");
+            let hook = plan.targets(HookEvent::Message).next().unwrap();
+            shared.complains(Complaint::Failed, HookEvent::Message, hook)
+        });
+        assert_eq!(left_out.unwrap().join().unwrap(), None, "the line was written just now");
+    }
+
+    #[test]
+    fn one_object_says_who_says_what_and_where() {
+        let message = message();
         let toml = "secret = \"key\"\non_message = \"http://h:81/say?x=1\"";
         let hook = target(toml, HookEvent::Message);
         let text = String::from_utf8(request(&message, &hook, &identity(), 3).bytes).unwrap();

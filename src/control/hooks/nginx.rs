@@ -19,6 +19,11 @@ pub(super) fn request(
     attempt: u32,
 ) -> HookRequest {
     let form = form(occurrence, target.repeat_connect_args);
+    // As it is sent, and so as it is signed.
+    let form = match target.method {
+        NotifyMethod::Post => form,
+        NotifyMethod::Get => form.chars().map(one_line).collect(),
+    };
     let keep_alive = target.http == HookHttp::Http11;
     let (version, connection) = match target.http {
         HookHttp::Http10 => ("1.0", "Close"),
@@ -35,8 +40,7 @@ pub(super) fn request(
         NotifyMethod::Post => ("POST", path.clone(), form.as_str()),
         NotifyMethod::Get => {
             let mark = if path.contains('?') { '&' } else { '?' };
-            let query: String = form.chars().map(one_line).collect();
-            ("GET", format!("{path}{mark}{query}"), "")
+            ("GET", format!("{path}{mark}{form}"), "")
         }
     };
     let extra = occurrence.extra_headers(target, identity, attempt, &form);
@@ -434,6 +438,28 @@ mod tests {
         let text = String::from_utf8(made.bytes).unwrap();
         let line = text.lines().next().unwrap();
         assert!(line.ends_with("&reset=0&a=1+HTTP/1.0++X:+y HTTP/1.0"), "{line}");
+    }
+
+    #[test]
+    fn what_is_sent_is_signed() {
+        let facts = StreamFacts { name: "s".to_owned(), args: "t=a b".to_owned(), kind: play() };
+        let occurrence = occurrence(HookEvent::Play, Subject::Stream(Arc::new(facts)));
+        for method in ["get", "post"] {
+            let toml =
+                format!("notify_method = \"{method}\"\nsecret = \"s\"\non_play = \"http://h/\"");
+            let target = target(&toml, HookEvent::Play);
+            let made = request(&occurrence, &target, &identity(), 1);
+            let text = String::from_utf8(made.bytes).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            let sent = match method {
+                "get" => head.split(' ').nth(1).unwrap().split_once('?').unwrap().1,
+                _ => body,
+            };
+            assert!(sent.contains("&t=a"), "{sent}");
+            let signature = occurrence.extra_headers(&target, &identity(), 1, sent);
+            assert!(signature.starts_with("X-Shardcast-Signature: "), "{signature}");
+            assert!(head.contains(signature.trim_end()), "{method}: {head}");
+        }
     }
 
     #[test]

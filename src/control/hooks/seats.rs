@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Waker};
 pub(super) struct Seats {
     free: Cell<usize>,
     waiting_max: usize,
+    /// Places in both queues whose owners are there and were not called.
+    waiting: Cell<usize>,
     first: RefCell<VecDeque<Rc<Waiting>>>,
     second: RefCell<VecDeque<Rc<Waiting>>>,
 }
@@ -45,6 +47,7 @@ impl Seats {
         Self {
             free: Cell::new(seats),
             waiting_max,
+            waiting: Cell::new(0),
             first: RefCell::default(),
             second: RefCell::default(),
         }
@@ -62,16 +65,14 @@ impl Seats {
         let place = Rc::new(Waiting::default());
         let queue = if urgent { &self.first } else { &self.second };
         queue.borrow_mut().push_back(Rc::clone(&place));
+        self.waiting.set(self.waiting.get() + 1);
         Wait { seats: self, place, is_done: false }.await;
         Ok(Seat { seats: self })
     }
 
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
-        let gone = |queue: &VecDeque<Rc<Waiting>>| {
-            queue.iter().filter(|place| !place.is_gone.get()).count()
-        };
-        gone(&self.first.borrow()) + gone(&self.second.borrow())
+        self.waiting.get()
     }
 
     fn give_back(&self) {
@@ -88,6 +89,7 @@ impl Seats {
                 continue;
             }
             place.is_called.set(true);
+            self.waiting.set(self.waiting.get() - 1);
             if let Some(waker) = place.waker.borrow_mut().take() {
                 waker.wake();
             }
@@ -118,8 +120,10 @@ impl Future for Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         self.place.is_gone.set(true);
-        // Called, but given up before it sat down: the seat is the next one's.
-        if self.place.is_called.get() && !self.is_done {
+        if !self.place.is_called.get() {
+            self.seats.waiting.set(self.seats.waiting.get() - 1);
+        } else if !self.is_done {
+            // Called, but given up before it sat down: the seat is the next one's.
             self.seats.give_back();
         }
     }
@@ -127,6 +131,8 @@ impl Drop for Wait<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use futures_lite::future::{block_on, poll_once};
 
     use super::*;
@@ -165,10 +171,35 @@ mod tests {
             drop(gone);
             assert_eq!(seats.waiting(), 2);
             drop(taken);
+            assert_eq!(seats.waiting(), 1);
             // It was called, and gives up before it looks.
             drop(called);
+            assert_eq!(seats.waiting(), 0);
             drop(poll_once(&mut last).await.unwrap());
-            assert_eq!(seats.free.get(), 1);
+            assert_eq!((seats.free.get(), seats.waiting()), (1, 0));
+        });
+    }
+
+    /// In no time: a count that looks at all who wait takes far longer.
+    #[test]
+    fn many_may_wait() {
+        const COUNT: usize = 200_000;
+        block_on(async {
+            let seats = Seats::new(1, COUNT);
+            let taken = seats.take(true).await.unwrap();
+            let started = Instant::now();
+            let mut waiting = Vec::with_capacity(COUNT);
+            for number in 0..COUNT {
+                let mut next = Box::pin(seats.take(number % 2 == 0));
+                assert!(poll_once(&mut next).await.is_none());
+                waiting.push(next);
+            }
+            assert_eq!(seats.waiting(), COUNT);
+            assert_eq!(seats.take(true).await.unwrap_err(), QueueFull);
+            assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+            drop(waiting);
+            drop(taken);
+            assert_eq!((seats.free.get(), seats.waiting()), (1, 0));
         });
     }
 }
