@@ -753,3 +753,36 @@ fn hooks_change_with_the_configuration_and_running_sessions_stay() {
     assert!(server.api().snapshot().is_published("live/a"), "the first one goes on");
     server.stop();
 }
+
+#[test]
+fn who_gives_up_while_it_contends_for_a_name_has_its_end() {
+    let hooks = HookServer::start(|_| Reply::ok());
+    let takeover = [
+        ("apps.default.publish.takeover", "replace_when_silent"),
+        ("apps.default.publish.silent", "2s"),
+    ];
+    let server = start(&nginx_hooks(&hooks), &takeover);
+    let mut first = client(&server, "live");
+    publish_command(&mut first, "cam");
+    assert_eq!(first.wait_for_status().as_deref(), Some("NetStream.Publish.Start"));
+    hooks.take();
+    let mut second = client(&server, "live");
+    publish_command(&mut second, "cam");
+    drop(second);
+    hooks.expect(&["connect", "disconnect"]);
+    server.stop();
+}
+
+#[test]
+fn a_server_that_ends_tells_of_what_was_being_asked() {
+    let hooks = HookServer::start(|request| match (request.call().as_str(), Reply::ok()) {
+        ("publish", Reply::Close(answer)) => Reply::Late(Duration::from_secs(1), answer),
+        (_, reply) => reply,
+    });
+    let server = start(&nginx_hooks(&hooks), &[]);
+    let mut publisher = client(&server, "live");
+    publish_command(&mut publisher, "cam");
+    hooks.wait_for("publish", 1);
+    server.stop();
+    hooks.expect(&["connect", "publish", "publish_done", "done", "disconnect"]);
+}

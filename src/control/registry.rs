@@ -331,7 +331,7 @@ impl Registry {
         };
         match verdict {
             Some(verdict) => self.answer(token, verdict, out),
-            None if gate != Gate::Ahead || self.contends(token) => {}
+            None if gate != Gate::Ahead || self.contends(token, ask) => {}
             None => self.unjudged.push((token, ask.clone())),
         }
     }
@@ -370,14 +370,16 @@ impl Registry {
             || (is_first && self.settings.connection_hooks(&client.vhost).has(HookEvent::Connect))
     }
 
-    fn contends(&self, token: AskToken) -> bool {
-        self.timed.iter().filter_map(|id| self.streams.get(id)).any(|stream| {
-            stream.contender.as_ref().is_some_and(|contender| contender.asker.is(token))
-        })
+    fn contends(&self, token: AskToken, ask: &Ask) -> bool {
+        let Want::Publish { name, .. } = &ask.what else { return false };
+        let stream = self.ids.get(name).and_then(|id| self.streams.get(id));
+        let contender = stream.and_then(|stream| stream.contender.as_ref());
+        contender.is_some_and(|contender| contender.asker.is(token))
     }
 
-    /// Whoever asked this awaits no answer any more: it no longer contends for a name.
-    pub fn withdrawn(&mut self, token: AskToken) {
+    /// Whoever asked this awaits no answer any more: it no longer contends for a name. Whether it did; then
+    /// no verdict follows.
+    pub fn withdrawn(&mut self, token: AskToken) -> bool {
         for id in &self.timed {
             let Some(stream) = self.streams.get_mut(id) else { continue };
             let Some(contender) = &mut stream.contender else { continue };
@@ -389,8 +391,9 @@ impl Registry {
             } else {
                 stream.contender = None;
             }
-            return;
+            return true;
         }
+        false
     }
 
     /// A connection that had been accepted is gone.

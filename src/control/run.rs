@@ -333,9 +333,14 @@ impl Control {
                     self.hooks.measured(token, client, timestamp_ms);
                 }
                 Notice::Withdrawn(token) => {
-                    registry.withdrawn(token);
+                    let mut is_last_word = registry.withdrawn(token);
                     if let Some(cluster) = self.cluster.borrow_mut().as_mut() {
-                        cluster.withdrawn(token, &registry);
+                        is_last_word |= cluster.withdrawn(token, &registry);
+                    }
+                    if is_last_word {
+                        let why = "the client has given it up";
+                        let refusal = Refusal::new(RefusalReason::Unavailable, why);
+                        self.hooks.verdict(token, Some(&refusal), now);
                     }
                 }
                 Notice::Disconnected(client) => registry.disconnected(&client),

@@ -152,7 +152,7 @@ impl Rig {
                             self.unjudged.extend(to_judge);
                         }
                         Notice::Gone(gone) => router.gone(gone.id),
-                        Notice::Withdrawn(token) => registry.withdrawn(token),
+                        Notice::Withdrawn(token) => _ = registry.withdrawn(token),
                         Notice::Disconnected(client) => registry.disconnected(&client),
                         Notice::PublishStarted { stream, epoch } => {
                             registry.publish_started(stream, epoch, &mut out);

@@ -312,10 +312,12 @@ impl Cluster {
         gone.is_relay |= self.pulls.gone(gone.id);
     }
 
-    /// Nobody awaits the answer to this question about publishing any more.
-    pub(in crate::control) fn withdrawn(&mut self, token: AskToken, registry: &Registry) {
-        self.asks.remove(&token);
+    /// Nobody awaits the answer to this question about publishing any more. Whether other nodes were asked
+    /// about it; then no verdict follows.
+    pub(in crate::control) fn withdrawn(&mut self, token: AskToken, registry: &Registry) -> bool {
+        let was_asked = self.asks.remove(&token).is_some();
         self.leases.withdrawn(token, |name| registry.is_clients(name));
+        was_asked
     }
 
     /// A question was answered.

@@ -244,9 +244,9 @@ impl Hooks {
         self.shared.deliveries.end();
     }
 
-    /// Whether everything is told.
+    /// Whether everything is told, and nothing is asked that may have to be told of.
     pub(super) fn is_quiet(&self) -> bool {
-        self.shared.deliveries.is_quiet()
+        self.shared.deliveries.is_quiet() && self.shared.sessions.borrow().awaited() == 0
     }
 
     /// Names of the server and of this start, as the SRS dialect tells them.

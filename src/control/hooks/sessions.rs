@@ -244,6 +244,10 @@ impl Sessions {
         let Some(session) = self.open.remove(&id) else { return };
         let Session { caller, app, has_connected, is_admitted, is_http, closed, .. } = session;
         let Some(subject) = closed else { return };
+        // A relay has not connected as a client does.
+        if caller.info.is_relay {
+            return;
+        }
         // nginx-rtmp knows nothing of a client whose connect was refused.
         let unknown = Arc::new(Caller {
             info: Arc::new(ClientInfo { id, ..ClientInfo::default() }),
@@ -459,6 +463,20 @@ mod tests {
         assert_eq!(world.told(), ["on_publish_done", "on_done"]);
         world.closed(1);
         assert_eq!(world.told(), ["on_disconnect"]);
+    }
+
+    #[test]
+    fn a_relay_has_ends_of_streams_and_none_of_a_connection() {
+        let mut world = world(ALL);
+        let mut asked = ask(1, true);
+        Arc::make_mut(&mut asked.client).is_relay = true;
+        let token = token(1, 0);
+        world.sessions.asked(token, &asked, &world.settings);
+        assert!(world.sessions.accepted(token, &asked, &world.settings, &mut world.due));
+        world.verdict(1, 0, true);
+        world.closed(1);
+        assert_eq!(world.told(), ["on_publish_done", "on_done"]);
+        assert_eq!(world.sessions.len(), 0);
     }
 
     /// What may happen to one of two connections.

@@ -228,14 +228,14 @@ fn a_contender_that_goes_leaves_the_name_to_the_silent_publisher() {
     let second = world.publish(1, B, "s");
     world.silence(first, 500);
     world.after(1_000);
-    world.registry.withdrawn(second);
+    assert!(world.registry.withdrawn(second), "no verdict follows");
     assert_eq!(world.words(), ["probe 0"]);
     world.after(60_000);
     assert_eq!(world.words(), [] as [&str; 0], "nobody asks the owner any more");
     assert_eq!(world.registry.next_deadline(), None);
     let third = world.publish(1, B, "s");
     assert_eq!(world.words(), ["probe 0"], "the name can be contended for again");
-    world.registry.withdrawn(second);
+    assert!(!world.registry.withdrawn(second), "it contends no more");
     world.silence(first, 2_000);
     world.ended(first, false);
     world.claim(third);
@@ -249,7 +249,7 @@ fn a_contender_that_goes_too_late_leaves_a_gap() {
     world.owner(viewer);
     let second = world.publish(1, B, "s");
     assert_eq!(world.words(), [format!("replace 0 by {B}")]);
-    world.registry.withdrawn(second);
+    assert!(world.registry.withdrawn(second), "no verdict follows");
     world.ended(first, false);
     assert_eq!(world.words(), [] as [&str; 0], "nobody is answered, viewers wait");
     let back = world.publish(0, A, "s");
@@ -257,7 +257,7 @@ fn a_contender_that_goes_too_late_leaves_a_gap() {
     // The owner does not even answer.
     let again = world.publish(1, B, "s");
     world.words();
-    world.registry.withdrawn(again);
+    assert!(world.registry.withdrawn(again));
     world.after(1_000);
     assert_eq!(world.words(), [] as [&str; 0]);
     assert_eq!(world.registry.next_deadline(), None);
