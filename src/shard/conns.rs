@@ -351,6 +351,16 @@ impl Conn {
         true
     }
 
+    /// [`push_shared`](Self::push_shared), once more when the socket takes what waits: a burst is longer than a
+    /// turn, and only who does not read is slow.
+    pub fn take_shared(&mut self, message: &Bytes, now: Moment) -> bool {
+        if self.push_shared(message) {
+            return true;
+        }
+        let may_send = self.mid_message.is_none() && self.out_next_try <= now;
+        may_send && self.send_output().is_ok() && self.push_shared(message)
+    }
+
     /// What was written to `out` behind its first `before` bytes goes behind the shared messages: it may
     /// not stand inside of one.
     pub fn keep_order(&mut self, before: usize) {
@@ -522,7 +532,10 @@ mod tests {
     use crate::shard::testing::settings;
 
     fn conn() -> Conn {
-        let (socket, _) = UnixStream::pair().unwrap();
+        conn_of(UnixStream::pair().unwrap().0)
+    }
+
+    fn conn_of(socket: UnixStream) -> Conn {
         let peer = "192.0.2.1:1000".parse().unwrap();
         let id = ClientId::next();
         let session = HttpSession::new(settings(""), id, peer, Moment::ZERO);
@@ -593,6 +606,22 @@ mod tests {
         assert_eq!(conn.shared.len(), 2, "answers in a row are one piece");
         conn.drop_output();
         assert!(!conn.has_too_much_out() && !conn.has_output());
+    }
+
+    #[test]
+    fn a_burst_goes_on_while_the_socket_takes_it() {
+        let (socket, peer) = UnixStream::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut conn = conn_of(socket);
+        let message = Bytes::from(vec![0; limits::PUSH_QUEUE_BYTES_MAX / 64]);
+        while conn.push_shared(&message) {}
+        assert!(conn.take_shared(&message, Moment::ZERO));
+        assert!(conn.bytes_out > 0);
+        // Nobody reads.
+        let taken = (0..1_000).take_while(|_| conn.take_shared(&message, Moment::ZERO)).count();
+        assert!(taken < 1_000);
+        drop(peer);
+        assert!(!conn.take_shared(&message, Moment::ZERO), "the connection is broken");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
 use crate::rt::socket;
-use crate::session::{Audience, CloseReason, Grant, Owner, PushWire, Session, Verdict};
+use crate::session::{Audience, CloseReason, Grant, Io, Owner, PushWire, Session, Verdict};
 
 /// Viewers who have not been sent the end of an ended stream by then are told nevertheless.
 const ENDING_MAX: Duration = Duration::from_secs(5);
@@ -97,14 +97,7 @@ impl Shard {
             Notice::Redirect { connection, message_stream_id, to } => {
                 self.redirect(connection, message_stream_id, &to, now);
             }
-            Notice::RoomSay { connection, text } => {
-                if self.conns.get(connection).is_some_and(|conn| conn.closing.is_none()) {
-                    self.drive(connection, now, |session, io| {
-                        session.room_text(&text, io);
-                        Ok(())
-                    });
-                }
-            }
+            Notice::RoomSay { connection, text } => self.room_say(connection, &text, now),
             Notice::RoomClose { connection, code, why } => {
                 self.close(connection, CloseReason::Rooms(code, why), now);
             }
@@ -131,6 +124,20 @@ impl Shard {
             | Notice::PushSend { .. }
             | Notice::Report(_)
             | Notice::Drained => debug_assert!(false, "a notice for the control shard"),
+        }
+    }
+
+    /// However long it is: that a room is large, or that many come to it at once, is not its client's doing.
+    fn room_say(&mut self, key: ConnKey, text: &str, now: Moment) {
+        let Some(conn) = self.conns.get_mut(key).filter(|conn| conn.closing.is_none()) else {
+            return;
+        };
+        let (mut frame, mut events) = (Vec::new(), Vec::new());
+        conn.session.room_text(text, &mut Io { now, out: &mut frame, events: &mut events });
+        if conn.take_shared(&frame.into(), now) {
+            self.list_output(key);
+        } else {
+            self.close(key, CloseReason::OutputFull, now);
         }
     }
 
@@ -523,7 +530,7 @@ impl Shard {
         &mut self,
         stream: StreamId,
         now: Moment,
-        call: impl Fn(&mut Session, u32, &mut crate::session::Io<'_>),
+        call: impl Fn(&mut Session, u32, &mut Io<'_>),
     ) {
         let Some(viewed) = self.viewers.get_mut(&stream) else { return };
         let viewers: Vec<(ConnKey, u32)> = viewed

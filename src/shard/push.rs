@@ -4,11 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Shard;
 use super::claim::Member;
-use super::conns::Conn;
 use super::messages::{AskToken, ConnKey, Notice, PushMessage};
 use crate::media::Moment;
 use crate::rt::socket;
@@ -127,7 +124,7 @@ impl Shard {
                 PushWire::WebSocket => &message.forms.websocket,
             };
             debug_assert!(!bytes.is_empty(), "the control shard counts members by their form");
-            if !conn.push_shared(bytes) && !makes_room(conn, bytes, now) {
+            if !conn.take_shared(bytes, now) {
                 slow.push(key);
                 continue;
             }
@@ -144,13 +141,6 @@ impl Shard {
         }
         self.members.slow = slow;
     }
-}
-
-/// Takes a message after all when the connection's socket takes what waits: a burst is longer than a turn,
-/// and only who does not read is slow.
-fn makes_room(conn: &mut Conn, message: &Bytes, now: Moment) -> bool {
-    let may_send = conn.mid_message.is_none() && conn.out_next_try <= now;
-    may_send && conn.send_output().is_ok() && conn.push_shared(message)
 }
 
 #[cfg(test)]
