@@ -153,6 +153,23 @@ fn a_publisher_that_stays_away_ends_the_stream_when_the_gap_is_over() {
     server.stop();
 }
 
+/// They are let in because it may come back.
+#[test]
+fn who_comes_while_the_publisher_is_away_is_told_that_it_stays_away() {
+    let refuses = ("apps.default.play.missing", "refuse");
+    let server = start(&[("apps.default.publish.resume", "3s"), refuses]);
+    let (mut publisher, _) = publish_on(&server, 0);
+    publisher.signal(libc::SIGKILL);
+    publisher.wait(SOON);
+    server.api().wait_for_no_publisher(STREAM, SOON);
+    for watcher in one_of_each(&server) {
+        let name = watcher.name.clone();
+        assert!(watcher.see_end().last_frame.is_none(), "{name} has come too late for pictures");
+    }
+    assert_eq!(server.api().snapshot().registry("gaps_expired"), 1);
+    server.stop();
+}
+
 /// A server whose viewers stay on the shards that they are put on.
 fn start(overrides: &[(&str, &str)]) -> Server {
     Server::start(&[overrides, &[("server.gather_viewers", "0")]].concat())

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::media::Track;
 use crate::proto::amf0;
 use crate::proto::codec;
+use crate::proto::flv::PAYLOAD_LEN_MAX;
 use crate::proto::rtmp::command::{DataAction, DataMessage};
 use crate::proto::rtmp::message;
 use crate::proto::rtmp::node_path::NodePath;
@@ -34,6 +35,10 @@ impl MediaMessage {
                 Ok(None) => {}
                 Err(_) => return false,
             }
+        }
+        // Bytes that are no UTF-8 become longer.
+        if body.len() > PAYLOAD_LEN_MAX {
+            return false;
         }
         match DataMessage::parse(&body) {
             Ok(data) if data.action != DataAction::Clear => {

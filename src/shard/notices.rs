@@ -9,7 +9,7 @@ use super::conns::{Play, Publishing};
 use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice, Subscription};
 use super::publication::Publication;
 use super::viewers::{Attached, Viewer, ViewerStream};
-use crate::config::AppSettings;
+use crate::config::{AppSettings, FlvMissing, Missing};
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
 use crate::rt::socket;
@@ -22,21 +22,19 @@ const NOTSENT_BYTES_MIN: u64 = 64 * 1024;
 /// A stream of this rate passes in one send per hold; a faster one takes several.
 const NOTSENT_BITS_PER_S: u64 = 16_000_000;
 
+/// When a silent HTTP viewer is probed for the first time, how often then, and after how many probes without an
+/// answer it is gone.
+const HTTP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const HTTP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const HTTP_KEEPALIVE_PROBES: u32 = 4;
+
 impl Shard {
     /// Does what a notice asks for.
     pub(super) fn notice(&mut self, from: Node, notice: Notice, now: Moment) {
         match notice {
             Notice::Verdict(token, verdict) => self.on_verdict(token, &verdict, now),
             Notice::StreamUp { stream, owner } => self.on_stream_up(stream, owner, now),
-            Notice::StreamDown { stream } => {
-                if let Some(viewed) = self.viewers.get_mut(&stream) {
-                    viewed.ending = Some(now + ENDING_MAX);
-                    viewed.follow(None, Subscription::default());
-                    for state in &mut viewed.logs {
-                        state.due = Some(now);
-                    }
-                }
-            }
+            Notice::StreamDown { stream } => self.on_stream_down(stream, now),
             Notice::Subscribe { stream, epoch, subscription } => {
                 self.read_waiting(stream, now);
                 if let Some(publication) = self.publications.get_mut(&stream)
@@ -124,6 +122,25 @@ impl Shard {
             | Notice::PushSend { .. }
             | Notice::Report(_)
             | Notice::Drained => debug_assert!(false, "a notice for the control shard"),
+        }
+    }
+
+    fn on_stream_down(&mut self, stream: StreamId, now: Moment) {
+        let Some(viewed) = self.viewers.get_mut(&stream) else { return };
+        viewed.ending = Some(now + ENDING_MAX);
+        viewed.follow(None, Subscription::default());
+        let may_be_fetched = !viewed.settings.pull.is_empty() || self.settings.cluster.is_some();
+        for state in &mut viewed.logs {
+            state.due = Some(now);
+            let waits = match state.log.wire() {
+                Wire::Rtmp { .. } => viewed.settings.missing == Missing::Wait,
+                Wire::Flv | Wire::WsFlv => self.settings.http.flv_missing == FlvMissing::Wait,
+                Wire::Relay { .. } => false,
+            };
+            if !waits && !may_be_fetched {
+                // Who came while the publisher was away was let in because it might come back.
+                state.viewers.iter_mut().for_each(|viewer| viewer.ended = false);
+            }
         }
     }
 
@@ -366,6 +383,11 @@ impl Shard {
             let _ = socket::set_send_buffer(&*conn, settings.viewer_socket_buffer);
         }
         let _ = socket::set_notsent_lowat(&*conn, notsent_bytes(&settings));
+        if matches!(conn.session, Session::Http(_)) {
+            // Over plain HTTP there is no ping, and who waits for a publisher is sent nothing.
+            let (idle, interval) = (HTTP_KEEPALIVE_IDLE, HTTP_KEEPALIVE_INTERVAL);
+            let _ = socket::set_keepalive(&*conn, idle, interval, HTTP_KEEPALIVE_PROBES);
+        }
         let (id, peer, protocol) = (conn.id, conn.peer, conn.session.protocol());
         let place = audience.join();
         conn.plays.push(Play { message_stream_id, stream, serial, since: now, _place: place });
@@ -493,6 +515,10 @@ impl Shard {
                     {
                         viewer.cursor.wait(&state.log);
                         state.waiting += 1;
+                        if viewer.cursor.is_caught_up(&state.log) {
+                            // Nothing is offered to it any more, so it refuses nothing.
+                            viewer.blocked_since = None;
+                        }
                     }
                     if is_late || viewer.cursor.is_caught_up(&state.log) {
                         viewer.ended = true;

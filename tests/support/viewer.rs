@@ -237,7 +237,13 @@ impl Viewer {
                         return;
                     };
                     let text = String::from_utf8_lossy(&so_far[..end]).into_owned();
+                    let has_stream = text.starts_with("HTTP/1.1 200 ");
                     self.received.push_back(Received::Head(text));
+                    if !has_stream {
+                        // What follows is a sentence, after which nothing looks like a head.
+                        *head = Some(Vec::new());
+                        return;
+                    }
                     tags.push(&so_far[end + 4..]);
                 } else {
                     tags.push(bytes);
