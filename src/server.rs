@@ -82,7 +82,11 @@ fn serve(
     let metrics = listen("api.metrics_listen", &settings.api.metrics_listen)?;
     let banner = banner(&rtmp, &http, &rooms, &api, &metrics, &settings.signalling.path);
 
-    let cpus = report.usable_cpus;
+    let control_cpu = match settings.server.control_core {
+        ControlCore::Float => None,
+        ControlCore::Core(cpu) => Some(cpu),
+    };
+    let cpus = shard_cpus(report.usable_cpus, control_cpu, settings.server.shards);
     let shards = match settings.server.shards {
         Shards::Auto => cpus.len().max(1),
         Shards::Count(count) => count,
@@ -133,10 +137,6 @@ fn serve(
             .chain(api_listeners(metrics, Serves::Metrics))
             .collect(),
     };
-    let control_cpu = match settings.server.control_core {
-        ControlCore::Float => None,
-        ControlCore::Core(cpu) => Some(cpu),
-    };
     let control =
         spawn_with_pool("control", control_cpu, BLOCKING_THREADS, move || control::run(plan))
             .map_err(|error| failed("starting the control shard", error))?;
@@ -177,6 +177,16 @@ fn serve(
     let _ = acceptor.join();
     tracing::info!("shardcast has ended");
     Ok(())
+}
+
+/// Where shards run: not on the control shard's own core, unless there are too many of them.
+fn shard_cpus(usable: Vec<usize>, control: Option<usize>, shards: Shards) -> Vec<usize> {
+    let others: Vec<usize> = usable.iter().copied().filter(|cpu| Some(*cpu) != control).collect();
+    let wanted = match shards {
+        Shards::Auto => 1,
+        Shards::Count(count) => count,
+    };
+    if others.len() < wanted { usable } else { others }
 }
 
 fn listen(key: &str, addresses: &[SocketAddr]) -> Result<Listeners, String> {
@@ -286,4 +296,19 @@ fn print_banner(text: &str) {
     let mut out = io::stdout().lock();
     // A closed stdout is no reason to end.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_leave_the_control_shard_its_core_while_there_are_others() {
+        let cpus = |control, shards| shard_cpus(vec![0, 1, 2], control, shards);
+        assert_eq!(cpus(None, Shards::Auto), [0, 1, 2]);
+        assert_eq!(cpus(Some(2), Shards::Auto), [0, 1]);
+        assert_eq!(cpus(Some(0), Shards::Count(2)), [1, 2]);
+        assert_eq!(cpus(Some(0), Shards::Count(3)), [0, 1, 2]);
+        assert_eq!(shard_cpus(vec![5], Some(5), Shards::Auto), [5]);
+    }
 }

@@ -31,7 +31,7 @@ pub struct Server {
 /// `server.shards`: `"auto"` or a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shards {
-    /// One per usable core.
+    /// One per usable core, but for a core of the control shard's own.
     Auto,
     /// This many, at least 1.
     Count(usize),
@@ -40,7 +40,7 @@ pub enum Shards {
 /// `server.control_core`: `"float"` or a CPU number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlCore {
-    /// Pinned to this CPU.
+    /// Pinned to this CPU; media shards go elsewhere while there are other cores.
     Core(usize),
     /// Pinned to none.
     Float,
