@@ -1,4 +1,4 @@
-//! Every `sh` block of README.md and docs/ is run here, or says why not.
+//! Every `sh` block of README.md, tuning.md and docs/ is run here, or says why not.
 //!
 //! The words behind `sh` say how:
 //!
@@ -64,7 +64,7 @@ fn api_page() {
 #[test]
 fn every_page_is_run_and_every_block_is_marked() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![root.join("README.md")];
+    let mut pages = vec![root.join("README.md"), root.join("tuning.md")];
     for entry in fs::read_dir(root.join("docs")).expect("docs/ can be read") {
         let path = entry.expect("docs/ can be read").path();
         if path.extension().is_some_and(|extension| extension == "md") {
