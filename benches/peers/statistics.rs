@@ -25,10 +25,11 @@ impl Quartiles {
     pub(crate) fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
+        let last = values.len() - 1;
         // Rather too wide than too narrow: of three values the outer ones.
-        let quarter = (values.len() - 1) / 4;
-        let [low, median, high] =
-            [quarter, values.len() / 2, values.len() - 1 - quarter].map(|at| values[at]);
+        let [low, high] = [last / 4, last - last / 4].map(|at| values[at]);
+        // Of an even number of values there are two in the middle.
+        let median = f64::midpoint(values[last / 2], values[values.len() / 2]);
         Self { low, median, high }
     }
 
