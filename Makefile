@@ -45,10 +45,8 @@ test-unit: build
 	$(CARGO) test --workspace --lib --bins
 	$(CARGO) test --workspace --doc
 
-# cargo runs one file of tests after the other, so a heavy one disturbs only itself.
 test-integration: build
-	RUST_TEST_THREADS=$(WAITING_TESTS) $(CARGO) test --workspace --no-fail-fast \
-		$(if $(TEST),--test $(TEST),--test '*')
+	RUST_TEST_THREADS=$(WAITING_TESTS) scripts/test-integration $(TEST)
 
 # Builds as for users: memory and latency are judged.
 soak: test-deps
@@ -83,8 +81,9 @@ bench-peers:
 	$(CARGO) build --release --workspace
 	$(CARGO) bench --bench peers -- $(ARGS)
 
-# Its own lock file, so that it is the same program each time.
+# Its own lock file, so that it is the same program each time. It links with a library in C.
 peers-xiu:
+	@scripts/test-deps pkg-config libopus-dev
 	$(CARGO) install xiu --version 0.14.0 --locked --root target/xiu
 	$(MAKE) bench-peers ARGS="--xiu $(CURDIR)/target/xiu/bin/xiu $(ARGS)"
 
