@@ -1,7 +1,8 @@
 //! A frame's way through a shard: timeline, group of pictures, log, and the shard's pass over a log's
-//! viewers.
+//! viewers; and its way to other shards.
 //!
-//! `cargo bench --bench stream_log`. An operation is one message, or, for a pass, one viewer served.
+//! `cargo bench --bench stream_log`. An operation is one message; for a pass one viewer served, for the way to other
+//! shards one message to one of them.
 //! Nanoseconds are CPU time of the thread: with a pass the kernel's part of the sends, and of the viewers' reads, is in
 //! them. Instructions are the program's own.
 
@@ -25,10 +26,12 @@ use shardcast::proto::codec;
 use shardcast::proto::name::StreamName;
 use shardcast::rt::egress::{Egress, EgressChoice};
 use shardcast::rt::executor::spawn_pinned;
+use shardcast::rt::mesh::Mesh;
 use shardcast::rt::socket;
 use shardcast::session::{ClientId, RtmpSession, Session};
 use shardcast::shard::{
-    Conn, ConnKey, ConnTable, DueLog, Pass, Scope, Seat, ShardLoad, Viewer, ViewerStream,
+    Conn, ConnKey, ConnTable, DueLog, Envelope, Outbox, Pass, Scope, Seat, ShardLoad, Subscription,
+    Viewer, ViewerStream,
 };
 
 const RTMP: Wire = Wire::Rtmp { message_stream_id: 1, chunk_size: 60_000, tracks: Tracks::BOTH };
@@ -59,6 +62,10 @@ fn bench() {
         let served = Round { operations: passes * viewers, bytes: 0 };
         let name = format!("pass/{viewers}_viewers");
         suite.bench(&name, served, || passes_over(&gop, viewers));
+    }
+    for shards in [1, 7, 63] {
+        let sent = Round { operations: gop.len() * shards, bytes: 0 };
+        suite.bench(&format!("mesh/to_{shards}_shards"), sent, || hand_over(&gop, shards));
     }
 }
 
@@ -181,6 +188,31 @@ fn passes_over(gop: &[Frame], viewers: usize) -> impl FnMut() + use<> {
         assert!(sent >= (viewers * harness::payload_bytes(&frames)) as u64);
         assert_eq!((pass.counters.sends_refused, pass.counters.skips), (0, 0));
         base_ms += sample::GOP_MS;
+    }
+}
+
+/// A stream with viewers on other shards: every 40 ms what came in goes to each of them, in one envelope, and is taken
+/// there. How many viewers they have is nothing that the owner of the stream knows.
+fn hand_over(gop: &[Frame], shards: usize) -> impl FnMut() + use<> {
+    let frames = gop.to_vec();
+    let ends = Mesh::new::<Box<Envelope>>(shards + 1, 8).expect("there are descriptors");
+    let mut outbox = Outbox::new(shards + 1);
+    let mut gaps = Vec::new();
+    move || {
+        let mut arrived = 0;
+        for batch in frames.chunk_by(|a, b| a.dts_ms / HOLD_MS == b.dts_ms / HOLD_MS) {
+            for frame in batch {
+                for node in 1..=shards {
+                    assert!(outbox.frame(node, StreamId(1), Subscription(1), None, frame));
+                }
+            }
+            outbox.hand_over(&ends[0], &mut gaps);
+            for end in &ends[1..] {
+                let envelope = end.try_recv(0).expect("the lane has room");
+                arrived += envelope.media[0].frames.len();
+            }
+        }
+        assert_eq!((arrived, gaps.len()), (frames.len() * shards, 0));
     }
 }
 
