@@ -24,6 +24,7 @@ use crate::media::Moment;
 use crate::rt::clock;
 use crate::rt::event_fd::EventFd;
 use crate::rt::executor::sleep;
+use crate::rt::memory::Crowd;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::waiter::Waiter;
 use crate::session::{Ask, Refusal, RefusalReason, Verdict};
@@ -172,6 +173,7 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
     };
     control.say(first, clock::now());
     let mut working_since = clock::now();
+    let mut crowd = Crowd::default();
     loop {
         let now = clock::now();
         while let Some(event) = plan.events.try_recv() {
@@ -186,6 +188,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             }
         }
         control.turn(now);
+        // Of a client the shards allocate some, this thread some, and the other side frees it.
+        crowd.is_now(control.open.load(Ordering::Relaxed), now);
         if control.is_at_end(now) {
             return Ok(());
         }
@@ -208,7 +212,8 @@ pub async fn run(plan: ControlPlan) -> io::Result<()> {
             let rooms = control.rooms.borrow().next_deadline();
             let relays = control.relays.borrow().next_deadline();
             let cluster = control.cluster_deadline();
-            let until = [deadline, rooms, relays, cluster, lines].into_iter().flatten().min();
+            let dues = [deadline, rooms, relays, cluster, lines, crowd.next()];
+            let until = dues.into_iter().flatten().min();
             waiter.wait(until).await;
             control.mesh.awake();
             control.mesh.drain_doorbell();

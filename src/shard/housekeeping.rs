@@ -6,15 +6,12 @@ use std::time::Duration;
 use super::Shard;
 use super::messages::{ConnKey, Notice};
 use crate::media::Moment;
-use crate::rt::memory;
 use crate::session::CloseReason;
 
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// In so many looks every connection is seen once.
 const LOOKS: usize = 10;
-/// Fewer connections leave too little memory behind to be given back.
-const PEAK_MIN: usize = 64;
 /// The pace of a shard without streams.
 const TURN_MIN_DEFAULT: Duration = Duration::from_millis(5);
 
@@ -53,7 +50,7 @@ impl Shard {
         self.describe_publications(now);
         self.publish_load(now);
         self.drain_late(now);
-        self.give_back_memory();
+        self.crowd.is_now(self.conns.len(), now);
         let dropped = std::mem::take(&mut self.counters.room_texts_dropped);
         if dropped > 0 {
             self.outbox.notice(self.control, Notice::RoomTextsDropped(dropped));
@@ -61,20 +58,6 @@ impl Shard {
     }
 
     /// After each time that half of the connections have gone.
-    fn give_back_memory(&mut self) {
-        let count = self.conns.len();
-        self.conns_peak = self.conns_peak.max(count);
-        if self.has_memory_to_give_back() && count < self.conns_peak / 2 {
-            memory::give_back();
-            self.conns_peak = count;
-        }
-    }
-
-    /// Some of its connections may have left memory behind.
-    pub(super) fn has_memory_to_give_back(&self) -> bool {
-        self.conns_peak >= PEAK_MIN
-    }
-
     fn roll_meters(&mut self, now: Moment) {
         for publication in self.publications.values_mut() {
             publication.roll_meter(now);

@@ -89,6 +89,7 @@ use self::drain::Draining;
 use crate::config::Settings;
 use crate::logging::AccessLog;
 use crate::media::{Moment, SegmentPool, StreamId};
+use crate::rt::memory::Crowd;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::{Poller, Ready};
 use crate::session::Event;
@@ -141,8 +142,8 @@ pub struct Shard {
     thread_cpu: fn() -> Duration,
     next_housekeeping: Moment,
     housekeeping_slot: usize,
-    /// The most connections since memory was given back last.
-    conns_peak: usize,
+    /// Of connections, whose memory is given back when most of them have gone.
+    crowd: Crowd,
     last_subscription: Subscription,
     departed: Departed,
     seed: u64,

@@ -27,6 +27,7 @@ use crate::media::{Moment, SegmentPool};
 use crate::rt::clock;
 use crate::rt::egress::{Egress, EgressChoice};
 use crate::rt::executor::pause_until;
+use crate::rt::memory::Crowd;
 use crate::rt::mesh::{Inbox, MeshEnd};
 use crate::rt::poller::Poller;
 use crate::rt::waiter::{Waiter, Wake};
@@ -141,7 +142,7 @@ impl Shard {
             thread_cpu: clock::thread_cpu,
             next_housekeeping: Moment::ZERO,
             housekeeping_slot: 0,
-            conns_peak: 0,
+            crowd: Crowd::default(),
             last_subscription: Subscription::default(),
             departed: Departed::default(),
             seed: plan.seed,

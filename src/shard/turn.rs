@@ -73,7 +73,7 @@ impl Shard {
             .min();
         // The last connection of a draining shard may go at any time; then it has to say so.
         let is_ending = self.draining.is_some_and(|draining| !draining.is_over);
-        let has_rounds = !self.conns.is_empty() || is_ending || self.has_memory_to_give_back();
+        let has_rounds = !self.conns.is_empty() || is_ending || self.crowd.is_large();
         let housekeeping = has_rounds.then_some(self.next_housekeeping);
         let reads = self.ingest.next_read();
         [flush, now, outputs, housekeeping, reads].into_iter().flatten().min()

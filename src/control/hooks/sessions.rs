@@ -11,6 +11,7 @@ use super::event::{Caller, Occurrence, StreamFacts, StreamKind, Subject};
 use crate::config::{AppSettings, Dialect, HookEvent, HookTarget, Settings};
 use crate::media::Moment;
 use crate::proto::name::{DEFAULT_VHOST, StreamName};
+use crate::rt::memory;
 use crate::session::{Ask, ClientId, ClientInfo, Departure, Want};
 use crate::shard::AskToken;
 
@@ -242,6 +243,7 @@ impl Sessions {
             return;
         }
         let Some(session) = self.open.remove(&id) else { return };
+        memory::shrink_left(&mut self.open);
         let Session { caller, app, has_connected, is_admitted, is_http, closed, .. } = session;
         let Some(subject) = closed else { return };
         // A relay has not connected as a client does.
