@@ -249,6 +249,11 @@ impl Settings {
         resolve::settings(&tree)
     }
 
+    /// Whether a viewer of an app's stream that nobody publishes waits for it.
+    pub fn waits_for_publisher(&self, app: &AppSettings, http: bool) -> bool {
+        if http { self.http.flv_missing == FlvMissing::Wait } else { app.missing == Missing::Wait }
+    }
+
     /// What holds for an app: the vhost's or the top level's table of `app/instance`, of `app`, or
     /// `apps.default`. A vhost that is not configured is the default one.
     pub fn app(&self, vhost: &str, app: &str, instance: &str) -> Arc<AppSettings> {

@@ -23,9 +23,7 @@ use std::time::Duration;
 use self::addresses::Addresses;
 use self::cluster::Clustered;
 use self::stream::{Asker, Contender, Phase, Publisher, Stream};
-use crate::config::{
-    AppSettings, Dialect, FlvMissing, HookEvent, Missing, RelayRule, RuleAction, Settings, Takeover,
-};
+use crate::config::{AppSettings, Dialect, HookEvent, RelayRule, RuleAction, Settings, Takeover};
 use crate::media::{Epoch, Moment, Resume, StreamId};
 use crate::proto::name::StreamName;
 use crate::proto::rtmp::node_path::NodePath;
@@ -780,7 +778,7 @@ impl Registry {
         let may_wait = !is_relay
             && (gate == Gate::LookedUp { is_elsewhere: true }
                 || has_source
-                || self.waits_for_publisher(&settings, http));
+                || self.settings.waits_for_publisher(&settings, http));
         let Some(stream) = self.streams.get_mut(&id) else {
             return Verdict::Refuse(Refusal::new(RefusalReason::Unavailable, "no such stream"));
         };
@@ -844,15 +842,6 @@ impl Registry {
         let found = self.ids.get(name).and_then(|id| self.streams.get(id));
         let publisher = found.and_then(|stream| stream.publisher.as_ref());
         publisher.is_some_and(|publisher| publisher.started)
-    }
-
-    /// Whether a viewer of a stream that nobody publishes is let in, to wait.
-    fn waits_for_publisher(&self, settings: &AppSettings, http: bool) -> bool {
-        if http {
-            self.settings.http.flv_missing == FlvMissing::Wait
-        } else {
-            settings.missing == Missing::Wait
-        }
     }
 
     /// Gives the free name to a publisher.

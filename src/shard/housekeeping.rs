@@ -57,7 +57,6 @@ impl Shard {
         }
     }
 
-    /// After each time that half of the connections have gone.
     fn roll_meters(&mut self, now: Moment) {
         for publication in self.publications.values_mut() {
             publication.roll_meter(now);

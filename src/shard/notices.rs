@@ -9,7 +9,7 @@ use super::conns::{Play, Publishing};
 use super::messages::{AskToken, ConnKey, MediaBatch, Node, Notice, Subscription};
 use super::publication::Publication;
 use super::viewers::{Attached, Viewer, ViewerStream};
-use crate::config::{AppSettings, FlvMissing, Missing};
+use crate::config::AppSettings;
 use crate::media::{Epoch, Moment, Resume, StreamId, Wire};
 use crate::proto::name::StreamName;
 use crate::rt::socket;
@@ -21,7 +21,6 @@ const ENDING_MAX: Duration = Duration::from_secs(5);
 const NOTSENT_BYTES_MIN: u64 = 64 * 1024;
 /// A stream of this rate passes in one send per hold; a faster one takes several.
 const NOTSENT_BITS_PER_S: u64 = 16_000_000;
-
 /// When a silent HTTP viewer is probed for the first time, how often then, and after how many probes without an
 /// answer it is gone.
 const HTTP_KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -132,11 +131,10 @@ impl Shard {
         let may_be_fetched = !viewed.settings.pull.is_empty() || self.settings.cluster.is_some();
         for state in &mut viewed.logs {
             state.due = Some(now);
-            let waits = match state.log.wire() {
-                Wire::Rtmp { .. } => viewed.settings.missing == Missing::Wait,
-                Wire::Flv | Wire::WsFlv => self.settings.http.flv_missing == FlvMissing::Wait,
-                Wire::Relay { .. } => false,
-            };
+            let wire = state.log.wire();
+            let is_http = matches!(wire, Wire::Flv | Wire::WsFlv);
+            let waits = !matches!(wire, Wire::Relay { .. })
+                && self.settings.waits_for_publisher(&viewed.settings, is_http);
             if !waits && !may_be_fetched {
                 // Who came while the publisher was away was let in because it might come back.
                 state.viewers.iter_mut().for_each(|viewer| viewer.ended = false);

@@ -148,7 +148,7 @@ impl Registry {
         is_missing
             && settings.pull.is_empty()
             && ask.wishes.redirect.is_empty()
-            && !self.waits_for_publisher(&settings, http)
+            && !self.settings.waits_for_publisher(&settings, http)
             && self.play_denied(ask, name, http).is_none()
     }
 
