@@ -2,6 +2,11 @@
 
 use std::time::Duration;
 
+/// Threads of the control shard for what blocks (look-ups of names, /proc); further work waits for one.
+pub const BLOCKING_THREADS: usize = 4;
+/// Look-ups of names for hooks under way; further ones wait. A name server that is silent leaves a thread to
+/// others.
+pub const HOOK_LOOK_UPS_MAX: usize = BLOCKING_THREADS - 1;
 /// Messages larger than this are refused whatever `rtmp.max_message` says: the field is 24 bits.
 pub const RTMP_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Messages of a client whose connect is not accepted yet; a longer one closes the connection. Connect

@@ -22,8 +22,6 @@ use crate::signals::{self, Caught, Operator};
 
 /// Events of other threads that wait for the control shard.
 const CONTROL_EVENTS_MAX: usize = 64;
-/// Threads of the control shard for blocking work.
-const BLOCKING_THREADS: usize = 4;
 
 /// Runs the server until it is told to stop; 0 after an orderly end, 1 when it cannot start. `source`
 /// is where the settings come from, and can be read again.
@@ -137,9 +135,10 @@ fn serve(
             .chain(api_listeners(metrics, Serves::Metrics))
             .collect(),
     };
-    let control =
-        spawn_with_pool("control", control_cpu, BLOCKING_THREADS, move || control::run(plan))
-            .map_err(|error| failed("starting the control shard", error))?;
+    let control = spawn_with_pool("control", control_cpu, limits::BLOCKING_THREADS, move || {
+        control::run(plan)
+    })
+    .map_err(|error| failed("starting the control shard", error))?;
 
     caught
         .listen(Operator {

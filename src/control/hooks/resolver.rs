@@ -26,10 +26,6 @@ const STALE_FOR: Duration = Duration::from_secs(600);
 const FAILED_FOR: Duration = Duration::from_secs(1);
 /// A look-up that has taken so long is not waited for when an old answer is known.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// Look-ups under way: fewer than the control shard has threads for blocking work, so that a name server
-/// that is silent leaves one to the others who need them.
-const LOOK_UPS_MAX: usize = 3;
-
 /// The system's call, or a test's.
 type LookUp = fn(&str) -> io::Result<Vec<IpAddr>>;
 
@@ -65,7 +61,8 @@ impl Default for Resolver {
 
 impl Resolver {
     fn new(look_up: LookUp) -> Self {
-        let under_way = Rc::new(Seats::new(LOOK_UPS_MAX, limits::HOOK_CALLS_WAITING_MAX));
+        let under_way =
+            Rc::new(Seats::new(limits::HOOK_LOOK_UPS_MAX, limits::HOOK_CALLS_WAITING_MAX));
         Self { hosts: RefCell::default(), under_way, look_up }
     }
 
